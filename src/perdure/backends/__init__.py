@@ -1,0 +1,1 @@
+"""Backends keep records; they know frames, never classes or objects."""

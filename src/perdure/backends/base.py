@@ -1,0 +1,165 @@
+"""The contract of a backend, call by call. `perdure.testing.backend_contract` holds every implementation to it.
+
+A backend keeps *frames* (see `perdure.records.frame`) under ids, and every older version of them. It never looks into
+a payload. What holds everywhere:
+
+- Numbers (the N of an id) are unique in a store: one id, one number. A look-up under the right number but the wrong
+  prefix finds nothing.
+- One `apply` is one atomic, durable step: after a crash all of it is there or none, and once it has returned it is there.
+- Revisions are consecutive from 1; revision R is the store after the R-th commit; 0 is the empty store.
+- Any number of threads may call any method; any number of processes may have the same store open. A caller that
+  must wait for another process waits, for at most `timeout` seconds; then `StoreBusy`.
+- Nothing stays open between calls: no read transaction, no lock. A backend notices that it was forked, and opens its
+  connections anew.
+- Errors of the medium become `StorageError` and its children; a failed `apply` leaves the store as it was. After an
+  error whose outcome cannot be known (fsync failed) every later write raises `OutcomeUnknown`.
+- After `close` every call raises `StoreClosed`; closing twice is fine.
+- A backend that was opened with `read_only=True` never writes to its medium; its `apply` and `reserve` raise `ReadOnly`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+
+from perdure.errors import ConflictError
+from perdure.records.frame import Encoder, parse_unverified
+from perdure.records.values import Batch, Commit, Description, Receipt, Version
+
+CHUNK = 500  # records that a scan holds in memory at a time
+FEW = 8  # up to so many ids are searched for one by one
+
+
+class Backend(ABC):
+    """Where the records of one store are kept. See the module's text for what holds for every method."""
+
+    read_only: bool = False
+
+    @abstractmethod
+    def describe(self) -> Description:
+        """What the store says of itself; read afresh at each call."""
+
+    @abstractmethod
+    def revision(self) -> int:
+        """The newest revision; cheap, since views ask it at every load."""
+
+    @abstractmethod
+    def reserve(self, count: int, *, durable: bool = True) -> int:
+        """The first of `count` consecutive numbers that nobody else will ever get.
+
+        With `durable=False` a power cut may forget the reservation, but only if no later commit was made durable: good
+        for numbers that are shown to nobody before such a commit.
+        """
+
+    @abstractmethod
+    def apply(self, batch: Batch, encode: Encoder) -> Receipt:
+        """Write the batch as the next revision; `encode(draft, revision)` gives each frame.
+
+        Raises `ConflictError` (`.ids`, `.revisions`: id -> (read, found; 0 for none)) when a draft, a removal or a
+        check names another base revision than the stored one, and `IdInUse` when a draft with base 0 has a number
+        that is or was taken. Numbers above the counter (from a factory of the user's) move the counter up.
+        Removed and replaced versions stay readable through `at`.
+        """
+
+    @abstractmethod
+    def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
+        """The frames of those ids, as they were at revision `at` (None: now); ids that are not there are left out.
+
+        Raises `SnapshotTooOld` when `at` is below the oldest revision that is kept whole.
+        """
+
+    @abstractmethod
+    def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
+        """The class names of those ids at revision `at`, without reading payloads where that is possible."""
+
+    @abstractmethod
+    def ids(self, *, internal: bool = False) -> list[str]:
+        """The ids of the user's objects, or of perdure's own, in the order of their numbers."""
+
+    @abstractmethod
+    def scan(
+        self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1
+    ) -> Iterator[bytes]:
+        """Frames in the order of their numbers, from the first number above `after`.
+
+        All, or one class's, or only the user's (`internal=False`) or perdure's own. At most `CHUNK` of them are held
+        at a time; what other commits change meanwhile may be seen or not.
+        """
+
+    @abstractmethod
+    def changes(self, since: int) -> tuple[int, set[int]]:
+        """The newest revision, and the numbers of all ids written or removed after revision `since`."""
+
+    @abstractmethod
+    def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
+        """Commits, newest first; those below revision `before` only."""
+
+    @abstractmethod
+    def history(self, id_: str) -> list[Version]:
+        """Every kept version of an object, newest first; empty for an id that never was."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything, so that a copy of the files alone is the whole store."""
+
+    def referrers(self, ids: Collection[str]) -> dict[str, list[str]]:
+        """For each of `ids` that others refer to: the ids of those others (in order, itself left out)."""
+        wanted = set(ids)
+        found: dict[str, list[str]] = {}
+        for frame in self.scan():
+            record = parse_unverified(frame)
+            for target in wanted.intersection(record.references):
+                if target != record.id:
+                    found.setdefault(target, []).append(record.id)
+        return found
+
+
+def runs_of(numbers: Iterable[int]) -> str:
+    """Sorted numbers as text, runs shortened: `1-20000,20005`. The form in which commits name what they wrote."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def numbers_of(text: str) -> Iterator[int]:
+    """The numbers that `runs_of` wrote."""
+    for run in filter(None, text.split(",")):
+        first, _, last = run.partition("-")
+        yield from range(int(first), int(last or first) + 1)
+
+
+def number_of(id_: str) -> int:
+    """The number of an id whose shape was checked before."""
+    return int(id_.rpartition(".")[2])
+
+
+def chunks(items: Iterable[str], size: int = CHUNK) -> Iterator[list[str]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def mismatches(expected: Mapping[str, int], found: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Where the revisions that were read differ from those that are stored: id -> (read, found or 0)."""
+    return {id_: (base, found.get(id_, 0)) for id_, base in expected.items() if found.get(id_, 0) != base}
+
+
+def refuse_conflicts(differing: Mapping[str, tuple[int, int]]) -> None:
+    """Raise `ConflictError` if there is anything in `differing`: id -> (revision read, revision found)."""
+    if not differing:
+        return
+    shown = ", ".join(
+        f"{id_} (read at revision {read}, now " + (f"at {found})" if found else "removed)")
+        for id_, (read, found) in list(differing.items())[:5]
+    )
+    raise ConflictError(
+        f"Another commit changed what this one read: {shown}.",
+        hint="Load it again and repeat the change.",
+        ids=differing,
+        revisions=dict(differing),
+    )

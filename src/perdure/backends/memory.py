@@ -1,0 +1,138 @@
+"""The backend that keeps everything in this process: the reference for all others, and their oracle in tests."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+
+from perdure.backends.base import Backend, mismatches, number_of, refuse_conflicts
+from perdure.errors import IdInUse, ReadOnly, StoreClosed
+from perdure.records.frame import FORMAT, Encoder, parse_unverified
+from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
+
+
+class MemoryBackend(Backend):
+    """Frames in dicts; every version is kept until the process ends."""
+
+    def __init__(self, *, key_id: int = 0, read_only: bool = False):
+        self.read_only = read_only
+        self._lock = threading.RLock()
+        self._store = uuid.uuid4().hex
+        self._key_id = key_id
+        self._next_number = 1
+        self._versions: dict[int, list[Version]] = {}  # oldest first
+        self._ids: dict[int, str] = {}
+        self._commits: list[Commit] = []
+        self._closed = False
+
+    def describe(self) -> Description:
+        with self._opened():
+            return Description(FORMAT, self._store, self._key_id, len(self._commits), self._next_number)
+
+    def revision(self) -> int:
+        with self._opened():
+            return len(self._commits)
+
+    def reserve(self, count: int, *, durable: bool = True) -> int:
+        with self._opened(write=True):
+            first = self._next_number
+            self._next_number += count
+            return first
+
+    def apply(self, batch: Batch, encode: Encoder) -> Receipt:
+        with self._opened(write=True):
+            self._refuse_conflicts(batch)
+            revision = len(self._commits) + 1
+            frames = [(draft.id, encode(draft, revision)) for draft in batch.drafts]
+            for id_, frame in frames:
+                self._put(id_, Version(revision, frame))
+            for id_ in batch.removals:
+                self._put(id_, Version(revision, None))
+            numbers = sorted(number_of(id_) for id_ in (*(d.id for d in batch.drafts), *batch.removals))
+            self._commits.append(Commit(revision, batch.time, batch.note, batch.code, tuple(numbers)))
+            if batch.unused[1] == self._next_number:
+                self._next_number = batch.unused[0]
+            self._next_number = max([self._next_number, *(number + 1 for number in numbers)])
+            return Receipt(revision)
+
+    def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
+        with self._opened():
+            found = ((id_, self._current(id_, at)) for id_ in ids)
+            return {id_: version.frame for id_, version in found if version and version.frame is not None}
+
+    def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
+        return {id_: parse_unverified(frame).class_name for id_, frame in self.read(ids, at).items()}
+
+    def ids(self, *, internal: bool = False) -> list[str]:
+        return [parse_unverified(frame).id for frame in self.scan(internal=internal)]
+
+    def scan(
+        self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1
+    ) -> Iterator[bytes]:
+        with self._opened():
+            numbers = sorted(number for number in self._versions if number > after)
+        for number in numbers:
+            with self._opened():
+                frame = self._versions[number][-1].frame
+            if frame is None:
+                continue
+            record = parse_unverified(frame)
+            if class_name is not None and record.class_name != class_name:
+                continue
+            if internal is None or internal == bool(record.flags & INTERNAL):
+                yield frame
+
+    def changes(self, since: int) -> tuple[int, set[int]]:
+        with self._opened():
+            return len(self._commits), {n for commit in self._commits[since:] for n in commit.numbers}
+
+    def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
+        with self._opened():
+            end = len(self._commits) if before is None else max(before - 1, 0)
+            return self._commits[:end][::-1][:limit]
+
+    def history(self, id_: str) -> list[Version]:
+        with self._opened():
+            if self._ids.get(number_of(id_)) != id_:
+                return []
+            return self._versions[number_of(id_)][::-1]
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _opened(self, *, write: bool = False) -> threading.RLock:
+        if self._closed:
+            raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
+        if write and self.read_only:
+            raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
+        return self._lock
+
+    def _current(self, id_: str, at: int | None = None) -> Version | None:
+        number = number_of(id_)
+        if self._ids.get(number) != id_:
+            return None
+        for version in reversed(self._versions[number]):
+            if at is None or version.revision <= at:
+                return version
+        return None
+
+    def _put(self, id_: str, version: Version) -> None:
+        self._ids[number_of(id_)] = id_
+        self._versions.setdefault(number_of(id_), []).append(version)
+
+    def _refuse_conflicts(self, batch: Batch) -> None:
+        for draft in batch.drafts:
+            if not draft.base and number_of(draft.id) in self._ids:
+                raise IdInUse(
+                    f"{draft.id} cannot be new: the number {number_of(draft.id)} was given before.",
+                    hint="The factory of ids must never give a number twice.",
+                    ids=(draft.id,),
+                )
+        expected: Mapping[str, int] = {
+            **{draft.id: draft.base for draft in batch.drafts if draft.base},
+            **batch.removals,
+            **batch.checks,
+        }
+        found = {id_: v.revision for id_ in expected if (v := self._current(id_)) and v.frame is not None}
+        refuse_conflicts(mismatches(expected, found))

@@ -1,0 +1,204 @@
+"""Every error that perdure raises, in one tree.
+
+- `PerdureError` is above all of them; each also has the builtin parent that a caller would expect.
+- The message says what happened and where; `hint` says what to do; `ids` and `path` carry the names as values.
+- `retryable` is true where the same call may succeed later without any change to the program.
+- All of them can be pickled, so that they cross process borders unharmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+
+class PerdureError(Exception):
+    """Something that perdure could not do. `str()` gives the message followed by the hint."""
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "", ids: Iterable[str] = (), path: str = "", **details: Any):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.ids = tuple(ids)
+        self.path = path
+        self.details = details
+
+    def __getattr__(self, name: str) -> Any:
+        """What else is known about the error: for example `.revisions` of a `ConflictError`."""
+        details = self.__dict__.get("details", {})
+        if name in details:
+            return details[name]
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.hint, self.ids, self.path, self.details)
+
+
+def _rebuild(
+    cls: type[PerdureError], message: str, hint: str, ids: tuple[str, ...], path: str, details: dict[str, Any]
+) -> PerdureError:
+    return cls(message, hint=hint, ids=ids, path=path, **details)
+
+
+# -- ids and look-ups ------------------------------------------------------------------------------------
+
+
+class NotFound(PerdureError, LookupError):
+    """There is no object of that id, no root, run or job of that name."""
+
+
+class InvalidId(PerdureError, ValueError):
+    """The text is not an id: `PREFIX.N`, prefix of letters, digits, `_` and `-`."""
+
+
+class IdInUse(PerdureError, ValueError):
+    """A factory of ids gave a number that an object of the store already has."""
+
+
+class StillReferred(PerdureError, ValueError):
+    """The object cannot be removed: `.referrers` are the ids of the objects that refer to it."""
+
+
+# -- transactions and views ------------------------------------------------------------------------------
+
+
+class ConflictError(PerdureError):
+    """Another commit changed what this one read. `.revisions` maps each id to (revision read, revision found)."""
+
+    retryable = True
+
+
+class SnapshotTooOld(PerdureError):
+    """The revision that is asked for is not kept any more."""
+
+    retryable = True
+
+
+class TransactionError(PerdureError, RuntimeError):
+    """A call that does not fit the state of the transaction, or a save from within the pickling of an object."""
+
+
+class WrongView(PerdureError, RuntimeError):
+    """An object of one thread's (task's, store's) view was written or saved in another view."""
+
+
+# -- stores ----------------------------------------------------------------------------------------------
+
+
+class StoreNotFound(NotFound):
+    """There is no store at that place, and the call does not make one."""
+
+
+class NotAStore(PerdureError, ValueError):
+    """What is at that place is something else than a store."""
+
+
+class NewerFormat(PerdureError, ValueError):
+    """The store, or the record, was written by a later release of perdure than this one."""
+
+
+class UnknownScheme(PerdureError, ValueError):
+    """No kind of store is registered for the scheme of that URL."""
+
+
+class StoreClosed(PerdureError, RuntimeError):
+    """The store was closed."""
+
+
+class ReadOnly(PerdureError, RuntimeError):
+    """The store was opened for reading only."""
+
+
+class StoreBusy(PerdureError, TimeoutError):
+    """Another process kept the store locked for longer than the time-out."""
+
+    retryable = True
+
+
+class StorageError(PerdureError, RuntimeError):
+    """The disk or the database refused an operation; nothing of it was kept."""
+
+
+class DiskFull(StorageError):
+    """No space is left for the store; nothing of the failed commit was kept."""
+
+
+class AccessDenied(StorageError):
+    """The operating system does not let this user read or write the store."""
+
+
+class OutcomeUnknown(StorageError):
+    """An error came while data was being made durable: the store is read-only in this process from now on."""
+
+
+# -- records, trust, pickling ----------------------------------------------------------------------------
+
+
+class CorruptRecord(PerdureError, ValueError):
+    """The bytes of a record are damaged or cut short."""
+
+
+class UntrustedRecord(PerdureError, ValueError):
+    """A record without a good seal by this store's key; nothing of it was executed."""
+
+
+class KeyMissing(PerdureError, LookupError):
+    """The store's key is not on this machine, so nothing can be sealed or verified."""
+
+
+class ClassNotFound(PerdureError, ImportError):
+    """The class (or function) that a record names cannot be imported here."""
+
+
+class CannotPickle(PerdureError, TypeError):
+    """A part of the object cannot be pickled; `.path` is the way to it, from the object that was saved."""
+
+
+class CannotLoad(PerdureError, ValueError):
+    """The record is whole and trusted, but the classes in it refuse the stored state."""
+
+
+# -- flows -----------------------------------------------------------------------------------------------
+
+
+class FlowError(PerdureError, RuntimeError):
+    """A flow, a job or a run was used in a way that it does not allow."""
+
+
+class CyclicFlow(FlowError):
+    """Jobs need one another's results in a circle; `.path` names it."""
+
+
+class RunFailed(FlowError):
+    """The run has no result, since jobs failed; `.failures` maps the job's name to the error text."""
+
+
+class RunAlive(FlowError):
+    """The run belongs to a process that still lives."""
+
+
+class IllegalTransition(FlowError):
+    """A job or run cannot go from its present state to that one."""
+
+
+class ResultNotReady(FlowError):
+    """The job or run has not ended."""
+
+    retryable = True
+
+
+class JobTimeout(FlowError, TimeoutError):
+    """A job ran longer than its time-out."""
+
+
+class WorkerDied(FlowError):
+    """The process that ran the job ended before the job did."""
+
+
+class UnloadableResult(FlowError):
+    """What a job returned could be pickled here, but could not be loaded from the store."""

@@ -1,0 +1,150 @@
+"""The frame: a record as bytes, on every backend, in every release (format 1).
+
+    head | id | code | class | references | fields | payload | CRC-32 | tag
+
+- The head is little-endian and fixed; a record that does not fit its lengths gets the wide head (flag `WIDE`).
+- References are joined by line feeds; fields are JSON; texts are UTF-8.
+- The CRC (over all before it) tells damage from a foreign seal; the tag (over all before it) is the seal.
+- `decode` never unpickles anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from struct import Struct
+from struct import error as StructError
+from zlib import crc32
+
+from perdure.errors import CorruptRecord, NewerFormat, UntrustedRecord
+from perdure.records.seal import TAG_SIZE, Key
+from perdure.records.values import NO_FIELDS, Draft, Record
+
+MAGIC = b"\xb7PD"
+FORMAT = 1
+WIDE = 0x8000
+CRC_SIZE = 4
+TAIL = CRC_SIZE + TAG_SIZE
+
+# magic, format, flags, class version, key id, revision, lengths of id, code, class, references, fields, payload
+_NARROW = Struct("<3sBHHIIBBHHHI")
+_WIDE = Struct("<3sBHHIQBBHIIQ")
+_CRC = Struct("<I")
+NARROW_HEAD = _NARROW.size
+WIDE_HEAD = _WIDE.size
+
+Encoder = Callable[[Draft, int], bytes]
+
+
+def encoder(key: Key) -> Encoder:
+    """A function that turns a draft and the revision of its commit into a sealed frame."""
+    pack, pack_crc, key_id, tag, crc = _NARROW.pack, _CRC.pack, key.id, key.tag, crc32
+
+    def encode(draft: Draft, revision: int) -> bytes:
+        id_, _, flags, class_name, class_version, code, references, fields, payload = draft
+        id_bytes, code_bytes, class_bytes = id_.encode(), code.encode(), class_name.encode()
+        refs_bytes = "\n".join(references).encode() if references else b""
+        fields_bytes = json.dumps(fields, separators=(",", ":")).encode() if fields else b""
+        # fmt: off
+        lengths = (len(id_bytes), len(code_bytes), len(class_bytes), len(refs_bytes), len(fields_bytes), len(payload))
+        # fmt: on
+        try:
+            head = pack(MAGIC, FORMAT, flags, class_version, key_id, revision, *lengths)
+        except StructError:
+            head = _WIDE.pack(MAGIC, FORMAT, flags | WIDE, class_version, key_id, revision, *lengths)
+        body = b"".join((head, id_bytes, code_bytes, class_bytes, refs_bytes, fields_bytes, payload))
+        body += pack_crc(crc(body))
+        return body + tag(body)
+
+    return encode
+
+
+def decode(frame: bytes, key: Key | None, *, trust_all: bool = False) -> Record:
+    """The record in `frame`, its seal verified by `key` unless `trust_all`.
+
+    Raises `CorruptRecord` for damage, `NewerFormat` for a later format, `UntrustedRecord` for a seal that is not good.
+    """
+    if key is not None and key.verifies(frame[:-TAG_SIZE], frame[-TAG_SIZE:]):
+        return _parse(frame)
+    record = parse_unverified(frame)
+    if trust_all:
+        return record
+    raise UntrustedRecord(
+        f"{record.id or 'The record'} does not carry a good seal of this store's key"
+        f" ({'none is here' if key is None else key.name}; the record names {sealed_by(frame)}).",
+        hint="If you know where it comes from, open it with trust='all'.",
+        ids=(record.id,),
+    )
+
+
+def parse_unverified(frame: bytes) -> Record:
+    """The record in `frame` with its checksum verified, but not its seal: for tools that only look."""
+    if frame[:3] != MAGIC or len(frame) < NARROW_HEAD + TAIL:
+        raise CorruptRecord(f"These {len(frame)} bytes are no record of perdure, or one that was cut short.")
+    if frame[3] > FORMAT:
+        raise NewerFormat(
+            f"The record has format {frame[3]}; this release of perdure reads up to {FORMAT}.",
+            hint="Install a later release.",
+        )
+    if _CRC.unpack(frame[-TAIL:-TAG_SIZE])[0] != crc32(frame[:-TAIL]):
+        raise CorruptRecord(f"The record{_named(frame)} is damaged or was cut short: its checksum is wrong.")
+    try:
+        return _parse(frame)
+    except (StructError, ValueError) as error:
+        raise CorruptRecord(f"The record's header cannot be read: {error}.") from error
+
+
+def sealed_by(frame: bytes) -> str:
+    """The name of the key that the frame says it is sealed with."""
+    return f"{int.from_bytes(frame[8:12], 'little'):08x}"
+
+
+def id_of(frame: bytes) -> str:
+    """The id in a frame, or in its first 320 bytes; nothing is verified."""
+    flags = frame[4] | frame[5] << 8
+    start, length = (WIDE_HEAD, frame[20]) if flags & WIDE else (NARROW_HEAD, frame[16])
+    return frame[start : start + length].decode()
+
+
+def _named(frame: bytes) -> str:
+    try:
+        name = id_of(frame)
+    except (UnicodeDecodeError, IndexError):
+        return ""
+    return f" {name}" if name.isprintable() else ""
+
+
+def _parse(frame: bytes) -> Record:
+    (_, format_, flags, version, _, revision, n_id, n_code, n_class, n_refs, n_fields, n_payload) = _NARROW.unpack_from(
+        frame
+    )
+    start = NARROW_HEAD
+    if flags & WIDE:
+        (_, format_, flags, version, _, revision, n_id, n_code, n_class, n_refs, n_fields, n_payload) = (
+            _WIDE.unpack_from(frame)
+        )
+        start = WIDE_HEAD
+        flags &= ~WIDE
+    if format_ != FORMAT:
+        raise NewerFormat(
+            f"The record has format {format_}; this release of perdure reads up to {FORMAT}.",
+            hint="Install a later release.",
+        )
+    code_at = start + n_id
+    class_at = code_at + n_code
+    refs_at = class_at + n_class
+    fields_at = refs_at + n_refs
+    payload_at = fields_at + n_fields
+    if payload_at + n_payload + TAIL != len(frame):
+        raise CorruptRecord(f"The record{_named(frame)} does not have the length that its head tells.")
+    return Record(
+        frame[start:code_at].decode(),
+        revision,
+        flags,
+        frame[class_at:refs_at].decode(),
+        version,
+        frame[code_at:class_at].decode(),
+        tuple(frame[refs_at:fields_at].decode().split("\n")) if n_refs else (),
+        json.loads(frame[fields_at:payload_at]) if n_fields else NO_FIELDS,
+        frame[payload_at:-TAIL],
+    )

@@ -1,0 +1,103 @@
+"""The values that cross between floors: records down and up, batches down, receipts up.
+
+- They are tuples: frozen, cheap, picklable; no value holds an object of the user's.
+- `references` are the ids that the payload refers to, each once, in order of first use.
+- `fields` are named plain values (text, numbers, booleans, None) that can be shown without unpickling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+Plain = str | int | float | bool | None
+Fields = Mapping[str, Plain]
+
+STATE = 0  # the payload is the state of an instance that is made by cls.__new__(cls)
+REDUCED = 1  # the payload is what __reduce_ex__ gave, apart from the class
+VALUE = 2  # the payload is a whole pickled value that is no Persistable
+KIND_BITS = 0x0003
+INTERNAL = 0x0004  # perdure's own: roots, code records, runs, jobs
+KEPT = 0x0008  # saved by name or by `save`, not only because something refers to it
+
+NO_FIELDS: Fields = {}
+
+
+class Record(NamedTuple):
+    """A stored object, as its frame tells. `revision` is that of the commit that wrote it."""
+
+    id: str
+    revision: int
+    flags: int
+    class_name: str
+    class_version: int
+    code: str
+    references: tuple[str, ...]
+    fields: Fields
+    payload: bytes
+
+
+class Draft(NamedTuple):
+    """A record that is to be written. `base` is the revision that it was read at; 0: it must be new."""
+
+    id: str
+    base: int
+    flags: int
+    class_name: str
+    class_version: int
+    code: str
+    references: tuple[str, ...]
+    fields: Fields
+    payload: bytes
+
+
+class Batch(NamedTuple):
+    """One atomic step. `removals` and `checks` map ids to the revisions that they were read at.
+
+    `seen` is the revision of the view: when the store is still there, nothing can conflict. `unused` is the range
+    (first, end) of numbers that were reserved for this batch and not used: the backend takes them back if it can.
+    """
+
+    drafts: list[Draft]
+    removals: Mapping[str, int] = {}
+    checks: Mapping[str, int] = {}
+    seen: int = 0
+    time: float = 0.0
+    note: str = ""
+    code: str = ""
+    unused: tuple[int, int] = (0, 0)
+
+
+class Receipt(NamedTuple):
+    """What a batch got: the revision of its commit."""
+
+    revision: int
+
+
+class Commit(NamedTuple):
+    """One commit of a store; `numbers` are those of the ids that it wrote or removed."""
+
+    revision: int
+    time: float
+    note: str
+    code: str
+    numbers: tuple[int, ...]
+
+
+class Version(NamedTuple):
+    """One stored version of an object; `frame` is None where the commit removed it."""
+
+    revision: int
+    frame: bytes | None
+
+
+class Description(NamedTuple):
+    """What a store says of itself: format, its own id, the id of its key, newest revision, next free number."""
+
+    format: int
+    store: str
+    key: int
+    revision: int
+    next_number: int
+
+
