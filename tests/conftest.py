@@ -1,0 +1,39 @@
+"""What every test stands on: an environment of its own, and the profiles of hypothesis.
+
+- No test sees the user's configuration, keys, stores or git settings; none leaves anything there.
+- With `CI` set, hypothesis tries the same examples in every run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("fast", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "fast")
+
+XDG_FOLDERS = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home of its own for each test, with nothing in it; the value is its folder."""
+    home = tmp_path_factory.mktemp("home")
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(("PERDURE_", "GIT_")):
+            del os.environ[name]
+    for name in XDG_FOLDERS:
+        folder = home / name.removeprefix("XDG_").lower()
+        folder.mkdir(mode=0o700)
+        os.environ[name] = str(folder)
+    os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
+    os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
+    yield home
+    os.environ.clear()
+    os.environ.update(before)
