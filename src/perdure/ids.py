@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from perdure.counters import machine_counter
 from perdure.errors import InvalidId
 
 T_co = TypeVar("T_co", covariant=True)

@@ -1,0 +1,368 @@
+"""The only place that writes, renames, locks and fsyncs files.
+
+- `Disk` is the operating system, one method a call, raising `OSError`; a simulated or failing one can take its place.
+- `Files` is what the rest of perdure uses: no `OSError` leaves it, every error names the path and what to do.
+- An error while data is made durable is `OutcomeUnknown`: what is on the disk then, nobody can tell.
+- Nothing stays open between calls, so a fork has nothing to share; a lock is gone when its process is.
+- Symbolic links are not followed when a file's content is read or written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from perdure.errors import AccessDenied, DiskFull, OutcomeUnknown, StorageError, StoreBusy
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+DIRECTORY, FILE, LINK = "directory", "file", "link"
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_COMMON = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_locks_held: set[int] = set()
+
+
+def _forget_inherited_locks() -> None:
+    # A forked child shares the parent's open files; kept open, they would hold the lock after the parent's death.
+    for descriptor in _locks_held:
+        with suppress(OSError):
+            os.close(descriptor)
+    _locks_held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited_locks)
+
+
+class Disk:
+    """The operating system's files; every method is one point where a fault can be injected."""
+
+    def kind(self, path: str) -> str | None:
+        """What is at `path`, itself and not what it links to: directory, file, link, or None."""
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return DIRECTORY if stat.S_ISDIR(mode) else LINK if stat.S_ISLNK(mode) else FILE
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
+
+    def list(self, path: str) -> list[str]:
+        return os.listdir(path)
+
+    def read(self, path: str, offset: int = 0, size: int = -1) -> bytes:
+        descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | _COMMON)
+        with open(descriptor, "rb", buffering=0) as file:
+            if offset:
+                file.seek(offset)
+            return file.readall() if size < 0 else _read_up_to(file.read, size)
+
+    def write(
+        self, path: str, offset: int, data: bytes | memoryview, *, create: bool = False, mode: int = 0o666
+    ) -> int:
+        """Write at `offset` and say how many bytes were taken; `create` makes the file, or empties it."""
+        flags = os.O_CREAT | os.O_TRUNC if create else 0
+        descriptor = os.open(path, os.O_WRONLY | flags | _NO_FOLLOW | _COMMON, mode)
+        try:
+            if offset:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+    def truncate(self, path: str, size: int) -> None:
+        os.truncate(path, size)
+
+    def sync(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDWR | _NO_FOLLOW | _COMMON)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_directory(self, path: str) -> None:
+        if sys.platform == "win32":
+            return  # directories cannot be opened there, and NTFS keeps a journal of them
+        descriptor = os.open(path, os.O_RDONLY | _COMMON)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_all(self, path: str) -> bool:
+        """Make everything on the file system of `path` durable by one call; False where there is no such call."""
+        if not sys.platform.startswith("linux"):
+            return False
+        import ctypes  # only large commits need it
+
+        library = ctypes.CDLL(None, use_errno=True)
+        if not hasattr(library, "syncfs"):
+            return False
+        descriptor = os.open(path, os.O_RDONLY | _COMMON)
+        try:
+            if library.syncfs(descriptor) == 0:
+                return True
+            number = ctypes.get_errno()
+        finally:
+            os.close(descriptor)
+        if number == errno.ENOSYS:
+            return False
+        raise OSError(number, os.strerror(number), path)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(source, target)
+
+    def link(self, source: str, target: str) -> None:
+        os.link(source, target, follow_symlinks=False)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def make_directory(self, path: str, mode: int = 0o777) -> None:
+        os.mkdir(path, mode)
+
+    def lock(self, path: str, *, exclusive: bool, create: bool) -> int:
+        """Take the lock at once or raise `BlockingIOError`; what it returns is for `unlock`."""
+        flags = os.O_RDWR if exclusive else os.O_RDONLY
+        descriptor = os.open(path, flags | (os.O_CREAT if create else 0) | _NO_FOLLOW | _COMMON, 0o666)
+        try:
+            if sys.platform == "win32":  # written for, untested: there is no shared lock, readers take turns
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EACCES, errno.EDEADLK, errno.EAGAIN):
+                raise BlockingIOError(errno.EAGAIN, "locked", path) from error
+            raise
+        _locks_held.add(descriptor)
+        return descriptor
+
+    def unlock(self, token: int) -> None:
+        if token not in _locks_held:
+            return  # a forked child, which let go of it already
+        _locks_held.discard(token)
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(token, msvcrt.LK_UNLCK, 1)
+            else:
+                fcntl.flock(token, fcntl.LOCK_UN)
+        finally:
+            os.close(token)
+
+
+class Files:
+    """Files with perdure's errors: `DiskFull`, `AccessDenied`, `OutcomeUnknown`, else `StorageError`."""
+
+    def __init__(self, disk: Disk | None = None):
+        self.disk = disk or Disk()
+
+    def kind(self, path: str) -> str | None:
+        with _named(path, "look at"):
+            return self.disk.kind(path)
+
+    def size(self, path: str) -> int | None:
+        """The size in bytes; None where there is nothing."""
+        with _named(path, "look at"):
+            try:
+                return self.disk.size(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def list(self, path: str) -> list[str]:
+        with _named(path, "list"):
+            return self.disk.list(path)
+
+    def read(self, path: str, offset: int = 0, size: int = -1) -> bytes | None:
+        """What is in the file, from `offset`; None where there is no file."""
+        with _named(path, "read"):
+            try:
+                return self.disk.read(path, offset, size)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write_new(self, path: str, data: bytes, *, mode: int = 0o666) -> None:
+        """Make the file, or empty it, and fill it; not durable before `sync`."""
+        with _named(path, "write"):
+            written = self.disk.write(path, 0, data, create=True, mode=mode)
+            self._write_rest(path, 0, data, written)
+
+    def write_at(self, path: str, offset: int, data: bytes) -> None:
+        """Write all of `data` from `offset` on; not durable before `sync`."""
+        with _named(path, "write"):
+            self._write_rest(path, offset, data, self.disk.write(path, offset, data))
+
+    def truncate(self, path: str, size: int) -> None:
+        with _named(path, "shorten"):
+            self.disk.truncate(path, size)
+
+    def sync(self, path: str) -> bool:
+        """Make the content durable; False where there is no file any more. Errors are `OutcomeUnknown`."""
+        with _durable(path):
+            try:
+                self.disk.sync(path)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in a directory durable. Errors are `OutcomeUnknown`."""
+        with _durable(path):
+            self.disk.sync_directory(path)
+
+    def sync_many(self, paths: Iterable[str], *, directory: str, few: int = 128) -> None:
+        """Make the content of many files below `directory` durable; those that are gone are passed over."""
+        wanted = list(paths)
+        if len(wanted) > few:
+            with _durable(directory):
+                if self.disk.sync_all(directory):
+                    return
+        for path in wanted:
+            self.sync(path)
+
+    def rename(self, source: str, target: str) -> None:
+        with _named(target, "replace"):
+            self.disk.rename(source, target)
+
+    def link(self, source: str, target: str) -> bool:
+        """Give the file a second name (a durable copy where there are no links); False where there is no file."""
+        with _named(target, "make"):
+            try:
+                self.disk.link(source, target)
+            except FileExistsError:
+                return True
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+            else:
+                return True
+        data = self.read(source)
+        if data is None:
+            return False
+        self.replace_durably(target, data)
+        return True
+
+    def unlink(self, path: str) -> None:
+        """Remove the name; nothing happens where there is none."""
+        with _named(path, "remove"), suppress(FileNotFoundError):
+            self.disk.unlink(path)
+
+    def make_directories(self, path: str, *, mode: int = 0o777) -> None:
+        """Make a directory and what is missing above it, durably; fine if it is there."""
+        missing = []
+        while self.kind(path) is None:
+            missing.append(path)
+            path = os.path.dirname(path)
+        for new in reversed(missing):
+            with _named(new, "make"), suppress(FileExistsError):
+                self.disk.make_directory(new, mode)
+            self.sync_directory(os.path.dirname(new))
+
+    def replace_durably(self, path: str, data: bytes, *, mode: int = 0o666) -> None:
+        """Put a file in place of the old one: all of it, or the old one stays; durable when it returns."""
+        aside = f"{path}.new"
+        try:
+            self.write_new(aside, data, mode=mode)
+            self.sync(aside)
+            self.rename(aside, path)
+        except StorageError:
+            with suppress(StorageError):
+                self.unlink(aside)
+            raise
+        self.sync_directory(os.path.dirname(path))
+
+    @contextmanager
+    def lock(self, path: str, *, exclusive: bool = True, create: bool = False, timeout: float = 60.0) -> Iterator[None]:
+        """Hold the lock file; wait for other holders for at most `timeout` seconds, then `StoreBusy`."""
+        token = self._wait_for_lock(path, exclusive=exclusive, create=create, timeout=timeout)
+        try:
+            yield
+        finally:
+            with _named(path, "unlock"):
+                self.disk.unlock(token)
+
+    def _wait_for_lock(self, path: str, *, exclusive: bool, create: bool, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        pause = 0.0005
+        while True:
+            with _named(path, "lock"):
+                try:
+                    return self.disk.lock(path, exclusive=exclusive, create=create)
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise StoreBusy(
+                            f"Another process kept {path} locked for {timeout:g} seconds.",
+                            hint="Try again, or give a longer timeout.",
+                            path=path,
+                        ) from None
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 1.5, 0.02)
+
+    def _write_rest(self, path: str, offset: int, data: bytes, written: int) -> None:
+        view = memoryview(data)
+        while written < len(data):
+            taken = self.disk.write(path, offset + written, view[written:])
+            if not taken:
+                raise OSError(errno.ENOSPC, "nothing more was taken", path)
+            written += taken
+
+
+def _read_up_to(read: Callable[[int], bytes | None], size: int) -> bytes:
+    parts = []
+    while size > 0 and (part := read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+@contextmanager
+def _named(path: str, doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StoreBusy):
+            raise
+        raise _error_for(error, path, doing) from error
+
+
+@contextmanager
+def _durable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutcomeUnknown(
+            f"The operating system could not make {path} durable: {error.strerror}.",
+            hint="Check the disk, then open the store again and look what is there.",
+            path=path,
+        ) from error
+
+
+def _error_for(error: OSError, path: str, doing: str) -> StorageError:
+    if error.errno in _FULL:
+        return DiskFull(f"No space is left to {doing} {path}.", hint="Free some space, then try again.", path=path)
+    if error.errno in _DENIED:
+        return AccessDenied(
+            f"This user may not {doing} {path}: {error.strerror}.",
+            hint="Change its permissions, or choose another place; to only look, open it with read_only=True.",
+            path=path,
+        )
+    if error.errno == errno.ELOOP:
+        return AccessDenied(
+            f"{path} is a symbolic link, which perdure does not follow.", hint="Put the file itself there.", path=path
+        )
+    return StorageError(f"Could not {doing} {path}: {error.strerror}.", hint="Check the disk.", path=path)
