@@ -1,0 +1,1 @@
+"""Code records: which code made this. Reads modules, files and git; knows nothing of stores."""
