@@ -1,0 +1,384 @@
+"""The backend on one SQLite file, through the standard library alone.
+
+- Durable by default: write-ahead log, `synchronous=FULL`; one `apply` is one transaction.
+- Every public method is one snapshot: one statement, or one that later commits cannot make wrong.
+- Rows are found by number; then the id inside the frame must be the one that was asked for.
+- A batch whose view is at the stored revision cannot conflict, and looks nothing up but the numbers of new records.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, TypeVar
+
+from perdure.backends.base import (
+    CHUNK,
+    FEW,
+    Backend,
+    mismatches,
+    number_of,
+    numbers_of,
+    refuse_conflicts,
+    runs_of,
+)
+from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteConnection
+from perdure.backends.sqlite_schema import refuse_newer
+from perdure.errors import CorruptRecord, IdInUse, SnapshotTooOld
+from perdure.records.frame import NARROW_HEAD, Encoder, id_of, parse_unverified
+from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Receipt, Version
+
+_LAST = 2**63 - 1  # above every revision and every number
+_HEAD = 320  # so many bytes of a frame hold its id
+_LISTED = "json_each(?) CROSS JOIN"  # joins a list of numbers, in its order; the fastest for thousands of them
+
+_INSERT = "INSERT INTO records (number, revision, class, frame) VALUES (?, ?, ?, ?)"
+_UPSERT = (
+    _INSERT + " ON CONFLICT (number) DO UPDATE SET revision = excluded.revision, class = excluded.class,"
+    " frame = excluded.frame"
+)
+
+T = TypeVar("T")
+Rows = list[Any]  # of tuples
+ClassNumbers = dict[tuple[str, int], int]  # by name and the flag INTERNAL
+
+
+class SqliteBackend(Backend):
+    """A store in the SQLite file `path`; `key_id` is what a new store notes as its key.
+
+    A missing file is made unless `create=False`; an empty one becomes a store. `timeout` is how many seconds a call
+    waits for other processes. Raises `StoreNotFound`, `NotAStore`, `NewerFormat`, `AccessDenied`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        key_id: int = 0,
+        create: bool = True,
+        read_only: bool = False,
+        timeout: float = 60.0,
+    ):
+        self.read_only = read_only
+        self.path = os.path.abspath(path)
+        self._class_numbers: ClassNumbers = {}
+        self._connection = (
+            ReadOnlySqliteConnection(self.path, timeout=timeout)
+            if read_only
+            else SqliteConnection(self.path, key_id=key_id, create=create, timeout=timeout)
+        )
+
+    def describe(self) -> Description:
+        meta = self._connection.read(self._meta)
+        return Description(meta["format"], meta["store"], meta["key"], meta["revision"], meta["next_number"])
+
+    def revision(self) -> int:
+        # As fast as PRAGMA data_version with a cache would be (both 4 us): the locks of the read are what costs.
+        return self._rows("SELECT value FROM meta WHERE name = 'revision'")[0][0]  # type: ignore[no-any-return]
+
+    def reserve(self, count: int, *, durable: bool = True) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            first: int = self._meta(connection)["next_number"]
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'next_number'", (first + count,))
+            return first
+
+        return self._connection.write(work, durable=durable)
+
+    def apply(self, batch: Batch, encode: Encoder) -> Receipt:
+        class_numbers = dict(self._class_numbers)
+
+        def work(connection: sqlite3.Connection) -> int:
+            return self._apply(connection, batch, encode, class_numbers)
+
+        revision = self._connection.write(work)
+        self._class_numbers = class_numbers  # only now: a commit that failed took its new classes back
+        return Receipt(revision)
+
+    def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
+        asked = list(ids)
+        found = _by_id(self._find("frame, frame", asked, at))
+        wanted = set(asked)
+        if found.keys() == wanted:
+            return found
+        missing = [id_ for id_ in wanted if id_ not in found]
+        found = {id_: found[id_] for id_ in asked if id_ in found}
+        if missing and at is not None:
+            found.update(self._superseded(missing, at))
+        if len(found) < len(wanted):
+            self._refuse_damaged(wanted.difference(found))
+        return found
+
+    def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
+        wanted = set(ids)
+        heads = _by_id(self._find(f"substr(frame, 1, {_HEAD}), class", list(wanted), at))
+        names = dict(self._rows("SELECT number, name FROM classes"))
+        found = {id_: names[number] for id_, number in heads.items() if id_ in wanted}
+        missing = wanted.difference(found)
+        if missing and at is not None:
+            older = self._superseded(missing, at)
+            found.update({id_: parse_unverified(frame).class_name for id_, frame in older.items()})
+        return found
+
+    def ids(self, *, internal: bool = False) -> list[str]:
+        index = " INDEXED BY internal_records WHERE class < 0" if internal else " WHERE class > 0"
+        rows = self._rows(f"SELECT number, substr(frame, 1, {_HEAD}) FROM records{index} ORDER BY number")
+        return [_id_in(head, number) for number, head in rows]
+
+    def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
+        if class_name is None:
+            condition, only_internal = {None: "", False: " AND class > 0", True: ""}[internal], internal is True
+        else:
+            numbers = [n for (n,) in self._rows("SELECT number FROM classes WHERE name = ?", (class_name,))]
+            numbers = [n for n in numbers if internal is None or internal == (n < 0)]
+            condition = f" AND class IN ({', '.join(map(str, numbers))})"
+            only_internal = bool(numbers) and max(numbers) < 0
+        if only_internal:
+            yield from self._scan_internal(condition, after)
+            return
+        sql = f"SELECT number, frame FROM records WHERE number > ?{condition} ORDER BY number LIMIT {CHUNK}"
+        yield from self._scan(sql, after, ())
+
+    def changes(self, since: int) -> tuple[int, set[int]]:
+        rows = self._rows(
+            "SELECT value, '' FROM meta WHERE name = 'revision'"
+            " UNION ALL SELECT revision, numbers FROM commits WHERE revision > ?",
+            (since,),
+        )
+        return rows[0][0], {number for _, text in rows for number in numbers_of(text)}
+
+    def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
+        rows = self._rows(
+            "SELECT revision, time, note, code, numbers FROM commits WHERE revision < ? ORDER BY revision DESC LIMIT ?",
+            (_LAST if before is None else before, -1 if limit is None else limit),
+        )
+        return [
+            Commit(revision, time, note, code, tuple(numbers_of(text))) for revision, time, note, code, text in rows
+        ]
+
+    def history(self, id_: str) -> list[Version]:
+        number = number_of(id_)
+        rows = self._rows(
+            "SELECT revision, frame FROM records WHERE number = ?"
+            " UNION ALL SELECT revision, frame FROM superseded WHERE number = ? ORDER BY revision DESC",
+            (number, number),
+        )
+        frame = next((frame for _, frame in rows if frame is not None), None)
+        if frame is None or _id_in(frame, number) != id_:
+            return []
+        return [Version(*row) for row in rows]
+
+    def referrers(self, ids: Collection[str]) -> dict[str, list[str]]:
+        wanted = set(ids)
+        if len(wanted) > FEW:
+            return super().referrers(wanted)
+        if not wanted:
+            self.revision()  # raises where the store is closed
+            return {}
+        # SQLite searches the bytes; what it finds may also be a longer id or a text, and is looked at.
+        condition = " OR ".join(["instr(frame, ?)"] * len(wanted))
+        sql = f"SELECT number, frame FROM records WHERE number > ? AND ({condition}) ORDER BY number LIMIT {CHUNK}"
+        found: dict[str, list[str]] = {}
+        for frame in self._scan(sql, -1, tuple(id_.encode() for id_ in wanted)):
+            record = parse_unverified(frame)
+            for target in wanted.intersection(record.references) - {record.id}:
+                found.setdefault(target, []).append(record.id)
+        return found
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> Rows:
+        return self._connection.read(lambda connection: connection.execute(sql, values).fetchall())
+
+    def _find(self, columns: str, ids: list[str], at: int | None) -> Rows:
+        """`columns` of the records with those ids' numbers, written at revision `at` or before; maybe of others too."""
+        until = _LAST if at is None else at
+        if len(ids) < 2:
+            sql = f"SELECT {columns} FROM records WHERE number = ? AND revision <= ?"
+            return self._rows(sql, (number_of(ids[0]), until) if ids else (None, until))
+        first, last = number_of(ids[0]), number_of(ids[-1])
+        if not _is_dense(first, last, len(ids)):
+            numbers = sorted(map(number_of, ids))
+            first, last = numbers[0], numbers[-1]
+            if not _is_dense(first, last, len(ids)):
+                sql = f"SELECT {columns} FROM {_LISTED} records ON number = value WHERE revision <= ?"
+                return self._rows(sql, (str(numbers), until))
+        # Where the numbers leave hardly a gap (a guess, if only the ends were looked at), a range is fastest.
+        sql = f"SELECT {columns} FROM records WHERE number BETWEEN ? AND ? AND revision <= ?"
+        return self._rows(sql, (first, last, until))
+
+    def _superseded(self, ids: Collection[str], at: int) -> dict[str, bytes]:
+        """The frames of objects that were replaced or removed after revision `at`."""
+        rows = self._rows(
+            f"SELECT frame, frame FROM {_LISTED} superseded ON number = value WHERE frame IS NOT NULL"
+            " AND revision = (SELECT max(revision) FROM superseded WHERE number = value AND revision <= ?)",
+            (_as_json(ids), at),
+        )
+        (oldest,) = self._rows("SELECT value FROM meta WHERE name = 'oldest'")[0]  # after what it may have taken away
+        if at < oldest:
+            raise SnapshotTooOld(
+                f"Revision {at} is not kept any more; the oldest is {oldest}.", hint="Begin a new transaction."
+            )
+        found = _by_id(rows)
+        return {id_: found[id_] for id_ in ids if id_ in found}
+
+    def _refuse_damaged(self, ids: Collection[str]) -> None:
+        """Raise `CorruptRecord` if one of those ids was not found because its own frame is damaged."""
+        numbers = _as_json(ids)
+        for (frame,) in self._rows(f"SELECT frame FROM {_LISTED} records ON number = value", (numbers,)):
+            parse_unverified(frame)
+
+    def _scan(self, sql: str, after: int, values: tuple[object, ...]) -> Iterator[bytes]:
+        while True:
+            rows = self._rows(sql, (after, *values))
+            for _, frame in rows:
+                yield frame
+            if len(rows) < CHUNK:
+                return
+            after = rows[-1][0]
+
+    def _scan_internal(self, condition: str, after: int) -> Iterator[bytes]:
+        sql = f"SELECT number FROM records INDEXED BY internal_records WHERE class < 0{condition}"
+        numbers = sorted(number for (number,) in self._rows(sql) if number > after)
+        for start in range(0, len(numbers), CHUNK):
+            chunk = str(numbers[start : start + CHUNK])
+            for (frame,) in self._rows(f"SELECT frame FROM {_LISTED} records ON number = value", (chunk,)):
+                yield frame
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def _meta(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+        refuse_newer((meta["format"],) if "format" in meta else None, self.path)
+        return meta
+
+    def _apply(self, connection: sqlite3.Connection, batch: Batch, encode: Encoder, known: ClassNumbers) -> int:
+        meta = self._meta(connection)
+        revision: int = meta["revision"] + 1
+        numbers = [int(draft[0].rpartition(".")[2]) for draft in batch.drafts]
+        removed = [number_of(id_) for id_ in batch.removals]
+        _refuse_taken(connection, [draft.id for draft in batch.drafts if not draft.base])
+        if not 0 < batch.seen == revision - 1:
+            _refuse_conflicts(connection, batch)
+        replaced = [number_of(draft.id) for draft in batch.drafts if draft.base]
+        if replaced or removed:
+            _supersede(connection, replaced, removed, revision)
+        _name_classes(connection, batch.drafts, known)
+        classes = [known[draft.class_name, draft.flags & INTERNAL] for draft in batch.drafts]
+        connection.executemany(
+            _UPSERT if replaced else _INSERT,
+            zip(numbers, repeat(revision), classes, map(encode, batch.drafts, repeat(revision))),
+        )
+        numbers += removed
+        next_number = batch.unused[0] if batch.unused[1] == meta["next_number"] else meta["next_number"]
+        next_number = max(next_number, max(numbers, default=0) + 1)
+        connection.execute(
+            "INSERT INTO commits VALUES (?, ?, ?, ?, ?)",
+            (revision, batch.time, batch.note, batch.code, runs_of(numbers)),
+        )
+        connection.executemany(
+            "UPDATE meta SET value = ? WHERE name = ?", [(revision, "revision"), (next_number, "next_number")]
+        )
+        return revision
+
+
+def _refuse_taken(connection: sqlite3.Connection, ids: list[str]) -> None:
+    """Raise `IdInUse` if one of these new ids has a number that an object has or had."""
+    if not ids:
+        return
+    by_number = {number_of(id_): id_ for id_ in ids}
+    first, last = min(by_number), max(by_number)
+    taken = connection.execute(
+        "SELECT number FROM records WHERE number BETWEEN ? AND ?"
+        " UNION ALL SELECT number FROM superseded WHERE number BETWEEN ? AND ? LIMIT 1",
+        (first, last, first, last),
+    ).fetchall()
+    if taken:  # somewhere in the range; now exactly
+        numbers = str(list(by_number))
+        sql = f"SELECT number FROM {_LISTED} records ON number = value UNION"
+        sql += f" SELECT number FROM {_LISTED} superseded ON number = value ORDER BY number LIMIT 1"
+        taken = connection.execute(sql, (numbers, numbers)).fetchall()
+    if taken:
+        (number,) = taken[0]
+        raise IdInUse(
+            f"{by_number[number]} cannot be new: the number {number} was given before.",
+            hint="The factory of ids must never give a number twice.",
+            ids=(by_number[number],),
+        )
+    if len(by_number) < len(ids):
+        raise IdInUse(
+            f"Of {len(ids)} new ids, some have the same number.",
+            hint="The factory of ids must never give a number twice.",
+            ids=set(ids).difference(by_number.values()),
+        )
+
+
+def _refuse_conflicts(connection: sqlite3.Connection, batch: Batch) -> None:
+    expected = {draft.id: draft.base for draft in batch.drafts if draft.base}
+    expected.update(batch.removals)
+    expected.update(batch.checks)
+    sql = f"SELECT number, revision, substr(frame, 1, {_HEAD}) FROM {_LISTED} records ON number = value"
+    rows = connection.execute(sql, (_as_json(expected),)).fetchall() if expected else []
+    refuse_conflicts(mismatches(expected, {_id_in(head, number): revision for number, revision, head in rows}))
+
+
+def _supersede(connection: sqlite3.Connection, replaced: list[int], removed: list[int], revision: int) -> None:
+    """Keep the present versions of those numbers as old ones, and note the removals."""
+    connection.execute(
+        f"INSERT INTO superseded SELECT number, revision, frame FROM {_LISTED} records ON number = value",
+        (str(replaced + removed),),
+    )
+    if removed:
+        connection.executemany("DELETE FROM records WHERE number = ?", zip(removed))
+        connection.executemany("INSERT INTO superseded VALUES (?, ?, NULL)", zip(removed, repeat(revision)))
+
+
+def _name_classes(connection: sqlite3.Connection, drafts: list[Draft], known: ClassNumbers) -> None:
+    """Put a number for each class of the drafts into `known`: the table's, or a new one."""
+    for name, internal in {(draft.class_name, draft.flags & INTERNAL) for draft in drafts}.difference(known):
+        sign, next_number = ("<", "min(number) - 1, -1") if internal else (">", "max(number) + 1, 1")
+        sql = f"SELECT number FROM classes WHERE name = ? AND number {sign} 0"
+        row = connection.execute(sql, (name,)).fetchone()
+        if row is None:
+            row = connection.execute(f"SELECT ifnull({next_number}) FROM classes WHERE number {sign} 0").fetchone()
+            connection.execute("INSERT INTO classes VALUES (?, ?)", (row[0], name))
+        known[name, internal] = row[0]
+
+
+def _as_json(ids: Iterable[str]) -> str:
+    return str([number_of(id_) for id_ in ids])
+
+
+def _id_in(head: bytes, number: int) -> str:
+    """The id in the frame, or in its beginning; raises `CorruptRecord` if it cannot be that of row `number`."""
+    id_ = _readable_id(head)
+    if not id_.endswith(f".{number}"):
+        raise CorruptRecord(f"The record with number {number} is damaged: its id cannot be read.")
+    return id_
+
+
+def _by_id(rows: Iterable[tuple[bytes, T]]) -> dict[str, T]:
+    """The second of each pair under the id in the first, a frame or its beginning; left out if that cannot be read."""
+    try:
+        # `id_of` written out for the common head: this line is run for every record of a bulk load.
+        return {
+            (head[NARROW_HEAD : NARROW_HEAD + head[16]].decode() if head[5] < 0x80 else id_of(head)): value
+            for head, value in rows
+        }
+    except (IndexError, UnicodeDecodeError):
+        return {id_: value for head, value in rows if (id_ := _readable_id(head))}
+
+
+def _readable_id(head: bytes) -> str:
+    try:
+        return id_of(head)
+    except (IndexError, UnicodeDecodeError):
+        return ""
+
+
+def _is_dense(first: int, last: int, count: int) -> bool:
+    return count <= last - first + 1 <= count + count // 4

@@ -1,0 +1,251 @@
+"""One process's connection to a SQLite file: who may use it when, and what happens when others are in the way.
+
+- One connection, guarded by a lock; it is in autocommit mode, and every call leaves it without a transaction.
+- Who finds the database busy lets go of the lock, sleeps a little and tries again, until `timeout` seconds are over.
+- A forked child gets a connection of its own at its first call; the parent's is neither used nor closed there.
+- Reading only never writes a byte: without a log beside the file, the file is read as it stands (`immutable`), and
+  read again if it changed meanwhile; with one, SQLite's own locks are used, as they are there already.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TypeVar
+
+from perdure.backends.sqlite_errors import is_busy, leaves_outcome_unknown, outcome_unknown, translate
+from perdure.backends.sqlite_schema import create as create_tables
+from perdure.backends.sqlite_schema import is_empty, prepare
+from perdure.errors import AccessDenied, NotAStore, ReadOnly, StoreBusy, StoreClosed, StoreNotFound
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+Signature = tuple[int, int, int]
+
+_CLOSING = 2.0  # seconds that `close` waits for readers, before it leaves the log to whoever closes last
+_SETTLED = 200_000_000  # nanoseconds after which a changed file must have another time of change
+
+
+class SqliteConnection:
+    """The connection for reading and writing. `path` is absolute; `key_id` is what a new store notes as its key."""
+
+    def __init__(self, path: str, *, key_id: int, create: bool, timeout: float):
+        self.path = path
+        self._key_id = key_id
+        self._create = create
+        self._timeout = timeout
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+        self._outcome_unknown = False
+        _OPEN.add(self)
+        self.read(is_open)
+        self._create = False  # a file that vanishes later is never made anew
+
+    def read(self, work: Work[T]) -> T:
+        """What `work` gives, once it got through. It must not leave a cursor or a transaction open."""
+        deadline = 0.0
+        while True:
+            try:
+                with self._lock:
+                    if self._closed:
+                        raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
+                    return self._once(work)
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    raise translate(error, self.path) from error
+                now = time.monotonic()
+                deadline = deadline or now + self._timeout
+                if now >= deadline:
+                    raise StoreBusy(
+                        f"Another process kept {self.path!r} locked for more than {self._timeout:g} seconds.",
+                        hint="Try again, or give a longer timeout.",
+                    ) from error
+            time.sleep(random.uniform(0.0005, 0.005))
+
+    def write(self, work: Work[T], *, durable: bool = True) -> T:
+        """What `work` gives, run as one transaction; nothing is kept of it if it raises."""
+
+        def transaction(connection: sqlite3.Connection) -> T:
+            if self._outcome_unknown:
+                raise outcome_unknown(self.path)
+            if durable:
+                return self._transaction(connection, work)
+            # NORMAL spares the fsync of this commit; unlike OFF, checkpoints stay as safe as ever.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                return self._transaction(connection, work)
+            finally:
+                connection.execute("PRAGMA synchronous = FULL")
+
+        return self.read(transaction)
+
+    def close(self) -> None:
+        """Move the log's content into the file and close; the lock of a call that runs is waited for."""
+        with self._lock:
+            self._closed = True
+            connection, self._connection = self._connection, None
+            if connection is None:
+                return
+            try:
+                self._fold(connection)
+            except sqlite3.Error as error:
+                raise translate(error, self.path) from error
+            finally:
+                connection.close()
+
+    def forget(self) -> None:
+        """Leave the connection to the parent process, and the lock to whichever of its threads held it."""
+        if self._connection is not None:
+            _INHERITED.append(self._connection)
+        self._connection = None
+        self._lock = threading.RLock()
+
+    def _once(self, work: Work[T]) -> T:
+        if self._connection is None:
+            self._connection = self._open()
+        return work(self._connection)
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._create and not os.path.exists(self.path):
+            raise StoreNotFound(f"There is no store at {self.path!r}.")
+        if os.path.isfile(self.path) and not os.access(self.path, os.W_OK):
+            raise AccessDenied(
+                f"This user may not write {self.path!r}.", hint="Open it with read_only=True, or change permissions."
+            )
+        with ExitStack() as on_error:
+            connection = connect(self.path, "rwc" if self._create else "rw")
+            on_error.callback(connection.close)
+            prepare(connection, self.path, self._key_id)
+            on_error.pop_all()
+        return connection
+
+    def _transaction(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            result = work(connection)
+            try:
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if not leaves_outcome_unknown(error):
+                    raise
+                self._outcome_unknown = True
+                raise outcome_unknown(self.path) from error
+            return result
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _fold(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + min(_CLOSING, self._timeout)
+        while True:
+            try:
+                if not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    return
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(random.uniform(0.001, 0.01))
+
+
+class ReadOnlySqliteConnection(SqliteConnection):
+    """The connection of a store that is opened for reading only; an empty database is shown as an empty store."""
+
+    def __init__(self, path: str, *, timeout: float):
+        self._opened_at: Signature | None = None
+        self._provisional = False
+        super().__init__(path, key_id=0, create=False, timeout=timeout)
+
+    def write(self, work: Work[T], *, durable: bool = True) -> T:
+        self.read(is_open)
+        raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
+
+    def _once(self, work: Work[T]) -> T:
+        while True:
+            before = self._signature()
+            if self._connection is not None and (before != self._opened_at or self._provisional):
+                self._connection.close()
+                self._connection = None
+            if self._connection is None:
+                self._connection, self._opened_at = self._open_at(before), before
+            if before is None:
+                return work(self._connection)
+            try:
+                result = work(self._connection)
+            except sqlite3.DatabaseError:
+                if self._signature() == before:
+                    raise
+                continue  # a writer changed the file under the read
+            if self._signature() == before:
+                return result
+
+    def _open_at(self, signature: Signature | None) -> sqlite3.Connection:
+        with ExitStack() as on_error:
+            connection = connect(self.path, "ro" if signature is None else "ro&immutable=1")
+            on_error.callback(connection.close)
+            empty = is_empty(connection, self.path)
+            on_error.pop_all()
+        fresh = signature is not None and time.time_ns() - signature[2] < _SETTLED
+        self._provisional = empty or fresh
+        if not empty:
+            return connection
+        connection.close()
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        create_tables(connection, "", 0)
+        return connection
+
+    def _signature(self) -> Signature | None:
+        """What changes when the file does; None while there is a log, and so perhaps a writer, beside it."""
+        try:
+            if os.path.exists(os.path.realpath(self.path) + "-wal"):
+                return None
+            status = os.stat(self.path)
+        except FileNotFoundError as error:
+            raise StoreNotFound(f"There is no store at {self.path!r}.") from error
+        if not os.access(self.path, os.R_OK):
+            raise AccessDenied(f"This user may not read {self.path!r}.", hint="Change its permissions.")
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _fold(self, connection: sqlite3.Connection) -> None:
+        """Nothing: only a writer may move the log."""
+
+
+def connect(path: str, mode: str) -> sqlite3.Connection:
+    """A connection in autocommit mode that never waits by itself; `mode` is SQLite's: `ro`, `rw`, `rwc`."""
+    if os.path.isdir(path):
+        raise NotAStore(f"{path!r} is a directory, not a SQLite database.")
+    plain = b"/._-:0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    name = "".join(chr(byte) if byte in plain else f"%{byte:02x}" for byte in _uri_path(path))
+    uri = f"file:{name}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA cache_size = -16000")
+    return connection
+
+
+def is_open(connection: sqlite3.Connection) -> None:
+    """Nothing: that it is called shows that the store can be opened."""
+
+
+def _uri_path(path: str) -> bytes:
+    encoded = os.fsencode(path).replace(os.sep.encode(), b"/")
+    return encoded if encoded.startswith(b"/") else b"/" + encoded  # `C:/…` needs a slash before it
+
+
+def _forget_inherited() -> None:
+    for connection in list(_OPEN):
+        connection.forget()
+
+
+_OPEN: weakref.WeakSet[SqliteConnection] = weakref.WeakSet()
+_INHERITED: list[sqlite3.Connection] = []  # connections of a parent process: kept, so that nothing ever closes them
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)

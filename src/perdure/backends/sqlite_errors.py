@@ -1,0 +1,91 @@
+"""What SQLite's errors mean, in perdure's own words.
+
+- "The database is busy" is told apart from every other failure, so that the caller can wait and try again.
+- A failed commit is told apart by whether it can have reached the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from perdure.errors import AccessDenied, DiskFull, NotAStore, OutcomeUnknown, PerdureError, StorageError, StoreNotFound
+
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_DENIED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another connection is in the way, so that the same call may succeed later."""
+    return _code(error) & 0xFF in _BUSY
+
+
+def leaves_outcome_unknown(error: sqlite3.Error) -> bool:
+    """Whether a COMMIT that failed so may nevertheless be found in the file after a crash.
+
+    A failed write cut the commit short, and the checksums of SQLite's log hide what is short; after a failed fsync,
+    or a failure in the log's index, the commit may be whole.
+    """
+    code = _code(error)
+    return code & 0xFF == sqlite3.SQLITE_IOERR and code != sqlite3.SQLITE_IOERR_WRITE
+
+
+def outcome_unknown(path: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"An error came while a commit to {path!r} was being made durable; nobody knows whether it is there.",
+        hint="Look after the disk, then open the store anew and look which revision it has.",
+    )
+
+
+def translate(error: sqlite3.Error, path: str) -> PerdureError:
+    """The error of perdure's that says the same as SQLite's `error` about the database file `path`."""
+    code = _code(error)
+    primary = code & 0xFF
+    if primary == sqlite3.SQLITE_FULL:
+        return DiskFull(f"No space is left for {path!r}; nothing of this commit was kept.", hint="Make room.")
+    if code == sqlite3.SQLITE_READONLY_DBMOVED:
+        return StorageError(f"{path!r} was moved, removed or replaced while it was open.", hint="Open it again.")
+    if primary in _DENIED:
+        return _denied(path)
+    if primary == sqlite3.SQLITE_CANTOPEN:
+        return _cannot_open(path)
+    if primary == sqlite3.SQLITE_NOTADB:
+        return NotAStore(f"{path!r} is not a SQLite database.", hint="Give the file of a store, or a new name.")
+    if primary == sqlite3.SQLITE_CORRUPT:
+        return StorageError(f"{path!r} is damaged: {error}.", hint="Go back to a backup.")
+    if primary == sqlite3.SQLITE_TOOBIG:
+        return StorageError(f"A record is too large for {path!r}: SQLite takes up to 1 GB.", hint="Split the object.")
+    if code == sqlite3.SQLITE_IOERR_WRITE:
+        return StorageError(
+            f"{path!r} could not be written; nothing of this commit was kept.",
+            hint="A quota, a limit on the size of files, or the disk itself is in the way.",
+        )
+    return StorageError(f"SQLite failed on {path!r}: {error} ({_name(error)}).")
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0)
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", type(error).__name__)
+
+
+def _denied(path: str) -> AccessDenied:
+    return AccessDenied(
+        f"This user may not write {path!r}, or the directory that it is in.",
+        hint="Change the permissions, or open the store with read_only=True.",
+    )
+
+
+def _cannot_open(path: str) -> PerdureError:
+    directory = os.path.dirname(path)
+    if os.path.isdir(path):
+        return NotAStore(f"{path!r} is a directory, not a SQLite database.")
+    if not os.path.exists(directory):
+        return StoreNotFound(f"There is no directory {directory!r}.", hint="Make it first.")
+    if not os.path.exists(path) and os.access(directory, os.W_OK | os.X_OK):
+        return StoreNotFound(f"There is no store at {path!r}.")
+    return AccessDenied(
+        f"This user may not open {path!r}.", hint="Change the permissions of the file or its directory."
+    )

@@ -1,0 +1,92 @@
+"""How a store lies in a SQLite database: its tables, how they are made, and how they are recognised.
+
+- A database of another program is never written to; an empty one becomes a store, whole or not at all.
+- `records` holds what is there now, `superseded` every older version (a NULL frame where the
+  object was removed), `commits` one row a revision, `classes` the names that `records.class` stands for.
+- `records.class` is negative for perdure's own records, so that a small partial index finds them.
+- A row's id is inside its frame; `number` alone is the key.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+
+from perdure.errors import NewerFormat, NotAStore, StorageError
+from perdure.records.frame import FORMAT
+
+APPLICATION_ID = 0x70657264  # "perd"
+
+# `superseded` has a rowid of its own: without, 1,000 updates among 20,000 took 48 ms, not 30.
+_TABLES = """
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE classes (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
+    CREATE UNIQUE INDEX class_names ON classes (name, number < 0);
+    CREATE TABLE records (
+        number INTEGER PRIMARY KEY, revision INTEGER NOT NULL, class INTEGER NOT NULL, frame BLOB NOT NULL
+    );
+    CREATE INDEX internal_records ON records (class) WHERE class < 0;
+    CREATE TABLE superseded (
+        number INTEGER NOT NULL, revision INTEGER NOT NULL, frame BLOB, PRIMARY KEY (number, revision)
+    );
+    CREATE TABLE commits (
+        revision INTEGER PRIMARY KEY, time REAL NOT NULL, note TEXT NOT NULL, code TEXT NOT NULL, numbers TEXT NOT NULL
+    );
+"""
+
+
+def prepare(connection: sqlite3.Connection, path: str, key_id: int) -> None:
+    """Make sure that the database is a store that can be written: make one of an empty file, refuse another's."""
+    empty = is_empty(connection, path)
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StorageError(
+            f"{path!r} cannot be used by several processes safely: SQLite got journal mode {mode!r}, not 'wal'.",
+            hint="Put the store on a local disk.",
+        )
+    connection.execute("PRAGMA synchronous = FULL")
+    if not empty:
+        return
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        if is_empty(connection, path):  # not made by another process meanwhile
+            create(connection, uuid.uuid4().hex, key_id)
+            connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def create(connection: sqlite3.Connection, store: str, key_id: int) -> None:
+    """Lay out a store in an empty database, within the caller's transaction."""
+    for statement in _TABLES.strip().split(";"):  # one by one: `executescript` would commit
+        connection.execute(statement)
+    meta = {"format": FORMAT, "store": store, "key": key_id, "revision": 0, "next_number": 1, "oldest": 0}
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def is_empty(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether nothing was ever put into the database; raises `NotAStore` or `NewerFormat` where it is no use."""
+    application, tables = connection.execute(
+        "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
+    ).fetchone()
+    if application == APPLICATION_ID:
+        refuse_newer(connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone(), path)
+        return False
+    if application or tables:
+        raise NotAStore(
+            f"{path!r} is a SQLite database of another program.", hint="Give the file of a store, or a new name."
+        )
+    return True
+
+
+def refuse_newer(row: tuple[int] | None, path: str) -> None:
+    """Raise `NewerFormat` if the store's format is later than this release's, `StorageError` if it has none."""
+    if row is None:
+        raise StorageError(f"{path!r} is damaged: it does not tell its format.", hint="Go back to a backup.")
+    if row[0] > FORMAT:
+        raise NewerFormat(
+            f"The store {path!r} has format {row[0]}; this release of perdure reads up to {FORMAT}.",
+            hint="Install a later release.",
+        )
