@@ -60,12 +60,10 @@ def imports_of(name: str, path: Path, modules: Iterable[str]) -> Iterator[str]:
     known = set(modules)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    for target in (*spelled_in_statements(tree, package, known), *spelled_in_strings(tree, package)):
-        module = nearest(target, known)
-        if module is None or module == name:
-            continue
-        yield module
-        yield from (outer for outer in packages_above(module) if not f"{name}.".startswith(f"{outer}."))
+    for target in (*spelled_in_statements(tree, package, known), *spelled_in_strings(tree, package, known)):
+        if target != name and f"{target}.".startswith(f"{HOUSE}."):
+            yield target
+            yield from (outer for outer in packages_above(target) if not f"{name}.".startswith(f"{outer}."))
 
 
 def spelled_in_statements(tree: ast.AST, package: str, known: set[str]) -> Iterator[str]:
@@ -79,17 +77,16 @@ def spelled_in_statements(tree: ast.AST, package: str, known: set[str]) -> Itera
                 yield target if target in known else base
 
 
-def spelled_in_strings(tree: ast.AST, package: str) -> Iterator[str]:
-    """Where a file imports by name at all, every dotted string of it may be such a name."""
+def spelled_in_strings(tree: ast.AST, package: str, known: set[str]) -> Iterator[str]:
+    """What is imported by name; and where that is done at all, each string that is a module's name."""
     nodes = list(ast.walk(tree))
     calls = [node for node in nodes if isinstance(node, ast.Call) and called(node) in {"import_module", "__import__"}]
     arguments = {id(argument) for call in calls for argument in call.args}
     for node in nodes if calls else ():
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             spelled = absolute(node.value, package)
-            if all(part.isidentifier() for part in spelled.split(".")) and (
-                "." in spelled or id(node) in arguments  # the bare name of the house is often just its name
-            ):
+            # The bare name of the house in some other place is just its name.
+            if id(node) in arguments or (spelled in known and spelled != HOUSE):
                 yield spelled
 
 
@@ -106,13 +103,6 @@ def absolute(spelled: str, package: str) -> str:
         return spelled
     above = package.split(".")[: len(package.split(".")) - level + 1]
     return ".".join([*above, rest] if rest else above)
-
-
-def nearest(target: str, known: set[str]) -> str | None:
-    """The module that `target` is, or is a name in; None for what is not of the house."""
-    while target and target not in known:
-        target = target.rpartition(".")[0]
-    return target or None
 
 
 def packages_above(module: str) -> Iterator[str]:
@@ -153,7 +143,7 @@ def circles(imports: Imports) -> list[list[str]]:
         if module in way:
             found.append(way[way.index(module) :])
         elif module not in finished:
-            for target in sorted(imports[module]):
+            for target in sorted(imports.get(module, ())):
                 walk(target, [*way, module])
             finished.add(module)
 
