@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import perdure
+
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"[a-z0-9][\w.-]*==[\w.!+]+")
 
@@ -53,6 +55,7 @@ def test_few_packages_are_needed_to_run(declared):
 
 
 def test_the_installed_version_is_this_one(declared):
+    assert perdure.__version__ == declared["project"]["version"]
     assert importlib.metadata.version("perdure") == declared["project"]["version"]
 
 
