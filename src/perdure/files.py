@@ -345,6 +345,8 @@ def _durable(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in _DENIED:  # it could not even be opened
+            raise _error_for(error, path, "make durable") from error
         raise OutcomeUnknown(
             f"The operating system could not make {path} durable: {error.strerror}.",
             hint="Check the disk, then open the store again and look what is there.",

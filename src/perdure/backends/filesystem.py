@@ -1,0 +1,284 @@
+"""The backend that keeps a store in a directory: one file an object, named by its id, and a folder of its own.
+
+- Every call takes the store's lock (shared to read, exclusive to write) and gives it back; readers see whole commits.
+- One commit is one fsync, two if it replaces what was settled; see `filesystem_medium` for what a crash leaves.
+- A text from outside is never joined to a path: only ids that the store's own log knows are.
+- After an error while something was made durable, this backend writes no more.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+from perdure.backends.base import CHUNK, Backend, mismatches, number_of, refuse_conflicts
+from perdure.backends.filesystem_journal import Entry, Index, Written
+from perdure.backends.filesystem_medium import Medium
+from perdure.errors import CorruptRecord, IdInUse, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
+from perdure.files import Files
+from perdure.records.frame import Encoder, parse_unverified
+from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Receipt, Version
+
+
+class FilesystemBackend(Backend):
+    """Frames as files in `directory`; `key_id` is noted when the store is made. `timeout` is in seconds.
+
+    With `create=False` or `read_only=True` a store must be there (`StoreNotFound`). Other files are left alone.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        key_id: int = 0,
+        create: bool = True,
+        read_only: bool = False,
+        timeout: float = 60.0,
+        files: Files | None = None,
+    ):
+        self.read_only = read_only
+        self.directory = os.path.abspath(directory)
+        self._timeout = timeout
+        self._files = files or Files()
+        self._medium = Medium(self.directory, self._files)
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._holds_file_lock = False
+        self._closed = False
+        self._failure: OutcomeUnknown | None = None
+        if create and not read_only:
+            self._medium.make(uuid.uuid4().hex, key_id, timeout)
+        self._medium.identify()
+        if not read_only:
+            self._settle_if_needed()
+
+    def describe(self) -> Description:
+        with self._reading() as index:
+            format_, store, key_id = self._medium.identify()
+            return Description(format_, store, key_id, index.revision, index.next_number)
+
+    def revision(self) -> int:
+        with self._entered():
+            if self._medium.index.revision and self._medium.unchanged():
+                return self._medium.index.revision
+        with self._reading() as index:
+            return index.revision
+
+    def reserve(self, count: int, *, durable: bool = True) -> int:
+        with self._writing() as index:
+            first = index.next_number
+            if count > 0:
+                self._medium.record(Entry(index.sequence + 1, first + count), [], durable=durable)
+            return first
+
+    def apply(self, batch: Batch, encode: Encoder) -> Receipt:
+        with self._writing() as index:
+            self._refuse(batch, index)
+            revision = index.revision + 1
+            groups: dict[tuple[str, bool], list[Draft]] = {}
+            for draft in batch.drafts:
+                groups.setdefault((draft.class_name, bool(draft.flags & INTERNAL)), []).append(draft)
+            frames = [encode(draft, revision) for drafts in groups.values() for draft in drafts]
+            written: list[Written] = [(*group, [str(draft.id) for draft in drafts]) for group, drafts in groups.items()]
+            if self._medium.is_full:
+                self._medium.settle()
+            entry = Entry(
+                index.sequence + 1,
+                _next_number(batch, index),
+                revision,
+                batch.time,
+                batch.note,
+                batch.code,
+                written,
+                [str(id_) for id_ in batch.removals if index.current(id_)],
+            )
+            self._medium.commit(entry, frames)
+            return Receipt(revision)
+
+    def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
+        with self._reading() as index:
+            frames = {}
+            for id_ in ids:
+                revision = _revision_of(index, id_, at)
+                frame = self._medium.frame(number_of(id_), revision) if revision else None
+                if frame is not None:
+                    frames[id_] = frame
+            return frames
+
+    def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
+        names, older = {}, []
+        with self._reading() as index:
+            for id_ in ids:
+                revision = _revision_of(index, id_, at)
+                if revision and revision == index.versions[number_of(id_)][-1]:
+                    names[id_] = index.classes[number_of(id_)]
+                elif revision:
+                    older.append(id_)
+            names.update((id_, parse_unverified(frame).class_name) for id_, frame in self.read(older, at).items())
+        return names
+
+    def ids(self, *, internal: bool = False) -> list[str]:
+        with self._reading() as index:
+            return [index.ids[number] for number in _chosen(index, None, internal, -1)]
+
+    def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
+        with self._reading() as index:
+            numbers = iter(_chosen(index, class_name, internal, after))
+        while chunk := list(islice(numbers, CHUNK)):
+            with self._reading() as index:
+                versions = [(number, index.version(number)) for number in chunk]
+                frames = [self._medium.frame(number, revision) for number, revision in versions if revision]
+            yield from (frame for frame in frames if frame is not None)
+
+    def changes(self, since: int) -> tuple[int, set[int]]:
+        with self._reading() as index:
+            return index.revision, {number for commit in index.commits[since:] for number in commit.numbers}
+
+    def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
+        with self._reading() as index:
+            end = len(index.commits) if before is None else max(before - 1, 0)
+            start = 0 if limit is None else max(min(end, len(index.commits)) - limit, 0)
+            return index.commits[start:end][::-1]
+
+    def history(self, id_: str) -> list[Version]:
+        with self._reading() as index:
+            number = _known(index, id_)
+            if number is None:
+                return []
+            versions = [Version(revision, self._kept(number, revision)) for revision in index.versions[number]]
+            if number in index.removed:
+                versions.append(Version(index.removed[number], None))
+            return versions[::-1]
+
+    def close(self) -> None:
+        """Settle the journal, so that every file is what its name says. Closing twice is fine."""
+        if self._closed:
+            return
+        try:
+            if not self.read_only and self._failure is None:
+                self._settle_if_needed()
+        finally:
+            self._closed = True
+            self._medium.forget()
+
+    # -- locks -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        if self._process != os.getpid():
+            # The lock and what was read may have been in use by another thread at the moment of the fork.
+            self._lock, self._medium = threading.RLock(), Medium(self.directory, self._files)
+            self._process, self._holds_file_lock = os.getpid(), False
+        if not self._lock.acquire(timeout=self._timeout):
+            raise StoreBusy(f"Another thread used the store for {self._timeout:g} seconds.", hint="Try again.")
+        try:
+            if self._closed:
+                raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Index]:
+        with self._entered(), self._file_lock(exclusive=False):
+            self._medium.refresh()
+            yield self._medium.index
+
+    @contextmanager
+    def _writing(self) -> Iterator[Index]:
+        with self._entered():
+            if self.read_only:
+                raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
+            if self._failure is not None:
+                raise OutcomeUnknown(
+                    f"The store is read-only since an earlier error: {self._failure.message}",
+                    hint=self._failure.hint,
+                    path=self._failure.path,
+                )
+            with self._file_lock(exclusive=True):
+                self._medium.refresh()
+                try:
+                    yield self._medium.index
+                except OutcomeUnknown as error:
+                    self._failure = error
+                    raise
+
+    @contextmanager
+    def _file_lock(self, *, exclusive: bool) -> Iterator[None]:
+        if self._holds_file_lock:
+            yield
+            return
+        with self._files.lock(self._medium.path("lock"), exclusive=exclusive, timeout=self._timeout):
+            self._holds_file_lock = True
+            try:
+                yield
+            finally:
+                self._holds_file_lock = False
+
+    def _settle_if_needed(self) -> None:
+        with self._entered():
+            if not self._medium.needs_settling:
+                return
+        with self._writing():
+            self._medium.settle()
+
+    # -- checks ------------------------------------------------------------------------------------------
+
+    def _refuse(self, batch: Batch, index: Index) -> None:
+        for draft in batch.drafts:
+            if draft.base:
+                continue
+            taken = number_of(draft.id) in index.ids
+            why = None if taken else self._medium.refuse_name(draft.id, bool(draft.flags & INTERNAL))
+            if taken or why:
+                raise IdInUse(
+                    f"{draft.id} cannot be new: {why or f'the number {number_of(draft.id)} was given before'}.",
+                    hint="Move that file away." if why else "The factory of ids must never give a number twice.",
+                    ids=(draft.id,),
+                )
+        expected = {
+            **{draft.id: draft.base for draft in batch.drafts if draft.base},
+            **batch.removals,
+            **batch.checks,
+        }
+        refuse_conflicts(mismatches(expected, {id_: index.current(id_) for id_ in expected}))
+
+    def _kept(self, number: int, revision: int) -> bytes:
+        frame = self._medium.frame(number, revision)
+        if frame is None:
+            path = self._medium.place_of(number, revision)
+            raise CorruptRecord(f"{path} was taken away.", hint="Take it from a backup.", path=path)
+        return frame
+
+
+def _known(index: Index, id_: str) -> int | None:
+    # Whole texts are compared, so that whatever shape `id_` has, only an id of the log gets through.
+    tail = id_.rpartition(".")[2]
+    number = int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 20 else -1
+    return number if index.ids.get(number) == id_ else None
+
+
+def _revision_of(index: Index, id_: str, at: int | None) -> int:
+    number = _known(index, id_)
+    return 0 if number is None else index.version(number, at)
+
+
+def _next_number(batch: Batch, index: Index) -> int:
+    free = batch.unused[0] if batch.unused[1] == index.next_number else index.next_number
+    ids: Collection[str] = [*(draft.id for draft in batch.drafts), *batch.removals]
+    return max([free, *(number_of(id_) + 1 for id_ in ids)])
+
+
+def _chosen(index: Index, class_name: str | None, internal: bool | None, after: int) -> list[int]:
+    return sorted(
+        number
+        for number in index.versions
+        if number > after
+        and number not in index.removed
+        and (class_name is None or index.classes[number] == class_name)
+        and (internal is None or internal == (number in index.internal))
+    )

@@ -1,0 +1,367 @@
+"""The files of one store in a directory: how a commit gets to the disk, and how a crash is undone or finished.
+
+    directory/Job.17          the present frame of the object Job.17
+    directory/.perdure/       perdure's own: store, lock, log, journal (the intents), own/, old/17.3, aside/
+
+- The commit point is one fsync of the journal, which holds the whole commit, frames included. Only then are files put
+  in place; whatever a crash leaves of them, the journal tells what they must be.
+- Frames are read from the journal until they are settled, so that nobody sees half of a commit.
+- To settle: make the journal and the files durable, then the log, and only then empty the journal; many commits share
+  that.
+- A settled file is given its second name in `old`, durably, before a newer version takes its first name.
+- Every method but `make` and `identify` is called with the store's lock held, exclusively by those that write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from zlib import crc32
+
+from perdure.backends.base import number_of
+from perdure.backends.filesystem_journal import Entry, Index, encode_entry, encode_line, parse_journal, parse_log
+from perdure.errors import (
+    AccessDenied,
+    CorruptRecord,
+    DiskFull,
+    InvalidId,
+    NewerFormat,
+    NotAStore,
+    StorageError,
+    StoreNotFound,
+)
+from perdure.files import DIRECTORY, FILE, Files
+
+LAYOUT = 1  # the format of everything in .perdure, and of the names outside it
+OWN_FOLDER = ".perdure"
+JOURNAL_COMMITS = 64
+JOURNAL_BYTES = 4 << 20
+NAME_BYTES = 250  # what file systems allow is 255
+
+
+class Medium:
+    """The directory of a store: paths, index, journal and log."""
+
+    def __init__(self, directory: str, files: Files):
+        self.directory = directory
+        self.own = os.path.join(directory, OWN_FOLDER)
+        self.files = files
+        self.forget()
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.own, name)
+
+    def forget(self) -> None:
+        """Drop everything that is known, so that the next `refresh` reads all of it anew."""
+        self.index = Index()
+        self._log_end = 0
+        self._journal_end = 0
+        self._settled_sequence = 0
+        self._settled_revision = 0
+        self._unsettled: dict[int, dict[int, tuple[int, int]]] = {}  # number -> revision -> place in the journal
+        self._entries: list[Entry] = []  # those of the journal
+        self._in_place: set[int] = set()  # revisions whose files this process put in place itself
+
+    # -- making and opening ----------------------------------------------------------------------------
+
+    def make(self, store: str, key_id: int, timeout: float) -> None:
+        """Make the store unless it is there; its `store` file comes last, so half a store is none."""
+        files = self.files
+        if files.kind(self.path("store")) is not None:
+            return
+        try:
+            files.make_directories(self.own)
+        except StorageError as error:
+            if isinstance(error.__cause__, (NotADirectoryError, FileExistsError)):
+                raise self._not_a_store("it is no directory") from error
+            raise
+        if files.kind(self.own) != DIRECTORY:
+            raise self._not_a_store("it has a file named .perdure")
+        with files.lock(self.path("lock"), create=True, timeout=timeout):
+            if files.kind(self.path("store")) is not None:
+                return
+            for name in ("own", "old", "aside"):
+                files.make_directories(self.path(name))
+            for name in ("log", "journal"):
+                files.write_new(self.path(name), b"")
+                files.sync(self.path(name))
+            files.sync_directory(self.own)
+            files.sync_directory(self.directory)
+            with suppress(AccessDenied):  # whoever may not read the folder above did not make this one either
+                files.sync_directory(os.path.dirname(self.directory))
+            text = json.dumps({"perdure": LAYOUT, "store": store, "key": key_id})
+            files.replace_durably(self.path("store"), f"{crc32(text.encode()):08x} {text}\n".encode())
+
+    def identify(self) -> tuple[int, str, int]:
+        """Format, store id and key id; raises `StoreNotFound`, `NotAStore` or `NewerFormat`."""
+        data = self.files.read(self.path("store"))
+        if data is None:
+            if self.files.kind(self.directory) == FILE:
+                raise self._not_a_store("it is no directory")
+            raise StoreNotFound(
+                f"There is no store in {self.directory}.", hint="Check the path; opened for writing, it is made."
+            )
+        check, _, text = data.rstrip(b"\n").partition(b" ")
+        try:
+            told = json.loads(text)
+            format_, store, key_id = int(told["perdure"]), str(told["store"]), int(told["key"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._not_a_store("its file .perdure/store says nothing that perdure knows") from error
+        if format_ > LAYOUT:
+            raise NewerFormat(
+                f"The store {self.directory} has format {format_}; this release of perdure reads up to {LAYOUT}.",
+                hint="Install a later release.",
+                path=self.directory,
+            )
+        if check != f"{crc32(text):08x}".encode():
+            raise CorruptRecord(f"{self.path('store')} is damaged.", hint="Take it from a backup.", path=self.directory)
+        return format_, store, key_id
+
+    def _not_a_store(self, why: str) -> NotAStore:
+        return NotAStore(
+            f"{self.directory} is no store: {why}.", hint="Give the path of a directory.", path=self.directory
+        )
+
+    # -- knowing what there is ---------------------------------------------------------------------------
+
+    def unchanged(self) -> bool:
+        """Whether log and journal end where this process read them to; the log never shrinks, so sizes tell."""
+        size = self.files.size
+        return size(self.path("journal")) == self._journal_end and size(self.path("log")) == self._log_end
+
+    def refresh(self) -> None:
+        """Take in what was written since; whatever is torn at an end is left out."""
+        if self.unchanged() and self._log_end + self._journal_end:
+            return
+        log_size, journal_size = self._sizes()
+        if log_size < self._log_end or (log_size == self._log_end and journal_size < self._journal_end):
+            self.forget()
+        if log_size != self._log_end:
+            self._read_log()
+        self._read_journal()
+        if log_size != self._log_end and not self._entries:
+            # A torn tail comes from a crash while settling, and then the journal still holds what it was to be.
+            raise CorruptRecord(
+                f"The log {self.path('log')} is damaged from byte {self._log_end} on.",
+                hint="Take the store from a backup.",
+                path=self.path("log"),
+            )
+
+    def _sizes(self) -> tuple[int, int]:
+        log, journal = self.files.size(self.path("log")), self.files.size(self.path("journal"))
+        if log is None or journal is None:
+            raise StorageError(f"{self.own} is incomplete.", hint="Take the store from a backup.", path=self.own)
+        return log, journal
+
+    def _read_log(self) -> None:
+        data = self.files.read(self.path("log"), self._log_end) or b""
+        start = self._log_end
+        for entry, end in parse_log(data):
+            if entry.sequence > self.index.sequence:
+                if entry.revision not in (0, self.index.revision + 1):
+                    raise self._gap(entry)
+                self.index.add(entry)
+            self._log_end = start + end
+            self._settled_sequence = entry.sequence
+            self._settled_revision = entry.revision or self._settled_revision
+        if self._log_end != start:
+            self._empty_journal_view()
+
+    def _read_journal(self) -> None:
+        data = self.files.read(self.path("journal"), self._journal_end) or b""
+        for entry, frames, end in parse_journal(data, self._journal_end):
+            if entry.sequence <= self._settled_sequence:
+                if self._entries:
+                    return  # older than what is before it: a remnant
+                continue
+            if entry.sequence > self.index.sequence + 1 or entry.revision > self.index.revision + 1:
+                if self._entries:
+                    return
+                raise self._gap(entry)
+            if entry.sequence > self.index.sequence:
+                self.index.add(entry)
+            self._keep(entry, frames, end)
+
+    def _keep(self, entry: Entry, frames: list[tuple[int, int]], end: int) -> None:
+        self._entries.append(entry)
+        self._journal_end = end
+        for id_, place in zip(entry.ids(), frames, strict=True):
+            self._unsettled.setdefault(number_of(id_), {})[entry.revision] = place
+
+    def _gap(self, entry: Entry) -> CorruptRecord:
+        return CorruptRecord(
+            f"The log {self.path('log')} lacks what came before revision {entry.revision}.",
+            hint="Take the store from a backup.",
+            path=self.path("log"),
+        )
+
+    def _empty_journal_view(self) -> None:
+        self._journal_end = 0
+        self._unsettled.clear()
+        self._entries.clear()
+        self._in_place.clear()
+
+    # -- reading frames ----------------------------------------------------------------------------------
+
+    def frame(self, number: int, revision: int) -> bytes | None:
+        """One version's frame; None if its file was taken away."""
+        place = self._unsettled.get(number, {}).get(revision)
+        if place is not None:
+            return self.files.read(self.path("journal"), *place)
+        return self.files.read(self.place_of(number, revision))
+
+    def place_of(self, number: int, revision: int) -> str:
+        """The path of one version's file; the parts come from checked ids and numbers only."""
+        if not self.index.is_present(number, revision):
+            return self.path(f"old/{number}.{revision}")
+        return self._present_place(self.index.ids[number], number in self.index.own)
+
+    def _present_place(self, id_: str, internal: bool) -> str:
+        return self.path(f"own/{id_}") if internal else os.path.join(self.directory, id_)
+
+    def refuse_name(self, id_: str, internal: bool) -> str | None:
+        """Why a new object cannot get that name, or None; raises `InvalidId` for one that is too long."""
+        if len(id_.encode()) > NAME_BYTES:
+            raise InvalidId(f"{id_[:40]}… is too long for the name of a file.", ids=(id_,))
+        if self.files.kind(self._present_place(id_, internal)) is None:
+            return None
+        return f"{self.directory} has a file of that name, which is not the store's"
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    def commit(self, entry: Entry, frames: list[bytes]) -> None:
+        """Make the commit durable, then put its files in place."""
+        self._keep_superseded(entry)
+        self.record(entry, frames)
+        # The commit is durable; a file that cannot be put in place now is put there when the journal is settled.
+        with suppress(StorageError):
+            self._put_in_place(entry, frames)
+            self._in_place.add(entry.revision)
+
+    def record(self, entry: Entry, frames: list[bytes], *, durable: bool = True) -> None:
+        """Append an entry to the journal. If that fails, the journal ends where it did."""
+        self._cut(self.path("journal"), self._journal_end)
+        start = self._journal_end
+        data, places = encode_entry(entry, frames)
+        try:
+            self.files.write_at(self.path("journal"), start, data)
+            if durable:
+                self.files.sync(self.path("journal"))
+        except StorageError:
+            with suppress(StorageError):  # a torn entry does not verify, and is cut before the next one is written
+                self.files.truncate(self.path("journal"), start)
+            raise
+        self.index.add(entry)
+        self._keep(entry, [(start + offset, length) for offset, length in places], start + len(data))
+
+    def _cut(self, path: str, end: int) -> None:
+        if self.files.size(path) != end:
+            self.files.truncate(path, end)
+            # Else the remnant could come back behind what is written next.
+            self.files.sync(path)
+
+    def _keep_superseded(self, entry: Entry) -> None:
+        linked = False
+        for id_ in (*entry.ids(), *entry.removed):
+            number = number_of(id_)
+            revision = self.index.version(number)
+            if revision and revision not in self._unsettled.get(number, {}):
+                present = self.place_of(number, revision)
+                linked |= self.files.link(present, self.path(f"old/{number}.{revision}"))
+        if linked:
+            self.files.sync_directory(self.path("old"))
+
+    def _put_in_place(self, entry: Entry, frames: list[bytes]) -> None:
+        index = self.index
+        for id_, frame in zip(entry.ids(), frames, strict=True):
+            number = number_of(id_)
+            present = self._present_place(id_, number in index.own)
+            if len(index.versions[number]) > 1:
+                self._step_aside(number, index.versions[number][-2], present)
+            self._place(frame, present)
+        for id_ in entry.removed:
+            number = number_of(id_)
+            present = self._present_place(id_, number in index.own)
+            self._step_aside(number, index.versions[number][-1], present)
+            self.files.unlink(present)
+
+    def _step_aside(self, number: int, revision: int, present: str) -> None:
+        if revision in self._unsettled.get(number, {}):  # else it was done before the commit
+            self.files.link(present, self.path(f"old/{number}.{revision}"))
+
+    def _place(self, frame: bytes, target: str) -> None:
+        aside = self.path("aside/frame")
+        self.files.write_new(aside, frame)
+        self.files.rename(aside, target)
+
+    # -- settling ----------------------------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the journal should be settled before it grows further."""
+        commits = self.index.revision - self._settled_revision
+        return self._journal_end > JOURNAL_BYTES or commits >= JOURNAL_COMMITS
+
+    @property
+    def needs_settling(self) -> bool:
+        log, journal = self._sizes()
+        return journal > 0 or log != self._log_end
+
+    def settle(self) -> None:
+        """Move what the journal holds into durable files and the log; running it again changes nothing."""
+        if not self._entries:
+            self._cut(self.path("journal"), 0)
+            self._journal_end = 0
+            return
+        self._sync_journal()
+        self._sync_files(list(self._settle_files()))
+        self._extend_log()
+        self._clear_journal()
+
+    def _sync_journal(self) -> None:
+        # Entries of a killed process may be whole and yet not durable.
+        self.files.sync(self.path("journal"))
+
+    def _settle_files(self) -> Iterator[str]:
+        """Have every file of the journal's commits in place, and name those that must be made durable."""
+        touched: dict[int, None] = dict.fromkeys(self._unsettled)
+        touched.update((number_of(id_), None) for entry in self._entries for id_ in entry.removed)
+        verify = any(entry.revision and entry.revision not in self._in_place for entry in self._entries)
+        for number in touched:
+            for revision in self._unsettled.get(number, ()):
+                place = self.place_of(number, revision)
+                if verify:
+                    frame = self.frame(number, revision)
+                    if frame is not None and self.files.read(place) != frame:
+                        self._place(frame, place)
+                yield place
+            if verify and number in self.index.removed:
+                self.files.unlink(self._present_place(self.index.ids[number], number in self.index.own))
+
+    def _sync_files(self, places: list[str]) -> None:
+        self.files.sync_many(places, directory=self.own)
+        for directory in (self.directory, self.path("own"), self.path("old")):
+            self.files.sync_directory(directory)
+
+    def _extend_log(self) -> None:
+        self._cut(self.path("log"), self._log_end)
+        kept = [entry for entry in self._entries if entry.revision]
+        if not self._entries[-1].revision:
+            kept.append(self._entries[-1])  # the counter
+        lines = b"".join(map(encode_line, kept))
+        try:
+            self.files.write_at(self.path("log"), self._log_end, lines)
+        except DiskFull:
+            self.files.truncate(self.path("log"), self._log_end)
+            raise
+        self.files.sync(self.path("log"))
+        self._log_end += len(lines)
+        self._settled_sequence = self.index.sequence
+        self._settled_revision = self.index.revision
+
+    def _clear_journal(self) -> None:
+        # Not synced: entries that the log has already are passed over, should they come back.
+        self.files.truncate(self.path("journal"), 0)
+        self._empty_journal_view()
