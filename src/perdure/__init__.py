@@ -1,1 +1,95 @@
-"""Save any object once, load it for ever; run any job once, re-run it exactly."""
+"""Save any object once, load it for ever; run any job once, re-run it exactly.
+
+The front door: every public name, and nothing else. Flows are imported when one of their names is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import (
+    AccessDenied,
+    CannotLoad,
+    CannotPickle,
+    ClassNotFound,
+    ConflictError,
+    CorruptRecord,
+    CyclicFlow,
+    DiskFull,
+    FlowError,
+    IdInUse,
+    IllegalTransition,
+    InvalidId,
+    JobTimeout,
+    KeyMissing,
+    NewerFormat,
+    NotAStore,
+    NotFound,
+    OutcomeUnknown,
+    PerdureError,
+    ReadOnly,
+    ResultNotReady,
+    RunAlive,
+    RunFailed,
+    SnapshotTooOld,
+    StillReferred,
+    StorageError,
+    StoreBusy,
+    StoreClosed,
+    StoreNotFound,
+    TransactionError,
+    UnknownScheme,
+    UnloadableResult,
+    UntrustedRecord,
+    WorkerDied,
+    WrongView,
+)
+from perdure.ids import Id, IdFactory, JobIdFactory
+from perdure.objects.persistable import Persistable
+from perdure.objects.store import Store
+from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_store, register
+from perdure.objects.transaction import Transaction
+from perdure.pickling.references import named as _named  # noqa: F401  # what payloads call a class of a script by
+from perdure.pickling.references import reference as _ref  # noqa: F401  # what payloads call a reference
+from perdure.pickling.streams import (
+    Pickler,
+    Unpickler,
+    compatible_formats,
+    dump,
+    dumps,
+    format_version,
+    load,
+    loads,
+)
+from perdure.records.seal import Key
+
+if TYPE_CHECKING:
+    from perdure.flows import Attempt, Flow, Job, JobState, Run, RunState, flow, job, rerun, resume, start
+
+__version__ = "0.1.0"
+
+_FLOWS = {"Attempt", "Flow", "Job", "JobState", "Run", "RunState", "flow", "job", "rerun", "resume", "start"}
+
+__all__ = [
+    "AccessDenied", "Attempt", "CannotLoad", "CannotPickle", "ClassNotFound", "ConflictError", "CorruptRecord",
+    "CyclicFlow", "DiskFull", "FilesystemStore", "Flow", "FlowError", "Id", "IdFactory", "IdInUse",
+    "IllegalTransition", "InvalidId", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key", "KeyMissing",
+    "MemoryStore", "NewerFormat", "NotAStore", "NotFound", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler",
+    "ReadOnly", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "SnapshotTooOld", "SqlStore",
+    "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed", "StoreNotFound", "Transaction",
+    "TransactionError", "UnknownScheme", "UnloadableResult", "Unpickler", "UntrustedRecord", "WorkerDied", "WrongView",
+    "compatible_formats", "dump", "dumps", "flow", "format_version", "job", "load", "loads", "make_store", "register",
+    "rerun", "resume", "start",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the flows' wing: imported now, since most programs that only keep objects never need it."""
+    if name in _FLOWS:
+        return getattr(import_module("perdure.flows"), name)
+    raise AttributeError(f"module 'perdure' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Objects, their identity, their changes, and the store that keeps them."""

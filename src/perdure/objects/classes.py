@@ -1,0 +1,43 @@
+"""What perdure knows of a user's class, found out once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from perdure.ids import prefix_of
+from perdure.objects.ghosts import ghost_class
+from perdure.objects.states import is_simple, plain_new
+from perdure.pickling.classes import name_of
+from perdure.records.values import INTERNAL, REDUCED, STATE, Fields
+
+
+class ClassFacts:
+    """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
+
+    __slots__ = ("cls", "eager", "fields", "flags", "ghost", "module", "name", "plain_new", "prefix", "simple")
+
+    def __init__(self, cls: type[Any]):
+        self.cls = cls
+        self.name = name_of(cls)
+        self.module = self.name.partition(":")[0]
+        self.prefix = prefix_of(cls)
+        self.ghost = ghost_class(cls)
+        self.eager = self.ghost is None
+        self.simple = not self.eager and is_simple(cls)
+        self.plain_new = plain_new(cls)
+        # Perdure's own classes name what can be shown of them without unpickling; see flows.
+        self.fields: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)
+        internal = INTERNAL if getattr(cls, "__record_internal__", False) else 0
+        self.flags = internal | (STATE if self.simple else REDUCED)
+
+
+_facts: dict[int, ClassFacts] = {}  # by address: metaclasses may not be hashable; the facts hold the class
+
+
+def facts_of(cls: type[Any]) -> ClassFacts:
+    """The facts of a class as its author wrote it; raises `CannotPickle` if it cannot be found by a name."""
+    found = _facts.get(id(cls))
+    if found is None:
+        found = _facts[id(cls)] = ClassFacts(cls)
+    return found

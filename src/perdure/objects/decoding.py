@@ -1,0 +1,66 @@
+"""Payloads to states, references resolved by what the caller gives for each place in the record's list."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, NamedTuple
+
+from perdure.errors import CannotLoad, PerdureError
+from perdure.pickling.classes import find_global
+from perdure.pickling.references import MODULE, NAME
+from perdure.records.values import KIND_BITS, STATE, VALUE, Record
+
+
+class StoredReference(NamedTuple):
+    """Stands for a referenced object where a payload is only compared, not loaded."""
+
+    id: str
+
+
+class ObjectUnpickler(pickle.Unpickler):
+    """C unpickler whose references are the given objects; only for records whose seal was verified."""
+
+    def __init__(self, payload: bytes, objects: Sequence[Any]):
+        super().__init__(BytesIO(payload))
+        self._objects = objects
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name == NAME and module == MODULE:
+            return self._objects.__getitem__
+        return find_global(module, name)
+
+
+def state_of(record: Record, objects: Sequence[Any]) -> Any:
+    """A simple object's state, or a plain value."""
+    try:
+        return ObjectUnpickler(record.payload, objects).load()
+    except PerdureError:
+        raise
+    except Exception as error:  # the user's own constructors and state methods run here: anything may come out
+        raise refused(record, error) from error
+
+
+def comparable(record: Record) -> Any:
+    """The graph in a record, with `StoredReference` in place of references, in the form that `Encoder` gives."""
+    objects = [StoredReference(id_) for id_ in record.references]
+    if record.flags & KIND_BITS in (STATE, VALUE):
+        return state_of(record, objects)
+    unpickler = ObjectUnpickler(record.payload, objects)
+    try:
+        return unpickler.load(), unpickler.load()
+    except PerdureError:
+        raise
+    except Exception as error:  # as above
+        raise refused(record, error) from error
+
+
+def refused(record: Record, error: BaseException) -> CannotLoad:
+    """The error for a record that is whole, but that the classes in it refuse."""
+    return CannotLoad(
+        f"{record.id or 'The record'} ({record.class_name}) cannot be loaded:"
+        f" {type(error).__name__}: {error}".rstrip(),
+        hint="The code of its class may have changed since it was saved.",
+        ids=(record.id,),
+    )

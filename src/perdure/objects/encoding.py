@@ -1,0 +1,188 @@
+"""Objects to payloads. The pickler never calls the store: it emits references, and the worklist decides what is written.
+
+- A simple object's payload is its `__dict__`; any other's is two pickles in a row (how it is made, what is put in),
+  so that the bare object exists before anything refers to it; a plain value's is one pickle of the value.
+- One C pickler is used again and again, and made anew after an error or a large record (its memo never shrinks).
+  Where its recursion ends, the iterative pickler takes over.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from perdure.errors import CannotPickle, PerdureError
+from perdure.objects.classes import ClassFacts
+from perdure.objects.ghosts import real_class
+from perdure.objects.persistable import Entry, Persistable
+from perdure.objects.states import PROTOCOL, Reduced, reduced, simple_state
+from perdure.pickling.classes import MAIN, name_of
+from perdure.pickling.deep import DeepPickler
+from perdure.pickling.paths import find_unpicklable
+from perdure.pickling.references import named, reference
+
+LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
+
+
+class Encoded(NamedTuple):
+    """A payload, the ids that it refers to, and the graph that was pickled (for a comparison with what is stored)."""
+
+    payload: bytes
+    references: tuple[str, ...]
+    graph: Any
+
+
+class _Hooks:
+    """What both picklers do with objects that are records of their own, and with what has no lasting name."""
+
+    encoder: Encoder
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, Persistable):
+            return reference, (self.encoder.place_of(obj),)
+        if isinstance(obj, (type, FunctionType)):
+            return self.encoder.by_name(obj)
+        return NotImplemented
+
+
+class _FastPickler(_Hooks, pickle.Pickler):
+    pass
+
+
+class _DeepPickler(_Hooks, DeepPickler):
+    pass
+
+
+class Encoder:
+    """Encodes objects of one view; `enrol` gives the entry of an object that is referred to."""
+
+    def __init__(self, enrol: Callable[[Any], Entry], protocol: int = PROTOCOL):
+        self._protocol = protocol
+        self._enrol = enrol
+        self._places: dict[str, int] = {}
+        self._itself: tuple[Any, str] | None = None
+        self._parts: list[bytes] = []
+        self._pickler: _FastPickler | None = None
+        self.names: set[str] = set()  # of the classes and functions that payloads name
+        self.busy = False
+
+    def encode(self, obj: Any, facts: ClassFacts, *, under: str | None = None) -> Encoded:
+        """The payload of a persistable object that is awake.
+
+        With `under`, it is encoded as if its id were that one (a copy that refers to itself refers to the copy).
+        """
+        if facts.simple:
+            graph: Any = simple_state(obj)
+            return self._dump(obj, (graph,), graph, under)
+        making, filling = self._ask(obj, facts)
+        told = (tuple(making), tuple(filling))  # plain tuples: payloads name no class of perdure's
+        return self._dump(obj, told, told, under)
+
+    def encode_value(self, value: Any) -> Encoded:
+        """The payload of a plain value."""
+        return self._dump(value, (value,), value, None)
+
+    def place_of(self, obj: Any) -> int:
+        """The place of an object among the references of the payload that is being made."""
+        if self._itself is not None and obj is self._itself[0]:
+            id_ = self._itself[1]
+        else:
+            id_ = self._enrol(obj).id
+        return self._places.setdefault(id_, len(self._places))
+
+    def by_name(self, obj: Any) -> Any:
+        """Note the name of a class or function; say it ourselves where C pickle would say another."""
+        real = obj.__dict__.get("_perdure_ghost_of") if isinstance(obj, type) else None
+        if real is not None:
+            return named, (name_of(real),)
+        if obj is not reference and obj is not named:
+            self.names.add(f"{obj.__module__}:{obj.__qualname__}")
+        if obj.__module__ == MAIN:
+            return named, (name_of(obj),)
+        return NotImplemented
+
+    def _ask(self, obj: Any, facts: ClassFacts) -> Reduced:
+        self.busy = True
+        try:
+            return reduced(obj, facts.cls)
+        except (TypeError, pickle.PicklingError) as error:
+            raise self._explained(obj, error) from error
+        finally:
+            self.busy = False
+
+    def _dump(self, obj: Any, graphs: tuple[Any, ...], graph: Any, under: str | None) -> Encoded:
+        self._places = {}
+        self._itself = None if under is None else (obj, under)
+        self.busy = True
+        try:
+            payload = self._pickled(graphs)
+        except RecursionError:
+            self._pickler = None
+            payload = self._explaining(obj, lambda: self._pickled_deep(graphs))
+        except PerdureError:
+            self._pickler = None
+            raise
+        except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
+            self._pickler = None
+            raise self._explained(obj, error) from error
+        except BaseException:
+            self._pickler = None
+            raise
+        finally:
+            self.busy = False
+        if len(payload) > LARGE_PAYLOAD:
+            self._pickler = None
+        return Encoded(payload, tuple(self._places), graph)
+
+    def _pickled(self, graphs: tuple[Any, ...]) -> bytes:
+        pickler, parts = self._pickler, self._parts
+        if pickler is None:
+            parts = self._parts = []
+            pickler = self._pickler = _FastPickler(_Sink(parts), self._protocol)
+            pickler.encoder = self
+        parts.clear()
+        pickler.clear_memo()
+        for graph in graphs:
+            pickler.dump(graph)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _pickled_deep(self, graphs: tuple[Any, ...]) -> bytes:
+        self._places = {}
+        parts: list[bytes] = []
+        pickler = _DeepPickler(_Sink(parts), self._protocol)
+        pickler.encoder = self
+        for graph in graphs:
+            pickler.dump(graph)
+        return b"".join(parts)
+
+    def _explaining(self, obj: Any, make: Callable[[], bytes]) -> bytes:
+        try:
+            return make()
+        except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
+            raise self._explained(obj, error) from error
+
+    def _explained(self, obj: Any, error: BaseException) -> CannotPickle:
+        if isinstance(error, CannotPickle):
+            return error
+        return explain(obj, error)
+
+
+def explain(obj: Any, error: BaseException, *, stop_at: Callable[[object], bool] = lambda _: False) -> CannotPickle:
+    """The error for something that cannot be pickled, with the whole path from `obj` to it."""
+    cls = real_class(obj)
+    id_ = obj.persistent_id if isinstance(obj, Persistable) else None
+    name = id_ or cls.__name__
+    found = find_unpicklable(obj, name, stop_at)
+    path, reason = found if found is not None else (name, str(error))
+    return CannotPickle(f"{path} cannot be saved: {reason}", path=path, ids=(id_,) if id_ else ())
+
+
+class _Sink:
+    """A file that only collects what is written; C pickle writes a small pickle in one piece."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, parts: list[bytes]):
+        self.write = parts.append

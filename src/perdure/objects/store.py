@@ -1,0 +1,283 @@
+"""The store: the facade that a user opens. It parses what it is given, and calls the floor below."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeVar, overload
+from weakref import WeakKeyDictionary, WeakSet, ref
+
+from perdure.backends.base import Backend
+from perdure.clock import Clock, SystemClock
+from perdure.errors import NotFound, StoreClosed
+from perdure.ids import Id, IdFactory, parse_id
+from perdure.objects import transaction
+from perdure.objects.persistable import entry_of
+from perdure.objects.roots import Roots
+from perdure.objects.states import PROTOCOL
+from perdure.objects.transaction import Desk, Transaction
+from perdure.objects.view import View
+from perdure.objects.worklist import CodeOf, Naming
+from perdure.records.frame import decode
+from perdure.records.seal import Key
+from perdure.records.values import Commit, Fields
+
+T = TypeVar("T")
+Trust = Literal["all"]
+
+
+class ObjectVersion(NamedTuple):
+    """One stored version of an object, as its header tells: nothing of it was unpickled."""
+
+    revision: int
+    time: float
+    note: str
+    class_name: str
+    fields: Fields
+    references: tuple[str, ...]
+    code: str
+    removed: bool
+
+
+class Store:
+    """Keeps objects under ids; made by `make_store`. Every thread and every asyncio task has its own view of it."""
+
+    url: str = ""
+
+    def __init__(
+        self,
+        backend: Backend,
+        key: Key | None,
+        *,
+        idfactory: IdFactory | None = None,
+        trust: Trust | None = None,
+        protocol: int = PROTOCOL,
+        clock: Clock | None = None,
+        code_of: CodeOf | None = None,
+    ):
+        self.backend = backend
+        self._key = key
+        self._factory = idfactory
+        self._trust_all = _trusts_all(trust)
+        self._protocol = protocol
+        self._clock = clock or SystemClock()
+        self._code_of = code_of or _no_code
+        self._threads = threading.local()
+        self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
+        self._views: WeakSet[View] = WeakSet()
+        self._closed = False
+        self.roots = Roots(self._desk)
+
+    # -- one object --------------------------------------------------------------------------------------
+
+    def save(self, obj: T) -> Id[T]:
+        """Save `obj` and every new or changed `Persistable` reachable from it, through what is loaded, as one step.
+
+        Gives its id; an object that was saved before keeps it, a plain value gets a new one each time. Raises
+        `ConflictError` (another commit was first), `CannotPickle`, `WrongView`, `ReadOnly`, `KeyMissing`.
+        """
+        return Id(transaction.save_many(self._desk(), [obj])[0])
+
+    @overload
+    def load(self, id_: Id[T], *, trust: Trust | None = None) -> T: ...
+    @overload
+    def load(self, id_: str, *, trust: Trust | None = None) -> Any: ...
+    def load(self, id_: str, *, trust: Trust | None = None) -> Any:
+        """The object of that id; in one view always the same one. What it refers to loads when it is touched.
+
+        Raises `NotFound`, `InvalidId`, `UntrustedRecord` (unless `trust="all"` is given here or at opening),
+        `CorruptRecord`, `ClassNotFound`, `CannotLoad`.
+        """
+        return self.load_many([id_], trust=trust)[0]
+
+    def replace(self, id_: str, obj: object) -> None:
+        """Store a copy of `obj` under an id that exists; `obj` itself keeps the id that it had, or none."""
+        transaction.replace(self._desk(), parse_id(id_), obj)
+
+    def remove(self, id_: str) -> None:
+        """Remove the object of that id. Raises `NotFound`, and `StillReferred` naming what refers to it."""
+        desk = self._desk()
+        desk.view.refresh()
+        transaction.remove(desk, parse_id(id_))
+
+    # -- many objects ------------------------------------------------------------------------------------
+
+    def save_many(self, objects: Iterable[T]) -> list[Id[T]]:
+        """Save many objects as one step; gives their ids in order."""
+        given = list(objects)
+        return [Id(id_) for id_ in transaction.save_many(self._desk(), given)]
+
+    @overload
+    def load_many(self, ids: Iterable[Id[T]], *, trust: Trust | None = None) -> list[T]: ...
+    @overload
+    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> list[Any]: ...
+    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> list[Any]:
+        """The objects of those ids, read at once. Raises as `load` does; `NotFound` names all that are missing."""
+        desk = self._desk()
+        checked = [id_ if type(id_) is Id else parse_id(id_) for id_ in ids]
+        desk.view.refresh()
+        self._refuse_removed(desk, checked)
+        with _trusting(desk.view, trust):
+            return desk.view.load_many(checked)
+
+    def list(self, *, all: bool = False) -> list[Id[Any]]:
+        """The ids of the user's objects, in the order of their numbers; with `all` also perdure's own."""
+        self._require_open()
+        ids = [Id(id_) for id_ in self.backend.ids()]
+        return sorted(ids + [Id(id_) for id_ in self.backend.ids(internal=True)]) if all else ids
+
+    def __len__(self) -> int:
+        return len(self.list())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, id_: object) -> bool:
+        return isinstance(id_, str) and bool(self.backend.read([parse_id(id_)]))
+
+    def __iter__(self) -> Iterator[Id[Any]]:
+        return iter(self.list())
+
+    # -- transactions and history ------------------------------------------------------------------------
+
+    def transaction(self, note: str = "") -> Transaction:
+        """A block that commits everything that is saved or changed in it, or nothing; `note` stays in the history."""
+        return Transaction(self._desk(), note)
+
+    def transactions(self, limit: int | None = None) -> list[Commit]:
+        """Commits, newest first: `.revision`, `.time` (seconds since 1970, UTC), `.note`, `.code`, `.numbers`."""
+        self._require_open()
+        return self.backend.commits(limit=limit)
+
+    def history(self, id_: str) -> list[ObjectVersion]:
+        """Every stored version of an object, newest first; raises `NotFound` for an id that never was."""
+        self._require_open()
+        id_ = parse_id(id_)
+        versions = self.backend.history(id_)
+        if not versions:
+            raise NotFound(f"There never was a {id_} in this store.", ids=(id_,))
+        found = []
+        for revision, frame in versions:
+            commit = self.backend.commits(before=revision + 1, limit=1)[0]
+            if frame is None:
+                found.append(ObjectVersion(revision, commit.time, commit.note, "", {}, (), commit.code, True))
+                continue
+            record = decode(frame, self._key, trust_all=self._trust_all)
+            found.append(
+                ObjectVersion(
+                    revision, commit.time, commit.note, record.class_name, record.fields, record.references,
+                    record.code, False,
+                )
+            )  # fmt: skip
+        return found
+
+    def revision(self) -> int:
+        """The revision that the caller's view is at: inside a transaction that of its beginning."""
+        view = self._desk().view
+        view.refresh()
+        return view.revision
+
+    def invalidate_cache(self) -> None:
+        """Let go of every unchanged loaded object's state: the next touch reads it from the backend."""
+        self._desk().view.invalidate()
+
+    # -- opening and closing -----------------------------------------------------------------------------
+
+    @property
+    def key(self) -> Key | None:
+        """The key that records are sealed with; None if it is not on this machine."""
+        return self._key
+
+    def close(self) -> None:
+        """Let go of files and connections. Loaded objects stay readable; closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        for view in list(self._views):
+            view.closed = True
+        self.backend.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}{' (closed)' if self._closed else ''}>"
+
+    # -- views -------------------------------------------------------------------------------------------
+
+    def _desk(self) -> Desk:
+        """The desk of the running thread or task."""
+        self._require_open()
+        task = _running_task()
+        if task is not None:
+            desk = self._tasks.get(task)
+            if desk is None:
+                waiting = ref(task)
+                desk = self._tasks[task] = self._new_desk(lambda: _running_task() is waiting())
+            return desk
+        desk = getattr(self._threads, "desk", None)
+        if desk is None:
+            thread = threading.get_ident()
+            desk = self._threads.desk = self._new_desk(
+                lambda: threading.get_ident() == thread and _running_task() is None
+            )
+        return desk
+
+    def _new_desk(self, owns: Callable[[], bool]) -> Desk:
+        view = View(self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol)
+        self._views.add(view)
+        return Desk(view, Naming(self.backend, self._factory), self._code_of, self._clock)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
+
+    @staticmethod
+    def _refuse_removed(desk: Desk, ids: Iterable[str]) -> None:
+        if desk.transaction is not None:
+            removed = [id_ for id_ in ids if id_ in desk.transaction.step.removals]
+            if removed:
+                raise NotFound(f"{', '.join(removed)} was removed in this transaction.", ids=removed)
+
+
+def object_id(obj: object) -> Id[Any] | None:
+    """The id under which a store keeps `obj`, or None."""
+    entry = entry_of(obj)
+    return None if entry is None else Id(entry.id)
+
+
+def _running_task() -> Any:
+    """The asyncio task that is running in this thread; None outside of tasks, and without importing asyncio."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    return asyncio.current_task()
+
+
+def _trusts_all(trust: str | None) -> bool:
+    if trust not in (None, "all"):
+        raise ValueError(f"trust is 'all' or not given, not {trust!r}")
+    if trust == "all":
+        sys.audit("perdure.trust_all")
+    return trust == "all"
+
+
+@contextmanager
+def _trusting(view: View, trust: Trust | None) -> Iterator[None]:
+    """Within the block the view opens records without a good seal, if the caller spelled it."""
+    before = view.trust_all
+    view.trust_all = before or _trusts_all(trust)
+    try:
+        yield
+    finally:
+        view.trust_all = before
+
+
+def _no_code(worklist: object, module: str) -> str:
+    return ""
+

@@ -1,0 +1,218 @@
+"""The stores that a URL can mean, and `make_store`, which finds the one.
+
+- Every constructor takes the arguments of all the others and leaves what is not its own aside, so that one set of
+  arguments fits every store (as in gc3libs); a name that none of them knows gets a warning with the nearest known one.
+- The key of a new store is made with it and kept in the user's key ring; an existing store's is looked up there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import platformdirs
+
+from perdure.backends.base import Backend
+from perdure.backends.filesystem import FilesystemBackend
+from perdure.backends.memory import MemoryBackend
+from perdure.backends.sqlite import SqliteBackend
+from perdure.clock import Clock
+from perdure.errors import KeyMissing, UnknownScheme
+from perdure.ids import IdFactory
+from perdure.keys import KeyRing, read_key_file
+from perdure.objects.states import PROTOCOL
+from perdure.objects.store import Store, Trust
+from perdure.records.seal import Key
+
+KeySource = Key | str | os.PathLike[str]
+WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
+
+_KNOWN = frozenset(
+    "directory url idfactory protocol table_name extra_fields create key trust read_only timeout clock code".split()
+)
+
+
+class MemoryStore(Store):
+    """A store that lives as long as this process; the reference for the others."""
+
+    def __init__(
+        self,
+        *,
+        idfactory: IdFactory | None = None,
+        protocol: int = PROTOCOL,
+        trust: Trust | None = None,
+        read_only: bool = False,
+        clock: Clock | None = None,
+        **extra: Any,
+    ):
+        _warn_of_unknown(extra)
+        key = Key.new()
+        backend = MemoryBackend(key_id=key.id, read_only=read_only)
+        super().__init__(backend, key, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock)
+        self.url = "memory:"
+
+
+class FilesystemStore(Store):
+    """A store in a directory: each object in a file that is named by its id.
+
+    Without a directory it is `perdure/objects` in the user's data directory. `key` is a `Key` or the path of a key
+    file; `timeout` (seconds) is how long a writer waits for other processes.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        idfactory: IdFactory | None = None,
+        protocol: int = PROTOCOL,
+        *,
+        key: KeySource | None = None,
+        trust: Trust | None = None,
+        read_only: bool = False,
+        create: bool = True,
+        timeout: float = WAIT,
+        clock: Clock | None = None,
+        **extra: Any,
+    ):
+        _warn_of_unknown(extra)
+        place = default_directory() if directory is None else Path(directory)
+
+        def opened(new_key: Callable[[], int]) -> Backend:
+            return FilesystemBackend(place, key_id=new_key, create=create, read_only=read_only, timeout=timeout)
+
+        backend, found = _with_key(opened, key)
+        super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock)
+        self.directory = place
+        self.url = place.absolute().as_uri()
+
+
+class SqlStore(Store):
+    """A store in an SQLite database: `sqlite:///relative.db`, `sqlite:////absolute.db`."""
+
+    def __init__(
+        self,
+        url: str,
+        idfactory: IdFactory | None = None,
+        protocol: int = PROTOCOL,
+        *,
+        key: KeySource | None = None,
+        trust: Trust | None = None,
+        read_only: bool = False,
+        create: bool = True,
+        timeout: float = WAIT,
+        clock: Clock | None = None,
+        **extra: Any,
+    ):
+        _warn_of_unknown(extra)
+        path = _sqlite_path(url)
+
+        def opened(new_key: Callable[[], int]) -> Backend:
+            return SqliteBackend(path, key_id=new_key, create=create, read_only=read_only, timeout=timeout)
+
+        backend, found = _with_key(opened, key)
+        super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock)
+        self.url = url
+
+
+def default_directory() -> Path:
+    """Where `FilesystemStore()` keeps its objects."""
+    return Path(platformdirs.user_data_dir("perdure", appauthor=False)) / "objects"
+
+
+Constructor = Callable[..., Any]
+
+
+def _memory(url: str, *args: Any, **extra: Any) -> MemoryStore:
+    return MemoryStore(*args, **extra)
+
+
+def _filesystem(url: str, *args: Any, **extra: Any) -> FilesystemStore:
+    directory = extra.pop("directory", None)
+    return FilesystemStore(_file_path(url) if directory is None else directory, *args, **extra)
+
+
+_constructors: dict[str, Constructor] = {"memory": _memory, "file": _filesystem, "sqlite": SqlStore}
+
+
+def register(scheme: str, constructor: Constructor) -> None:
+    """Let `make_store` call `constructor(url, *args, **extra_args)` for URLs of that scheme.
+
+    What it gives need not be a `Store`; `list` is optional (`NotImplementedError`), as in gc3libs.
+    """
+    _constructors[scheme] = constructor
+
+
+def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> Any:
+    """Open the store at `uri`: `memory:`, `sqlite:///shop.db`, `file:///var/jobs`, or a path of a directory.
+
+    Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`.
+    Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`.
+    """
+    text = os.fspath(uri)
+    scheme = _scheme(text)
+    if scheme is None:
+        return _constructors["file"](Path(text).absolute().as_uri(), *args, **extra_args)
+    constructor = _constructors.get(scheme) or _constructors.get(scheme.partition("+")[0])
+    if constructor is None:
+        raise UnknownScheme(
+            f"No kind of store is registered for {scheme!r}.",
+            hint=f"There are: {', '.join(sorted(_constructors))}, and plain paths of directories.",
+        )
+    return constructor(text, *args, **extra_args)
+
+
+def _scheme(text: str) -> str | None:
+    """The scheme of a URL; None for a path (a letter and a colon are a drive, not a scheme)."""
+    scheme, colon, _ = text.partition(":")
+    plain = scheme.replace("+", "").replace("-", "").replace(".", "")
+    return scheme.lower() if colon and len(scheme) > 1 and plain.isalnum() and plain.isascii() else None
+
+
+def _file_path(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise UnknownScheme(
+            f"{url} names another machine, {parts.netloc}.", hint="A directory of this one has three slashes: file:///."
+        )
+    return Path(unquote(parts.path))
+
+
+def _sqlite_path(url: str) -> str:
+    """The path in a URL as SQLAlchemy reads it: three slashes and a relative path, four and an absolute one."""
+    _, _, rest = url.partition("://")
+    path = unquote(rest.partition("?")[0].removeprefix("/"))
+    if not rest.startswith("/") or path in ("", ":memory:"):
+        raise UnknownScheme(
+            f"{url} names no file.",
+            hint="Write sqlite:///relative.db or sqlite:////absolute.db; a store in memory is memory:.",
+        )
+    return path
+
+
+def _with_key(opened: Callable[[Callable[[], int]], Backend], given: KeySource | None) -> tuple[Backend, Key | None]:
+    """The backend and the store's key: made only if the store is made."""
+    ring = KeyRing()
+    key = given if given is None or isinstance(given, Key) else read_key_file(given)
+    backend = opened(lambda: (key or ring.make()).id)
+    described = backend.describe().key
+    if key is not None and key.id != described:
+        backend.close()
+        raise KeyMissing(
+            f"The store is sealed with the key {described:08x}; the key that was given is {key.name}.",
+            hint="Give the file that `perdure key export` wrote where the store was made.",
+        )
+    return backend, key or ring.get(described)
+
+
+def _warn_of_unknown(extra: dict[str, Any]) -> None:
+    for name in extra:
+        if name in _KNOWN:
+            continue
+        near = difflib.get_close_matches(name, _KNOWN, 1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        warnings.warn(f"No store has an argument {name!r}{meant}", stacklevel=3)
+

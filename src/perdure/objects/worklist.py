@@ -1,0 +1,267 @@
+"""The worklist of a commit: what is to be looked at, what of it becomes a draft, and the batch that comes out.
+
+- Pickling one object only notes what it refers to; new ones join the list. There is no recursion between records.
+- An object whose payload has the bytes of its record is unchanged; of the others the graphs decide (`View.differing`).
+- Until the receipt is there nothing is final: `forget_new` makes new objects new again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from perdure.backends.base import Backend
+from perdure.errors import CannotPickle, TransactionError, WrongView
+from perdure.ids import Id, IdFactory
+from perdure.objects.classes import ClassFacts, facts_of
+from perdure.objects.encoding import Encoded, Encoder, explain
+from perdure.objects.ghosts import real_class
+from perdure.objects.persistable import AWAKE, DOZING, GHOST, Entry, Persistable, entry_of
+from perdure.objects.view import View
+from perdure.pickling.classes import name_of
+from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft
+
+FIRST_BLOCK, LAST_BLOCK = 16, 8192  # numbers reserved at a time: grows with the commit
+
+CodeOf = Callable[["Worklist", str], str]  # module name -> id of the code record
+
+
+class Numbers:
+    """Numbers for new objects, reserved in blocks; what is left over goes back with the batch."""
+
+    def __init__(self, backend: Backend):
+        self._backend = backend
+        self._next = self._end = 0
+        self._block = FIRST_BLOCK
+        self._process = os.getpid()
+
+    def take(self) -> int:
+        if self._next == self._end or self._process != os.getpid():
+            self._process = os.getpid()
+            self._next = self._backend.reserve(self._block, durable=False)
+            self._end = self._next + self._block
+            self._block = min(self._block * 8, LAST_BLOCK)
+        number = self._next
+        self._next += 1
+        return number
+
+    def give_back(self) -> tuple[int, int]:
+        rest = (self._next, self._end)
+        self._next = self._end = 0
+        self._block = FIRST_BLOCK
+        return rest
+
+
+class Naming:
+    """Gives ids to new objects: by the user's factory, or from the store's counter."""
+
+    def __init__(self, backend: Backend, factory: IdFactory | None):
+        self._factory = factory
+        self.numbers = Numbers(backend)
+
+    def new(self, obj: Any, facts: ClassFacts) -> Id[Any]:
+        factory = self._factory
+        if factory is None or facts.flags & INTERNAL:
+            return Id(f"{facts.prefix}.{self.numbers.take()}")
+        if factory.next_id_fn is not None:
+            return factory.new(obj)
+        return factory.name(obj, self.numbers.take())
+
+    def new_value(self, value: Any) -> Id[Any]:
+        factory = self._factory or IdFactory()
+        return factory.new(value) if factory.next_id_fn is not None else factory.name(value, self.numbers.take())
+
+
+class Worklist:
+    """What one commit looks at and writes."""
+
+    def __init__(self, view: View, naming: Naming, code_of: CodeOf, *, everything: bool):
+        self._view = view
+        self._naming = naming
+        self._code_of = code_of
+        self._everything = everything
+        self._encoder = Encoder(self._refer, view.protocol)
+        self._queue: list[Any] = list(view.enlisted.values()) if everything else []
+        self._queued: set[int] = set(view.enlisted) if everything else set()
+        self._position = 0
+        self._doubtful: list[tuple[Entry, Encoded]] = []
+        self._written: list[tuple[Entry, Encoded]] = []
+        self._drafts: list[Draft] = []
+        self._new: list[Entry] = []
+        self._looked_at: list[Any] = []
+        self._origin: Any = None
+        self.removed: Mapping[str, int] = {}  # ids that the same step removes: not looked at
+
+    def add(self, obj: Any, *, kept: bool = False) -> str:
+        """Put an object on the list; `kept` marks it as saved by name. Gives its id."""
+        entry = self._refer(obj)
+        if kept and not entry.flags & KEPT:
+            if entry.state == GHOST:
+                self._view.wake(entry, obj)
+            entry.flags |= KEPT
+            entry.forced = True
+        self._enqueue(entry, obj)
+        return entry.id
+
+    def add_copy(self, id_: str, obj: Any, base: int) -> None:
+        """Write a copy of `obj`, which keeps its own id, under another."""
+        if not isinstance(obj, Persistable):
+            self.add_value(id_, obj, base)
+            return
+        self._view.own_entry(obj)
+        facts = facts_of(real_class(obj))
+        entry = entry_of(obj)
+        if entry is not None:
+            self._view.wake(entry, obj)
+        self._draft(id_, base, facts, facts.flags | KEPT, self._encode(obj, facts, under=id_), obj)
+
+    def add_value(self, id_: str, value: Any, base: int = 0) -> None:
+        """Write a plain value under an id."""
+        encoded = self._encoder.encode_value(value)
+        name = name_of(type(value))
+        code = self._code_of(self, name.partition(":")[0])
+        flags = VALUE | KEPT
+        self._drafts.append(
+            Draft(id_, base, flags, name, 0, code, encoded.references, NO_FIELDS, encoded.payload)
+        )
+
+    def run(self) -> None:
+        """Look at everything on the list, and at what turns up meanwhile."""
+        queue = self._queue
+        while self._position < len(queue):  # it grows meanwhile
+            obj = queue[self._position]
+            self._position += 1
+            entry = entry_of(obj)
+            if entry is None or entry.state == GHOST or entry.id in self.removed:
+                continue
+            if entry.state == DOZING:
+                if not entry.forced:
+                    self._follow(entry)
+                    continue
+                self._view.wake(entry, obj)
+            self._look_at(entry, obj)
+        if self._doubtful:
+            for entry, encoded in self._view.differing(self._doubtful):
+                obj = entry()
+                self._write(entry, obj, facts_of(entry.cls), encoded)
+            self._doubtful = []
+
+    def batch(self, *, removals: Mapping[str, int], time: float, note: str) -> Batch | None:
+        """The batch, or None if there is nothing to write."""
+        unused = self._naming.numbers.give_back()
+        if not self._drafts and not removals:
+            return None
+        code = self._drafts[0].code if self._drafts else ""
+        return Batch(self._drafts, removals, {}, self._view.revision, time, note, code, unused)
+
+    def finish(self, revision: int) -> None:
+        """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
+        for entry, encoded in self._written:
+            entry.revision = revision
+            entry.digest = hash(encoded.payload)
+            entry.references = encoded.references
+            entry.forced = False
+        self.rest()
+
+    def rest(self) -> None:
+        view = self._view
+        for obj in self._looked_at:
+            entry = entry_of(obj)
+            if entry is not None and entry.state == AWAKE and entry.revision:
+                view.doze(entry, obj)
+
+    def forget_new(self) -> None:
+        """The commit failed: objects that got their ids in it are new again."""
+        for entry in self._new:
+            self._view.dismiss(entry)
+
+    # -- one object --------------------------------------------------------------------------------------
+
+    def _refer(self, obj: Any) -> Entry:
+        entry = entry_of(obj)
+        if entry is None:
+            facts = facts_of(type(obj))
+            entry = self._view.enrol(obj, facts, self._naming.new(obj, facts))
+            self._new.append(entry)
+            self._enqueue(entry, obj)
+        elif entry.view is not self._view:
+            self._view.own_entry(obj)  # raises WrongView
+        elif not self._everything and entry.state != GHOST:
+            self._enqueue(entry, obj)
+        return entry
+
+    def _enqueue(self, entry: Entry, obj: Any) -> None:
+        if entry.address not in self._queued:
+            self._queued.add(entry.address)
+            self._queue.append(obj)
+
+    def _follow(self, entry: Entry) -> None:
+        """Go through an unchanged object to what it refers to: only as long as something enlisted is not yet found."""
+        if self._everything or self._view.enlisted.keys() <= self._queued:
+            return
+        for id_ in entry.references:
+            other = self._view.entry(id_)
+            obj = other() if other is not None else None
+            if other is not None and obj is not None and other.state != GHOST:
+                self._enqueue(other, obj)
+
+    def _look_at(self, entry: Entry, obj: Any) -> None:
+        cls = type(obj)
+        if cls is not entry.cls:
+            entry.cls, entry.forced = cls, True
+            entry.flags = facts_of(cls).flags | entry.flags & KEPT
+        facts = facts_of(cls)
+        encoded = self._encode(obj, facts)
+        self._looked_at.append(obj)
+        if entry.revision == 0 or entry.forced:
+            self._write(entry, obj, facts, encoded)
+        elif hash(encoded.payload) != entry.digest:
+            self._doubtful.append((entry, encoded))
+
+    def _encode(self, obj: Any, facts: ClassFacts, under: str | None = None) -> Encoded:
+        try:
+            return self._encoder.encode(obj, facts, under=under)
+        except CannotPickle as error:
+            if self._origin is None or self._origin is obj:
+                raise
+            raise explain(self._origin, error, stop_at=self._is_stored) from error
+
+    def explain_from(self, obj: Any) -> None:
+        """Paths in errors begin at this object, which the user asked to save."""
+        self._origin = obj
+
+    @staticmethod
+    def _is_stored(obj: object) -> bool:
+        entry = entry_of(obj) if isinstance(obj, Persistable) else None
+        return entry is not None and entry.state != AWAKE
+
+    def _write(self, entry: Entry, obj: Any, facts: ClassFacts, encoded: Encoded) -> None:
+        self._written.append((entry, encoded._replace(graph=None)))
+        self._draft(entry.id, entry.revision, facts, entry.flags, encoded, obj)
+
+    def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
+        fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
+        code = self._code_of(self, facts.module)
+        self._drafts.append(
+            Draft(id_, base, flags, facts.name, 0, code, encoded.references, fields, encoded.payload)
+        )
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the classes and functions that the payloads hold."""
+        return self._encoder.names
+
+    @property
+    def busy(self) -> bool:
+        return self._encoder.busy
+
+
+def require_idle(worklist: Worklist | None) -> None:
+    """Refuse a save from within the pickling of an object: re-entering a C pickler crashes the interpreter."""
+    if worklist is not None and worklist.busy:
+        raise TransactionError(
+            "A save was started from within __getstate__ or __reduce__ of an object that is being saved.",
+            hint="State methods may only look; save afterwards.",
+        )
+

@@ -1,0 +1,1 @@
+"""Object graph to payload and back; nothing here knows a store."""

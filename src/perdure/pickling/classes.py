@@ -1,0 +1,84 @@
+"""Names of classes and functions in records: `module:qualified.name`.
+
+- A class of the running script (`__main__`) is named after the module that the script is when imported: the module
+  name given to `python -m`, or the stem of its file. When that very script runs, the name means `__main__`'s class
+  again, never a second import.
+- A name is only given to what can be found again under it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import PurePath
+from typing import Any
+
+from perdure.errors import CannotPickle, ClassNotFound
+
+MAIN = "__main__"
+
+
+def main_module_name() -> str:
+    """The importable name of the running script; `__main__` where it has none (an interactive session)."""
+    main = sys.modules.get(MAIN)
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    stem = PurePath(file).stem if file else ""
+    return stem if stem.isidentifier() else MAIN
+
+
+def public_module(module: str) -> str:
+    """`module` as records spell it."""
+    return main_module_name() if module == MAIN else module
+
+
+def name_of(obj: Any) -> str:
+    """The name of a class or function, which `find` gives back; raises `CannotPickle` where there is none."""
+    module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
+    if not module or not qualname:
+        raise CannotPickle(f"{obj!r} has no name under which it could be found again.")
+    try:
+        found = _walk(sys.modules[module], qualname)
+    except (KeyError, AttributeError):
+        found = None
+    if found is not obj:
+        raise CannotPickle(
+            f"{module}.{qualname} is not what is found under that name.",
+            hint="Define it at the top level of a module, so that it can be imported when it is loaded.",
+        )
+    return f"{public_module(module)}:{qualname}"
+
+
+def find(name: str) -> Any:
+    """What `name` means here; imports its module if need be. Raises `ClassNotFound`."""
+    module, _, qualname = name.partition(":")
+    return find_global(module, qualname)
+
+
+def find_global(module: str, qualname: str) -> Any:
+    """What is called `qualname` in `module`, which is imported if need be. Raises `ClassNotFound`."""
+    if module != MAIN and module == main_module_name():
+        try:
+            return _walk(sys.modules[MAIN], qualname)
+        except AttributeError:
+            pass  # the script may have shrunk since, or share its name with another module: import that one
+    loaded = sys.modules.get(module)
+    try:
+        if loaded is None:
+            loaded = importlib.import_module(module)
+        return _walk(loaded, qualname)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ClassNotFound(
+            f"{module}:{qualname} cannot be found here: {error}.",
+            hint="Make its module importable (start in its directory, or install it).",
+            path=f"{module}:{qualname}",
+        ) from error
+
+
+def _walk(module: Any, qualname: str) -> Any:
+    found = module
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
