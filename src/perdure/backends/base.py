@@ -5,7 +5,7 @@ a payload. What holds everywhere:
 
 - Numbers (the N of an id) are unique in a store: one id, one number. A look-up under the right number but the wrong
   prefix finds nothing.
-- One `apply` is one atomic, durable step: after a crash all of it is there or none, and once it has returned it is there.
+- One `apply` is one atomic, durable step: after a crash all of it is there or none; once it has returned it is there.
 - Revisions are consecutive from 1; revision R is the store after the R-th commit; 0 is the empty store.
 - Any number of threads may call any method; any number of processes may have the same store open. A caller that
   must wait for another process waits, for at most `timeout` seconds; then `StoreBusy`.
@@ -14,21 +14,30 @@ a payload. What holds everywhere:
 - Errors of the medium become `StorageError` and its children; a failed `apply` leaves the store as it was. After an
   error whose outcome cannot be known (fsync failed) every later write raises `OutcomeUnknown`.
 - After `close` every call raises `StoreClosed`; closing twice is fine.
-- A backend that was opened with `read_only=True` never writes to its medium; its `apply` and `reserve` raise `ReadOnly`.
+- `new_key` gives the id of the key that a new store notes. It is called once, and only when the store is really made:
+  by the one process that makes it, under the lock that keeps the others out.
+- A backend that was opened with `read_only=True` never writes to its medium; `apply` and `reserve` raise `ReadOnly`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
 from perdure.errors import ConflictError
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.values import Batch, Commit, Description, Receipt, Version
 
+NewKey = Callable[[], int]
+
 CHUNK = 500  # records that a scan holds in memory at a time
 FEW = 8  # up to so many ids are searched for one by one
+
+
+def no_key() -> int:
+    """The id that stands for no key, for a store whose records nobody seals."""
+    return 0
 
 
 class Backend(ABC):
@@ -78,9 +87,7 @@ class Backend(ABC):
         """The ids of the user's objects, or of perdure's own, in the order of their numbers."""
 
     @abstractmethod
-    def scan(
-        self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1
-    ) -> Iterator[bytes]:
+    def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
         """Frames in the order of their numbers, from the first number above `after`.
 
         All, or one class's, or only the user's (`internal=False`) or perdure's own. At most `CHUNK` of them are held

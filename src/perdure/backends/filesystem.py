@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-from perdure.backends.base import CHUNK, Backend, mismatches, number_of, refuse_conflicts
+from perdure.backends.base import CHUNK, Backend, NewKey, mismatches, no_key, number_of, refuse_conflicts
 from perdure.backends.filesystem_journal import Entry, Index, Written
 from perdure.backends.filesystem_medium import Medium
 from perdure.errors import CorruptRecord, IdInUse, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
@@ -25,7 +25,7 @@ from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, 
 
 
 class FilesystemBackend(Backend):
-    """Frames as files in `directory`; `key_id` is noted when the store is made. `timeout` is in seconds.
+    """Frames as files in `directory`; `new_key` is called when the store is made. `timeout` is in seconds.
 
     With `create=False` or `read_only=True` a store must be there (`StoreNotFound`). Other files are left alone.
     """
@@ -34,7 +34,7 @@ class FilesystemBackend(Backend):
         self,
         directory: str | os.PathLike[str],
         *,
-        key_id: int = 0,
+        new_key: NewKey = no_key,
         create: bool = True,
         read_only: bool = False,
         timeout: float = 60.0,
@@ -51,7 +51,7 @@ class FilesystemBackend(Backend):
         self._closed = False
         self._failure: OutcomeUnknown | None = None
         if create and not read_only:
-            self._medium.make(uuid.uuid4().hex, key_id, timeout)
+            self._medium.make(uuid.uuid4().hex, new_key, timeout)
         self._medium.identify()
         if not read_only:
             self._settle_if_needed()

@@ -20,12 +20,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from zlib import crc32
 
-from perdure.backends.base import number_of
+from perdure.backends.base import NewKey, number_of
 from perdure.backends.filesystem_journal import Entry, Index, encode_entry, encode_line, parse_journal, parse_log
 from perdure.errors import (
     AccessDenied,
     CorruptRecord,
-    DiskFull,
     InvalidId,
     NewerFormat,
     NotAStore,
@@ -66,7 +65,7 @@ class Medium:
 
     # -- making and opening ----------------------------------------------------------------------------
 
-    def make(self, store: str, key_id: int, timeout: float) -> None:
+    def make(self, store: str, new_key: NewKey, timeout: float) -> None:
         """Make the store unless it is there; its `store` file comes last, so half a store is none."""
         files = self.files
         if files.kind(self.path("store")) is not None:
@@ -91,7 +90,7 @@ class Medium:
             files.sync_directory(self.directory)
             with suppress(AccessDenied):  # whoever may not read the folder above did not make this one either
                 files.sync_directory(os.path.dirname(self.directory))
-            text = json.dumps({"perdure": LAYOUT, "store": store, "key": key_id})
+            text = json.dumps({"perdure": LAYOUT, "store": store, "key": new_key()})
             files.replace_durably(self.path("store"), f"{crc32(text.encode()):08x} {text}\n".encode())
 
     def identify(self) -> tuple[int, str, int]:
@@ -242,7 +241,7 @@ class Medium:
 
     def record(self, entry: Entry, frames: list[bytes], *, durable: bool = True) -> None:
         """Append an entry to the journal. If that fails, the journal ends where it did."""
-        self._cut(self.path("journal"), self._journal_end)
+        self._cut_journal()
         start = self._journal_end
         data, places = encode_entry(entry, frames)
         try:
@@ -255,6 +254,12 @@ class Medium:
             raise
         self.index.add(entry)
         self._keep(entry, [(start + offset, length) for offset, length in places], start + len(data))
+
+    def _cut_journal(self) -> None:
+        if self.files.size(self.path("journal")) != self._journal_end:
+            # A process may have been killed with the log written and not yet durable.
+            self._sync_log()
+            self._cut(self.path("journal"), self._journal_end)
 
     def _cut(self, path: str, end: int) -> None:
         if self.files.size(path) != end:
@@ -312,8 +317,7 @@ class Medium:
     def settle(self) -> None:
         """Move what the journal holds into durable files and the log; running it again changes nothing."""
         if not self._entries:
-            self._cut(self.path("journal"), 0)
-            self._journal_end = 0
+            self._cut_journal()
             return
         self._sync_journal()
         self._sync_files(list(self._settle_files()))
@@ -353,13 +357,17 @@ class Medium:
         lines = b"".join(map(encode_line, kept))
         try:
             self.files.write_at(self.path("log"), self._log_end, lines)
-        except DiskFull:
-            self.files.truncate(self.path("log"), self._log_end)
+            self._sync_log()
+        except StorageError:
+            with suppress(StorageError):  # the journal still has it all
+                self.files.truncate(self.path("log"), self._log_end)
             raise
-        self.files.sync(self.path("log"))
         self._log_end += len(lines)
         self._settled_sequence = self.index.sequence
         self._settled_revision = self.index.revision
+
+    def _sync_log(self) -> None:
+        self.files.sync(self.path("log"))
 
     def _clear_journal(self) -> None:
         # Not synced: entries that the log has already are passed over, should they come back.

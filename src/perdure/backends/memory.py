@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 
-from perdure.backends.base import Backend, mismatches, number_of, refuse_conflicts
+from perdure.backends.base import Backend, NewKey, mismatches, no_key, number_of, refuse_conflicts
 from perdure.errors import IdInUse, ReadOnly, StoreClosed
 from perdure.records.frame import FORMAT, Encoder, parse_unverified
 from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
@@ -15,11 +15,11 @@ from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt
 class MemoryBackend(Backend):
     """Frames in dicts; every version is kept until the process ends."""
 
-    def __init__(self, *, key_id: int = 0, read_only: bool = False):
+    def __init__(self, *, new_key: NewKey = no_key, read_only: bool = False):
         self.read_only = read_only
         self._lock = threading.RLock()
         self._store = uuid.uuid4().hex
-        self._key_id = key_id
+        self._key_id = new_key()
         self._next_number = 1
         self._versions: dict[int, list[Version]] = {}  # oldest first
         self._ids: dict[int, str] = {}
@@ -67,9 +67,7 @@ class MemoryBackend(Backend):
     def ids(self, *, internal: bool = False) -> list[str]:
         return [parse_unverified(frame).id for frame in self.scan(internal=internal)]
 
-    def scan(
-        self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1
-    ) -> Iterator[bytes]:
+    def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
         with self._opened():
             numbers = sorted(number for number in self._versions if number > after)
         for number in numbers:

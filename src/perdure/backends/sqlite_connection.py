@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TypeVar
 
+from perdure.backends.base import NewKey, no_key
 from perdure.backends.sqlite_errors import is_busy, leaves_outcome_unknown, outcome_unknown, translate
 from perdure.backends.sqlite_schema import create as create_tables
 from perdure.backends.sqlite_schema import is_empty, prepare
@@ -33,11 +34,11 @@ _SETTLED = 200_000_000  # nanoseconds after which a changed file must have anoth
 
 
 class SqliteConnection:
-    """The connection for reading and writing. `path` is absolute; `key_id` is what a new store notes as its key."""
+    """The connection for reading and writing. `path` is absolute; `new_key` is called when a store is made."""
 
-    def __init__(self, path: str, *, key_id: int, create: bool, timeout: float):
+    def __init__(self, path: str, *, new_key: NewKey, create: bool, timeout: float):
         self.path = path
-        self._key_id = key_id
+        self._new_key = new_key
         self._create = create
         self._timeout = timeout
         self._lock = threading.RLock()
@@ -122,7 +123,7 @@ class SqliteConnection:
         with ExitStack() as on_error:
             connection = connect(self.path, "rwc" if self._create else "rw")
             on_error.callback(connection.close)
-            prepare(connection, self.path, self._key_id)
+            prepare(connection, self.path, self._new_key)
             on_error.pop_all()
         return connection
 
@@ -162,7 +163,7 @@ class ReadOnlySqliteConnection(SqliteConnection):
     def __init__(self, path: str, *, timeout: float):
         self._opened_at: Signature | None = None
         self._provisional = False
-        super().__init__(path, key_id=0, create=False, timeout=timeout)
+        super().__init__(path, new_key=no_key, create=False, timeout=timeout)
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         self.read(is_open)
@@ -226,7 +227,8 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
     name = "".join(chr(byte) if byte in plain else f"%{byte:02x}" for byte in _uri_path(path))
     uri = f"file:{name}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA cache_size = -16000")
+    connection.execute("PRAGMA cache_size = -16000")  # KiB
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: a bulk commit need not copy its log at once
     return connection
 
 

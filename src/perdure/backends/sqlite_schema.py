@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 
+from perdure.backends.base import NewKey
 from perdure.errors import NewerFormat, NotAStore, StorageError
 from perdure.records.frame import FORMAT
 
@@ -35,7 +36,7 @@ _TABLES = """
 """
 
 
-def prepare(connection: sqlite3.Connection, path: str, key_id: int) -> None:
+def prepare(connection: sqlite3.Connection, path: str, new_key: NewKey) -> None:
     """Make sure that the database is a store that can be written: make one of an empty file, refuse another's."""
     empty = is_empty(connection, path)
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -50,7 +51,7 @@ def prepare(connection: sqlite3.Connection, path: str, key_id: int) -> None:
     try:
         connection.execute("BEGIN IMMEDIATE")
         if is_empty(connection, path):  # not made by another process meanwhile
-            create(connection, uuid.uuid4().hex, key_id)
+            create(connection, uuid.uuid4().hex, new_key())
             connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

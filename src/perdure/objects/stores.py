@@ -52,7 +52,7 @@ class MemoryStore(Store):
     ):
         _warn_of_unknown(extra)
         key = Key.new()
-        backend = MemoryBackend(key_id=key.id, read_only=read_only)
+        backend = MemoryBackend(new_key=lambda: key.id, read_only=read_only)
         super().__init__(backend, key, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock)
         self.url = "memory:"
 
@@ -82,7 +82,7 @@ class FilesystemStore(Store):
         place = default_directory() if directory is None else Path(directory)
 
         def opened(new_key: Callable[[], int]) -> Backend:
-            return FilesystemBackend(place, key_id=new_key, create=create, read_only=read_only, timeout=timeout)
+            return FilesystemBackend(place, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
 
         backend, found = _with_key(opened, key)
         super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock)
@@ -111,7 +111,7 @@ class SqlStore(Store):
         path = _sqlite_path(url)
 
         def opened(new_key: Callable[[], int]) -> Backend:
-            return SqliteBackend(path, key_id=new_key, create=create, read_only=read_only, timeout=timeout)
+            return SqliteBackend(path, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
 
         backend, found = _with_key(opened, key)
         super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock)
