@@ -1,0 +1,264 @@
+"""Objects read from frames and from pickles: `loads`, `load` and `Unpickler`, each as in `pickle`.
+
+- What carries a good seal is loaded by C pickle; any other pickle only as far as it holds plain values, unless
+  `trust="all"` stands in the call (which raises the audit event `perdure.trust_all`).
+- The head of a frame tells its length: just its bytes are taken from a file, and a length that lies costs nothing.
+- An `Unpickler` keeps its memo from one frame of a `Pickler` to the next, forgets it where a new memo begins, and
+  notices where a frame is missing.
+- Whatever the bytes are, only a `PerdureError` comes out, or `EOFError` where there are none.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections.abc import Callable, Iterable
+from struct import Struct
+from typing import Any
+
+from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, NewerFormat, PerdureError
+from perdure.keys import KeyRing
+from perdure.pickling.plain import load_plain, load_plain_from
+from perdure.pickling.scan import Source
+from perdure.records.frame import FORMAT, MAGIC, NARROW_HEAD, TAIL, WIDE, WIDE_HEAD, decode
+from perdure.records.seal import Key
+from perdure.records.values import Record
+
+_CHUNK = 1 << 20
+_LENGTHS = Struct("<BBHHHI")  # the end of the frame's head: id, code, class, references, fields, payload
+_WIDE_LENGTHS = Struct("<BBHIIQ")
+
+
+def loads(
+    data: bytes | bytearray | memoryview,
+    *,
+    trust: str | None = None,
+    key: Key | None = None,
+    encoding: str = "ASCII",
+    errors: str = "strict",
+    buffers: Iterable[Any] | None = None,
+) -> Any:
+    """The object in `data`: what `dumps` gave, or a pickle of any protocol, text or binary, found out by itself.
+
+    Without a good seal, plain values only: `UntrustedRecord` else, unless `trust="all"`. Damage is `CorruptRecord`.
+    """
+    trusting = _is_trusting(trust, "loads")
+    data = data if isinstance(data, bytes) else memoryview(data).tobytes()
+    if not data:
+        raise EOFError("Ran out of input")
+    if data[:1] == MAGIC[:1]:
+        payload = _first_of(_open(data, key, trusting)).payload
+        return _build(_Loader(io.BytesIO(payload), encoding=encoding, errors=errors, buffers=buffers))
+    if trusting:
+        return _build(_Loader(io.BytesIO(data), encoding=encoding, errors=errors, buffers=buffers))
+    return load_plain(data, encoding=encoding, errors=errors, buffers=buffers)
+
+
+def load(
+    file: Source,
+    *,
+    trust: str | None = None,
+    key: Key | None = None,
+    encoding: str = "ASCII",
+    errors: str = "strict",
+    buffers: Iterable[Any] | None = None,
+) -> Any:
+    """The next object in a binary file, which is left at the byte after it; see `loads`. `EOFError` at the end."""
+    trusting = _is_trusting(trust, "load")
+    source = _Next(file)
+    if source.is_frame:
+        payload = _first_of(_open(source.read_frame(), key, trusting)).payload
+        return _build(_Loader(io.BytesIO(payload), encoding=encoding, errors=errors, buffers=buffers))
+    if trusting:
+        return _build(_Loader(source, encoding=encoding, errors=errors, buffers=buffers))
+    return load_plain_from(source, encoding=encoding, errors=errors, buffers=buffers)
+
+
+class Unpickler(pickle.Unpickler):
+    """Reads from one file what one or several `Pickler`s wrote; subclasses have the hooks of `pickle`'s.
+
+    An exception of a subclass's own hook comes out as it is. Trust is decided as in `loads`.
+    """
+
+    def __init__(
+        self,
+        file: Source,
+        *,
+        fix_imports: bool = True,
+        encoding: str = "ASCII",
+        errors: str = "strict",
+        buffers: Iterable[Any] | None = None,
+        trust: str | None = None,
+        key: Key | None = None,
+    ):
+        self._feed = _Feed(file, key, _is_trusting(trust, "Unpickler"), encoding, errors, buffers)
+        super().__init__(self._feed, fix_imports=fix_imports, encoding=encoding, errors=errors, buffers=buffers)
+
+    def load(self) -> Any:
+        """The next object in the file; `EOFError` at the end."""
+        feed = self._feed
+        source = _Next(feed.file)
+        if not source.is_frame:
+            if not feed.trusting:
+                return load_plain_from(source, encoding=feed.encoding, errors=feed.errors, buffers=feed.buffers)
+            feed.current = source
+            return self._load()
+        record = _open(source.read_frame(), feed.key, feed.trusting)
+        if record.revision == 0:
+            self.memo = {}
+        elif record.revision != feed.count:
+            raise CorruptRecord("This dump refers to earlier ones of the same Pickler, which were not read before it.")
+        feed.current, feed.count = io.BytesIO(record.payload), -1
+        value = self._load()
+        feed.count = record.revision + 1
+        return value
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        """The class or function of that name; raises `ClassNotFound`, an `ImportError`, where there is none."""
+        return _found(super().find_class, module_name, global_name)
+
+    def _load(self) -> Any:
+        return _build(super(), wrap=type(self) is Unpickler)
+
+
+class _Loader(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        return _found(super().find_class, module_name, global_name)
+
+
+class _Feed:
+    """What the C unpickler reads from: one verified payload after the other."""
+
+    def __init__(
+        self,
+        file: Source,
+        key: Key | None,
+        trusting: bool,
+        encoding: str,
+        errors: str,
+        buffers: Iterable[Any] | None,
+    ):
+        self.file = file
+        self.key = key
+        self.trusting = trusting
+        self.encoding = encoding
+        self.errors = errors
+        self.buffers = buffers
+        self.count = 0
+        self.current: Source = io.BytesIO()
+
+    def read(self, size: int, /) -> bytes:
+        return self.current.read(size)
+
+    def readline(self) -> bytes:
+        return self.current.readline()
+
+
+class _Next:
+    """A file whose next byte was looked at, to find out what follows."""
+
+    def __init__(self, file: Source):
+        self.file = file
+        self.first = file.read(1)
+        if not isinstance(self.first, bytes):
+            raise TypeError("the file must be opened in binary mode ('rb')")
+        if not self.first:
+            raise EOFError("Ran out of input")
+        self.is_frame = self.first == MAGIC[:1]
+
+    def read(self, size: int, /) -> bytes:
+        if not self.first or size == 0:
+            return self.file.read(size)
+        first, self.first = self.first, b""
+        return first + self.file.read(size - 1) if size > 1 else first
+
+    def readline(self) -> bytes:
+        first, self.first = self.first, b""
+        return first if first == b"\n" else first + self.file.readline()
+
+    def read_frame(self) -> bytes:
+        """The bytes of the frame, or as many as are there."""
+        head = self._take(NARROW_HEAD)
+        if len(head) < NARROW_HEAD or head[: len(MAGIC)] != MAGIC:
+            return head
+        if head[len(MAGIC)] > FORMAT:
+            raise NewerFormat(
+                f"The object has format {head[len(MAGIC)]}; this release of perdure reads up to {FORMAT}.",
+                hint="Install a later release.",
+            )
+        lengths = _LENGTHS
+        if int.from_bytes(head[4:6], "little") & WIDE:
+            head += self._take(WIDE_HEAD - NARROW_HEAD)
+            lengths = _WIDE_LENGTHS
+            if len(head) < WIDE_HEAD:
+                return head
+        return head + self._take(sum(lengths.unpack(head[-lengths.size :])) + TAIL)
+
+    def _take(self, size: int) -> bytes:
+        chunks = []
+        while size:
+            chunk = self.read(min(size, _CHUNK))  # a length that lies must not reserve memory
+            if not chunk:
+                break
+            chunks.append(chunk)
+            size -= len(chunk)
+        return b"".join(chunks)
+
+
+def _is_trusting(trust: str | None, call: str) -> bool:
+    if trust is None:
+        return False
+    if trust != "all":
+        raise ValueError(f"trust is either left out or 'all', not {trust!r}")
+    sys.audit("perdure.trust_all", call)
+    return True
+
+
+def _open(frame: bytes, key: Key | None, trusting: bool) -> Record:
+    try:
+        return decode(frame, None if trusting else key or _personal_key(), trust_all=trusting)
+    except RecursionError as error:  # fields nested without end
+        raise CorruptRecord("The record's header cannot be read: it is nested too deeply.") from error
+
+
+def _personal_key() -> Key | None:
+    """The user's own key if there is one: reading makes none."""
+    ring = KeyRing()
+    return ring.personal() if (ring.directory / "personal").exists() else None
+
+
+def _first_of(record: Record) -> Record:
+    if record.revision:
+        raise CannotLoad(
+            "This dump refers to earlier ones of the same Pickler.",
+            hint="Read the whole file with one perdure.Unpickler.",
+        )
+    return record
+
+
+def _found(find: Callable[[str, str], Any], module_name: str, global_name: str) -> Any:
+    try:
+        return find(module_name, global_name)
+    except (ImportError, AttributeError) as error:
+        raise ClassNotFound(
+            f"{module_name}:{global_name} cannot be found here: {error}.",
+            hint="Make its module importable (start in its directory, or install it).",
+            path=f"{module_name}:{global_name}",
+        ) from error
+
+
+def _build(unpickler: Any, *, wrap: bool = True) -> Any:
+    try:
+        return unpickler.load()
+    except (PerdureError, MemoryError):
+        raise
+    except Exception as error:
+        if not wrap:
+            raise
+        if isinstance(error, pickle.UnpicklingError | EOFError):
+            raise CorruptRecord(f"The pickle cannot be read: {error}.") from error
+        raise CannotLoad(
+            f"The object cannot be built from what is stored: {type(error).__name__}: {error}.",
+            hint="Its class refused the stored state; the exception that it raised is the cause of this one.",
+        ) from error
