@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from types import CodeType
+from types import CodeType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from perdure.code.sources import codes_below, file_of, find_loaded, importable_name, is_from, own_attribute, read_source
+from perdure.code.sources import codes_below, file_of, find_loaded, importable_name, is_from, read_source
 from perdure.code.values import FILE
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def function_digest(function: object) -> str:
 
     Falls back to the byte code where the source is not to be had, and to the name where there is no byte code.
     """
+    function = _without_arguments(function)
     code = _code_of(function)
     if code is None:
         described = _class_source(function) or f"name:{_name_of(function)}"
@@ -40,31 +41,27 @@ def changed_functions(old: Mapping[str, str], new: Mapping[str, str]) -> list[st
     return sorted(name for name, digest in new.items() if name in old and old[name] != digest)
 
 
+def _without_arguments(function: object) -> object:
+    """The function in a bound method or a `functools.partial`."""
+    from functools import partial
+
+    while isinstance(function, (partial, MethodType)):
+        function = function.func if isinstance(function, partial) else function.__func__
+    return function
+
+
 def _code_of(function: object) -> CodeType | None:
-    """The innermost code: that of what the decorators wrap."""
-    for _ in range(20):
-        inner = getattr(function, "__func__", None) or _inside_partial(function)
-        if inner is None:
-            break
-        function = inner
+    """The innermost code: that of what the decorators wrap, or of an object's `__call__`."""
     if isinstance(function, type):
         return None
     codes = list(codes_below(function))
-    if not codes and own_attribute(function, "__wrapped__") is None:
+    if not codes:
         calls = (vars(cls)["__call__"] for cls in type(function).__mro__ if "__call__" in vars(cls))
         codes = list(codes_below(next(calls, None)))
     return codes[-1] if codes else None
 
 
-def _inside_partial(function: object) -> object:
-    from functools import partial
-
-    return function.func if isinstance(function, partial) else None
-
-
 def _module_of(function: object) -> str:
-    while (inner := _inside_partial(function)) is not None:
-        function = inner
     return str(getattr(function, "__module__", "") or "")
 
 

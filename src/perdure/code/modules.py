@@ -30,10 +30,8 @@ _STANDARD_LIBRARY = tuple(
     {os.path.join(os.path.dirname(f(os.__file__)), "") for f in (os.path.abspath, os.path.realpath)}
 )
 _INSTALLED = re.compile(r"[\\/](?:site|dist)-packages[\\/]")
-_IMPORT = re.compile(
-    r"(?:^|[:;])[ \t]*(?:from[ \t]+(\.*[ \t]*[\w.]*)[ \t]+import\b[ \t]*(\([^)]*\)|[^\n#;]+)|import[ \t]+([^\n#;]+))",
-    re.MULTILINE,
-)
+_IMPORT = re.compile(r"import\b[ \t]*(\((?:[^)#]|#[^\n]*)*\)|[^\n#;]+)")
+_BEFORE_IMPORT = re.compile(r"(?:^|[:;])[ \t]*(?:from[ \t]+(\.*[ \t]*[\w.]*)[ \t]*)?$")
 _COMMENT = re.compile(r"#[^\n]*")
 
 
@@ -61,7 +59,8 @@ def find_closure(names: Iterable[str]) -> Closure:
         name = todo.pop()
         if name in uses:
             continue
-        used = dict.fromkeys(run for other in _used_by(search.sources[name]) for run in search.find(other, name))
+        spelled = dict.fromkeys(_used_by(search.sources[name]))
+        used = dict.fromkeys(run for other in spelled for run in search.find(other, name))
         uses[name] = tuple(sorted(other for other in used if other != name))
         todo.extend(other for other in used if other not in seen)
         seen.update(used)
@@ -72,18 +71,17 @@ def written_imports(text: str, name: str, is_package: bool) -> Iterator[str]:
     """The names that import statements in `text` may mean: of modules, or of what is in them."""
     if "\\\n" in text:
         text = text.replace("\\\n", " ")
-    for origin, members, plain in _IMPORT.findall(text):
-        if plain:
-            yield from filter(None, (item.strip().partition(" ")[0] for item in plain.split(",")))
+    for match in _IMPORT.finditer(text):  # begins with a literal, which `re` finds ten times faster than a line's start
+        before = _BEFORE_IMPORT.search(text[text.rfind("\n", 0, match.start()) + 1 : match.start()])
+        if before is None:
             continue
-        base = _absolute(origin.replace(" ", ""), name, is_package)
-        if base is None:
-            continue
-        yield base
-        for item in _COMMENT.sub("", members).strip("()").split(","):
-            member = item.strip().partition(" ")[0]
-            if member.isidentifier():
-                yield f"{base}.{member}"
+        items = _COMMENT.sub("", match[1]).strip("()").split(",")
+        members = [words[0] for item in items if (words := item.split())]
+        if before[1] is None:
+            yield from members
+        elif base := _absolute(before[1].replace(" ", ""), name, is_package):
+            yield base
+            yield from (f"{base}.{member}" for member in members if member.isidentifier())
 
 
 def root_of(source: Source) -> str:

@@ -1,0 +1,267 @@
+"""Git is read as it is, in every shape of repository, and nothing of it is run or touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+
+import pytest
+
+from perdure.code.git import blob_id, differences, find_repository, read_head
+
+PLAIN = b"x = 1\n"
+
+
+@pytest.fixture
+def repository(project):
+    project.write("survey.py", PLAIN.decode())
+    project.write("notes.txt", "notes\n")
+    project.commit()
+    return project
+
+
+def found(project, directory=None):
+    repository = find_repository(os.path.realpath(directory or project.root))
+    assert repository is not None
+    return repository
+
+
+def asked(project, directory=None, text=PLAIN):
+    repository = found(project, directory)
+    return differences(repository, read_head(repository).commit, {"survey.py": [text]})
+
+
+def test_a_clean_repository(repository):
+    assert read_head(found(repository)).commit == repository.git("rev-parse", "HEAD")
+    assert asked(repository) == (False, {"survey.py": False})
+
+
+def test_the_repository_is_found_from_below(repository):
+    below = repository.write("a/b/c.py", "").parent
+    assert found(repository, below).root == os.path.realpath(repository.root)
+
+
+def test_no_repository(project):
+    assert find_repository(os.path.realpath(project.root)) is None
+
+
+def test_a_repository_around_the_home_directory_is_none_of_code(repository, monkeypatch):
+    home = repository.root / "people" / "ada"
+    (home / "work").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    assert find_repository(os.path.realpath(home / "work")) is None
+    assert find_repository(os.path.realpath(home)) is None
+    assert find_repository(os.path.realpath(repository.root / "people")) is not None
+
+
+def test_packed_references(repository):
+    repository.git("pack-refs", "--all")
+    assert not (repository.root / ".git/refs/heads/main").exists()
+    assert read_head(found(repository)).commit == repository.git("rev-parse", "HEAD")
+
+
+def test_packed_objects(repository):
+    repository.git("gc", "-q")
+    assert asked(repository) == (False, {"survey.py": False})
+
+
+def test_detached_head(repository):
+    first = repository.git("rev-parse", "HEAD")
+    repository.commit()
+    repository.git("checkout", "-q", "--detach", first)
+    assert read_head(found(repository)).commit == first
+
+
+def test_linked_work_tree(repository):
+    place = repository.root.parent / "linked"
+    repository.git("worktree", "add", "-q", "-b", "other", str(place))
+    repository.git("commit", "-q", "--allow-empty", "-m", "there", where=place)
+    assert read_head(found(repository, place)).commit == repository.git("rev-parse", "other")
+    assert read_head(found(repository, place)).commit != repository.git("rev-parse", "main")
+    assert asked(repository, place) == (False, {"survey.py": False})
+    repository.git("pack-refs", "--all")
+    assert read_head(found(repository, place)).commit == repository.git("rev-parse", "other")
+
+
+def test_submodule_is_a_repository_of_its_own(repository):
+    inner = repository.root.parent / "inner"
+    shutil.copytree(repository.root, inner)
+    repository.git("commit", "-q", "--allow-empty", "-m", "inner", where=inner)
+    repository.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "part")
+    repository.commit()
+    part = found(repository, repository.root / "part")
+    assert part.root == os.path.realpath(repository.root / "part")
+    assert read_head(part).commit == repository.git("rev-parse", "HEAD", where=inner)
+    assert asked(repository) == (False, {"survey.py": False})
+
+
+def test_before_the_first_commit(project):
+    project.write("survey.py", PLAIN.decode())
+    project.git("init", "-q")
+    assert read_head(found(project)).commit == ""
+    assert asked(project) == (True, {"survey.py": True})
+
+
+def test_sha256_repository(project):
+    project.write("survey.py", PLAIN.decode())
+    project.git("init", "-q", "--object-format=sha256")
+    project.commit()
+    assert len(read_head(found(project)).commit) == 64
+    assert asked(project) == (False, {"survey.py": False})
+
+
+def test_damaged_head_is_unknown(repository):
+    (repository.root / ".git/HEAD").write_text("ref: refs/heads/../../../notes.txt\n")
+    assert read_head(found(repository)).commit == ""
+
+
+def test_a_changed_module(repository):
+    repository.write("survey.py", "x = 2\n")
+    assert asked(repository, text=b"x = 2\n") == (True, {"survey.py": True})
+    assert asked(repository, text=PLAIN) == (True, {"survey.py": False})  # what was imported is still the commit's
+
+
+def test_another_tracked_file_changed(repository):
+    repository.write("notes.txt", "more\n")
+    assert asked(repository) == (True, {"survey.py": False})
+
+
+def test_a_staged_change(repository):
+    repository.write("notes.txt", "more\n")
+    repository.git("add", "notes.txt")
+    assert asked(repository) == (True, {"survey.py": False})
+
+
+def test_a_removed_file(repository):
+    (repository.root / "notes.txt").unlink()
+    assert asked(repository) == (True, {"survey.py": False})
+
+
+def test_an_untracked_file_is_no_change(repository):
+    repository.write("new.py", "")
+    assert asked(repository) == (False, {"survey.py": False})
+    assert differences(found(repository), read_head(found(repository)).commit, {"new.py": [b""]})[1] == {"new.py": True}
+
+
+def test_touched_files_are_no_change(repository):
+    for name in ("survey.py", "notes.txt"):
+        os.utime(repository.root / name, (1, 1))
+    assert asked(repository) == (False, {"survey.py": False})
+
+
+def test_a_file_of_the_same_size_and_time_as_the_index_is_looked_into(repository):
+    index = repository.root / ".git/index"
+    repository.write("notes.txt", "NOTES\n")
+    moment = index.stat().st_mtime_ns
+    os.utime(repository.root / "notes.txt", ns=(moment, moment))
+    assert asked(repository)[0] is True
+
+
+def test_other_line_ends_are_no_change(repository):
+    repository.git("config", "core.autocrlf", "true")
+    (repository.root / "survey.py").write_bytes(b"x = 1\r\n")
+    commit = read_head(found(repository)).commit
+    assert differences(found(repository), commit, {"survey.py": [b"x = 1\r\n", PLAIN]}) == (False, {"survey.py": False})
+
+
+def test_many_paths(repository):
+    names = [f"part{number}.py" for number in range(250)]
+    for name in names:
+        repository.write(name, f"# {name}\n")
+    repository.commit()
+    repository.write(names[7], "changed\n")
+    blobs = {name: [(repository.root / name).read_bytes()] for name in names}
+    changed, answers = differences(found(repository), read_head(found(repository)).commit, blobs)
+    assert changed is True
+    assert [name for name, answer in answers.items() if answer] == [names[7]]
+
+
+def test_names_that_are_no_ascii(repository):
+    repository.write("ünïcode *.py", "x\n")
+    repository.commit()
+    commit = read_head(found(repository)).commit
+    assert differences(found(repository), commit, {"ünïcode *.py": [b"x\n"]}) == (False, {"ünïcode *.py": False})
+
+
+def test_nothing_that_a_configuration_names_is_run(repository):
+    marker = repository.root.parent / "marker"
+    script = repository.root.parent / "run.sh"
+    script.write_text(f'#!/bin/sh\necho "$0 $*" >> "{marker}"\ncat\n')
+    script.chmod(0o755)
+    for setting in ("filter.spy.clean", "filter.spy.smudge", "core.fsmonitor", "diff.spy.textconv", "core.pager"):
+        repository.git("config", setting, str(script))
+    hooks = repository.root.parent / "hooks"
+    hooks.mkdir()
+    for hook in ("post-index-change", "pre-commit", "post-checkout", "reference-transaction"):
+        shutil.copy(script, hooks / hook)
+    repository.git("config", "core.hooksPath", str(hooks))
+    (repository.root / ".git/info/attributes").write_text("* filter=spy diff=spy\n")
+
+    def make_racy():  # git looks into a file that is as young as its index
+        now = time.time_ns()
+        repository.write("notes.txt", "NOTES\n")
+        for path in (repository.root / "notes.txt", repository.root / "survey.py", repository.root / ".git/index"):
+            os.utime(path, ns=(now, now))
+
+    make_racy()
+    repository.git("status")
+    assert marker.exists(), "the trap does not work, so the test would prove nothing"
+    marker.unlink()
+    make_racy()
+    assert asked(repository)[0] is True
+    assert not marker.exists()
+
+
+def test_a_filter_process_is_not_run(repository):
+    marker = repository.root.parent / "marker"
+    repository.git("config", "filter.spy.process", f"touch '{marker}'; false")
+    repository.git("config", "filter.spy.required", "true")
+    (repository.root / ".git/info/attributes").write_text("* filter=spy\n")
+    os.utime(repository.root / "survey.py", (1, 1))
+    assert asked(repository) == (False, {"survey.py": False})
+    assert not marker.exists()
+
+
+def test_a_filter_that_cannot_be_switched_off_leaves_it_unknown(repository):
+    with open(repository.root / ".git/config", "a", encoding="utf-8") as file:
+        file.write('[filter "a=b"]\n\tclean = false\n')
+    assert asked(repository) == (None, {"survey.py": None})
+
+
+def test_nothing_is_touched(repository):
+    os.utime(repository.root / "survey.py", (1, 1))  # `git status` would write the index anew
+
+    def everything():
+        return {
+            str(path): (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in (repository.root / ".git").rglob("*")
+            if path.is_file()
+        }
+
+    before = everything()
+    asked(repository)
+    assert everything() == before
+
+
+def test_no_git_on_the_machine(repository, monkeypatch):
+    monkeypatch.setenv("PATH", str(repository.root / "nothing"))
+    assert read_head(found(repository)).commit
+    assert asked(repository) == (None, {"survey.py": None})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ownership is a matter of POSIX here")
+def test_git_refuses_the_directory(repository, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert asked(repository) == (None, {"survey.py": None})
+
+
+def test_variables_of_a_hook_do_not_mislead(repository, monkeypatch, tmp_path):
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "elsewhere" / "index"))
+    assert asked(repository) == (False, {"survey.py": False})
+
+
+def test_blob_ids_are_those_of_git(repository):
+    assert blob_id(PLAIN) == repository.git("rev-parse", "HEAD:survey.py")
