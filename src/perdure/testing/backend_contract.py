@@ -1,0 +1,591 @@
+"""The contract of `perdure.backends.base` as tests: whoever writes a backend subclasses it and runs pytest.
+
+- `BackendContract` is for every backend; `SharedBackendContract` adds what holds where the medium outlives the process.
+- A subclass says how a fresh backend is made in a folder, and how the one in a folder is opened again.
+- Everything is asked through the contract's methods; what is inside a backend is its own affair.
+
+    class TestMine(SharedBackendContract):
+        def make_backend(self, place, new_key=no_key):
+            return MyBackend(place / "store", new_key=new_key)
+
+        def reopen(self, place, read_only=False):
+            return MyBackend(place / "store", create=False, read_only=read_only)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from perdure.backends.base import CHUNK, FEW, Backend, NewKey, no_key
+from perdure.errors import ConflictError, IdInUse, ReadOnly, StoreClosed, StoreNotFound
+from perdure.records.frame import Encoder, encoder, parse_unverified
+from perdure.records.seal import Key
+from perdure.records.values import INTERNAL, Batch, Commit, Draft, Receipt
+from perdure.testing.backend_machine import BackendMachine
+
+ENCODE: Encoder = encoder(Key(b"a key that only tests may have.."))
+
+
+def draft(
+    id_: str,
+    payload: bytes = b"",
+    *,
+    base: int = 0,
+    class_name: str = "shop:Item",
+    internal: bool = False,
+    references: Sequence[str] = (),
+) -> Draft:
+    """A draft with what a test of backends needs to choose."""
+    return Draft(id_, base, INTERNAL if internal else 0, class_name, 1, "c0de", tuple(references), {}, payload)
+
+
+def commit(backend: Backend, *drafts: Draft, seen: int = 0, **rest: Mapping[str, int]) -> Receipt:
+    """Apply one batch."""
+    return backend.apply(Batch(list(drafts), seen=seen, **rest), ENCODE)  # type: ignore[arg-type]
+
+
+def payloads(frames: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {id_: parse_unverified(frame).payload for id_, frame in frames.items()}
+
+
+class BackendContract(ABC):
+    """What holds for every backend."""
+
+    machine_examples = 15  # of random histories
+
+    @abstractmethod
+    def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
+        """A backend that keeps whatever it keeps below the folder `place`; it is new where nothing is there yet."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Iterator[Backend]:
+        backend = self.make_backend(tmp_path)
+        yield backend
+        backend.close()
+
+    def test_a_new_store_asks_for_its_key_once(self, tmp_path: Path) -> None:
+        asked: list[int] = []
+
+        def new_key() -> int:
+            asked.append(17)
+            return 17
+
+        backend = self.make_backend(tmp_path, new_key)
+        commit(backend, draft("Item.1"))
+        assert backend.describe().key == 17
+        assert asked == [17]
+        backend.close()
+
+    # -- numbers -----------------------------------------------------------------------------------------
+
+    def test_an_empty_store_says_so(self, backend: Backend) -> None:
+        told = backend.describe()
+        assert (told.format, told.revision, told.next_number) == (1, 0, 1)
+        assert len(bytes.fromhex(told.store)) == 16
+        assert backend.revision() == 0
+        assert not (backend.ids() or backend.ids(internal=True) or list(backend.scan()) or backend.commits())
+        assert backend.changes(0) == (0, set())
+        assert not (backend.read(["Item.1"]) or backend.read([]) or backend.classes(["Item.1"]))
+        assert backend.history("Item.1") == []
+        assert backend.referrers(["Item.1"]) == backend.referrers([]) == {}
+
+    def test_reserved_numbers_are_given_once(self, backend: Backend) -> None:
+        assert backend.reserve(3) == 1
+        assert backend.reserve(1, durable=False) == 4
+        assert backend.reserve(2) == 5
+        assert backend.describe().next_number == 7
+
+    def test_numbers_from_elsewhere_move_the_counter_up(self, backend: Backend) -> None:
+        commit(backend, draft("Item.41"), draft("Item.7"))
+        assert backend.reserve(1) == 42
+
+    def test_unused_numbers_are_taken_back_if_nobody_reserved_since(self, backend: Backend) -> None:
+        first = backend.reserve(10)
+        backend.apply(Batch([draft(f"Item.{first}")], unused=(first + 1, first + 10)), ENCODE)
+        assert backend.reserve(1) == first + 1
+        first = backend.reserve(10)
+        other = backend.reserve(1)
+        backend.apply(Batch([draft(f"Item.{first}")], seen=1, unused=(first + 1, first + 10)), ENCODE)
+        assert backend.reserve(1) == other + 1
+
+    def test_one_number_is_one_id(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1", b"pen"), draft("Item.2"), draft("Item.3"))
+        assert backend.read(["User.1"]) == {}
+        assert set(backend.read(["User.1", "Item.2", "Item.3", "Item.4"])) == {"Item.2", "Item.3"}
+        assert backend.classes(["User.1", "Item.2"]) == {"Item.2": "shop:Item"}
+        assert backend.history("User.1") == []
+        assert backend.read(["User.1"], at=1) == {}
+
+    def test_a_number_is_never_used_again(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1"), draft("Item.2"))
+        commit(backend, removals={"Item.1": 1})
+        for taken in ("Item.1", "User.1", "Item.2", "User.2"):
+            with pytest.raises(IdInUse) as caught:
+                commit(backend, draft("Item.5"), draft(taken), seen=backend.revision())
+            assert caught.value.ids == (taken,)
+        assert backend.revision() == 2
+        assert backend.ids() == ["Item.2"]
+        commit(backend, draft("Item.3"), draft("Item.4"), draft("Item.5"))
+
+    # -- one apply is one step ---------------------------------------------------------------------------
+
+    def test_a_commit_is_the_next_revision(self, backend: Backend) -> None:
+        assert commit(backend, draft("Item.1", b"pen")).revision == 1
+        assert commit(backend, draft("Item.2", b"ink")).revision == 2
+        assert commit(backend, draft("Item.1", b"pencil", base=1), seen=2).revision == 3
+        assert backend.revision() == backend.describe().revision == 3
+        assert payloads(backend.read(["Item.1", "Item.2"])) == {"Item.1": b"pencil", "Item.2": b"ink"}
+        assert parse_unverified(backend.read(["Item.1"])["Item.1"]).revision == 3
+
+    def test_frames_come_back_as_they_were_made(self, backend: Backend) -> None:
+        long = "x" * 70_000
+        drafts = [
+            draft("Item.1"),
+            draft("Item.2", bytes(range(256)) * 20_000, references=["Item.1", "Tag-2.10"], class_name="pkg.mod:A.B"),
+            Draft("Größe.3", 0, 8, "m:Größe", 3, "", (), {"note": long, "n": None, "x": 1.5}, b"\n\0"),
+        ]
+        commit(backend, *drafts)
+        frames = {each.id: ENCODE(each, 1) for each in drafts}
+        assert backend.read(frames) == frames
+        assert list(backend.scan()) == list(frames.values())
+        assert backend.classes(frames) == {each.id: each.class_name for each in drafts}
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 40, 41, CHUNK + 1])
+    def test_many_records_at_once(self, backend: Backend, size: int) -> None:
+        ids = [f"Item.{number * 7}" for number in range(1, size + 1)]
+        commit(backend, *(draft(id_, id_.encode()) for id_ in reversed(ids)))
+        assert payloads(backend.read(reversed(ids))) == {id_: id_.encode() for id_ in ids}
+        commit(backend, *(draft(id_, b"new", base=1) for id_ in ids), draft(f"Item.{size * 7 + 1}"), seen=1)
+        assert payloads(backend.read(ids)) == dict.fromkeys(ids, b"new")
+        assert payloads(backend.read(ids, at=1)) == {id_: id_.encode() for id_ in ids}
+        commit(backend, removals=dict.fromkeys(ids, 2))
+        assert not (backend.read(ids) or backend.classes(ids))
+        assert payloads(backend.read(ids, at=2)) == dict.fromkeys(ids, b"new")
+
+    def test_reading_gives_what_was_asked_for_only(self, backend: Backend) -> None:
+        ids = [f"Item.{number}" for number in range(1, 41)]
+        commit(backend, *(draft(id_) for id_ in ids))
+        for asked in (ids[3:20], ids[::-1], [*ids[:10], *ids[11:20]], [ids[0], ids[2], ids[2], ids[3]], ids[5:6]):
+            assert set(backend.read(asked)) == set(backend.read(iter(asked), at=1)) == set(asked)
+            assert set(backend.classes(iter(asked))) == set(asked)
+        assert set(backend.read(["Item.1", "User.2", "Item.3"])) == {"Item.1", "Item.3"}
+
+    def test_a_failed_commit_changes_nothing(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1", b"pen"), draft("Item.2"))
+        before = backend.describe()
+
+        def encode(each: Draft, revision: int) -> bytes:
+            if each.id == "New.99":
+                raise ZeroDivisionError
+            return ENCODE(each, revision)
+
+        drafts = [draft("Item.1", b"other", base=1), draft("Other.50", class_name="other:Class"), draft("New.99")]
+        with pytest.raises(ZeroDivisionError):
+            backend.apply(Batch(drafts, {"Item.2": 1}), encode)
+        assert backend.describe() == before
+        assert payloads(backend.read(["Item.1", "Item.2", "Other.50"])) == {"Item.1": b"pen", "Item.2": b""}
+        assert len(backend.history("Item.1")) == 1
+        assert backend.apply(Batch(drafts, {"Item.2": 1}), ENCODE).revision == 2
+        assert backend.classes(["Other.50"]) == {"Other.50": "other:Class"}
+        assert len(list(backend.scan(class_name="other:Class"))) == 1
+
+    # -- conflicts ---------------------------------------------------------------------------------------
+
+    def test_first_committer_wins(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1"), draft("Item.2"), draft("Item.3"))
+        commit(backend, draft("Item.1", b"first", base=1), seen=1, removals={"Item.3": 1})
+        stale: list[tuple[Batch, dict[str, tuple[int, int]]]] = [
+            (Batch([draft("Item.1", b"second", base=1)], seen=1), {"Item.1": (1, 2)}),
+            (Batch([], {"Item.1": 1}, seen=1), {"Item.1": (1, 2)}),
+            (Batch([draft("Item.9")], {}, {"Item.1": 1, "Item.2": 1}, seen=1), {"Item.1": (1, 2)}),
+            (Batch([draft("Item.3", base=1)], {}, {"Item.1": 2}), {"Item.3": (1, 0)}),
+            (Batch([], {"Item.3": 1}), {"Item.3": (1, 0)}),
+            (Batch([draft("Item.2", base=2), draft("User.1", base=2)]), {"Item.2": (2, 1), "User.1": (2, 0)}),
+            (Batch([], {}, {"Item.7": 1}), {"Item.7": (1, 0)}),
+        ]
+        for batch, revisions in stale:
+            with pytest.raises(ConflictError) as caught:
+                backend.apply(batch, ENCODE)
+            assert caught.value.revisions == revisions
+            assert set(caught.value.ids) == set(revisions)
+            assert caught.value.retryable
+        assert backend.revision() == 2
+        assert payloads(backend.read(["Item.1", "Item.2", "Item.9"])) == {"Item.1": b"first", "Item.2": b""}
+
+    def test_what_others_left_alone_is_no_conflict(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1"), draft("Item.2"))
+        commit(backend, draft("Item.1", base=1), seen=1)
+        assert commit(backend, draft("Item.2", base=1), seen=1, checks={"Item.1": 2}).revision == 3
+
+    # -- the past ----------------------------------------------------------------------------------------
+
+    def test_reading_at_a_revision(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1", b"1"), draft("Item.2", b"1"))
+        commit(backend, draft("Item.1", b"2", base=1, class_name="shop:Pen"), draft("Item.3", b"2"), seen=1)
+        commit(backend, seen=2, removals={"Item.1": 2})
+        ids = ["Item.1", "Item.2", "Item.3"]
+        expected = [
+            {},
+            {"Item.1": b"1", "Item.2": b"1"},
+            {"Item.1": b"2", "Item.2": b"1", "Item.3": b"2"},
+            {"Item.2": b"1", "Item.3": b"2"},
+        ]
+        for revision, there in enumerate(expected):
+            assert payloads(backend.read(ids, at=revision)) == there
+            assert set(backend.classes(ids, at=revision)) == set(there)
+            for id_ in ids:
+                assert payloads(backend.read([id_], at=revision)) == {i: p for i, p in there.items() if i == id_}
+        assert backend.classes(ids, at=1)["Item.1"] == "shop:Item"
+        assert backend.classes(ids, at=2)["Item.1"] == "shop:Pen"
+        assert backend.read(ids) == backend.read(ids, at=3)
+
+    def test_the_history_of_an_object(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1", b"1"), draft("Item.2"))
+        commit(backend, draft("Item.1", b"2", base=1))
+        commit(backend, removals={"Item.1": 2})
+        versions = backend.history("Item.1")
+        assert [version.revision for version in versions] == [3, 2, 1]
+        assert versions[0].frame is None
+        assert [parse_unverified(version.frame or b"").payload for version in versions[1:]] == [b"2", b"1"]
+        assert [version.revision for version in backend.history("Item.2")] == [1]
+
+    def test_commits_are_told_newest_first(self, backend: Backend) -> None:
+        batch = Batch([draft("Item.2"), draft("Item.1"), draft("Item.9")], time=1.5, note="first ☀", code="c0de")
+        backend.apply(batch, ENCODE)
+        commit(backend, removals={"Item.2": 1})
+        backend.apply(Batch([], note="nothing"), ENCODE)
+        first = Commit(1, 1.5, "first ☀", "c0de", (1, 2, 9))
+        second, third = Commit(2, 0.0, "", "", (2,)), Commit(3, 0.0, "nothing", "", ())
+        assert backend.commits() == [third, second, first]
+        assert backend.commits(limit=1) == [third]
+        assert backend.commits(before=3) == [second, first]
+        assert backend.commits(before=3, limit=1) == [second]
+        assert backend.commits(before=1) == []
+
+    def test_changes_since_a_revision(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1"), draft("Item.2"))
+        commit(backend, draft("Item.3"), seen=1, removals={"Item.2": 1})
+        assert backend.changes(0) == (2, {1, 2, 3})
+        assert backend.changes(1) == (2, {2, 3})
+        assert backend.changes(2) == (2, set())
+
+    # -- looking over all --------------------------------------------------------------------------------
+
+    def test_scans_go_by_number_and_sort_by_class(self, backend: Backend) -> None:
+        commit(
+            backend,
+            draft("perdure-Root.30", internal=True, class_name="perdure:Root"),
+            draft("User.4", class_name="shop:User"),
+            draft("Item.10"),
+            draft("Item.2"),
+            draft("perdure-Root.3", internal=True, class_name="perdure:Root"),
+            draft("Both.5", internal=True),  # perdure's own of a class that the user has objects of too
+        )
+
+        def numbers(**wanted: object) -> list[int]:
+            return [int(parse_unverified(f).id.rpartition(".")[2]) for f in backend.scan(**wanted)]  # type: ignore[arg-type]
+
+        assert backend.ids() == ["Item.2", "User.4", "Item.10"]
+        assert backend.ids(internal=True) == ["perdure-Root.3", "Both.5", "perdure-Root.30"]
+        assert numbers() == [2, 3, 4, 5, 10, 30]
+        assert numbers(after=3) == [4, 5, 10, 30]
+        assert numbers(internal=False) == [2, 4, 10]
+        assert numbers(internal=True) == [3, 5, 30]
+        assert numbers(internal=True, after=3) == [5, 30]
+        assert numbers(class_name="shop:Item") == [2, 5, 10]
+        assert numbers(class_name="shop:Item", internal=False, after=2) == [10]
+        assert numbers(class_name="shop:Item", internal=True) == [5]
+        assert numbers(class_name="perdure:Root") == [3, 30]
+        assert numbers(class_name="perdure:Root", internal=False) == numbers(class_name="no:Such") == []
+
+    def test_a_scan_outlasts_other_commits(self, backend: Backend) -> None:
+        many = 2 * CHUNK + 10
+        commit(backend, *(draft(f"Item.{number}", internal=number % 2 > 0) for number in range(1, many + 1)))
+        for internal in (None, True, False):
+            seen = []
+            scan = backend.scan(internal=internal)
+            for frame in scan:
+                seen.append(parse_unverified(frame).id)
+                if len(seen) == 3:
+                    commit(backend, draft(f"New.{backend.reserve(1)}", internal=True))
+            assert [id_ for id_ in seen if id_.startswith("Item")] == [
+                f"Item.{number}" for number in range(1, many + 1) if internal is None or internal == (number % 2 > 0)
+            ]
+
+    def test_referrers(self, backend: Backend) -> None:
+        commit(
+            backend,
+            draft("Item.1", references=["Item.1", "Item.11"]),
+            draft("Item.11", b"Item.1 is only mentioned"),
+            draft("User.20", references=["Item.11", "Item.1"]),
+            draft("Root.3", references=["Item.1"], internal=True),
+        )
+        expected = {"Item.1": ["Root.3", "User.20"], "Item.11": ["Item.1", "User.20"]}
+        assert backend.referrers(["Item.1", "Item.11", "User.20"]) == expected
+        assert backend.referrers([*expected, *(f"None.{number}" for number in range(100, 101 + FEW))]) == expected
+        commit(backend, draft("Root.3", base=1, internal=True), removals={"User.20": 1})
+        assert backend.referrers(["Item.1"]) == {}
+
+    # -- threads, the end, random histories --------------------------------------------------------------
+
+    def test_threads_lose_nothing(self, backend: Backend) -> None:
+        commit(backend, draft("Sum.1", b"0"))
+
+        def work() -> None:
+            for _ in range(10):
+                number = backend.reserve(1, durable=False)
+                while True:
+                    seen = backend.revision()
+                    record = parse_unverified(backend.read(["Sum.1"])["Sum.1"])
+                    more = draft("Sum.1", b"%d" % (int(record.payload) + 1), base=record.revision)
+                    try:
+                        commit(backend, more, draft(f"Item.{number}"), seen=seen if record.revision <= seen else 0)
+                        break
+                    except ConflictError:
+                        continue
+
+        in_threads(work, 4)
+        assert payloads(backend.read(["Sum.1"])) == {"Sum.1": b"40"}
+        assert len(backend.ids()) == 41
+        assert [each.revision for each in backend.commits()] == list(range(41, 0, -1))
+
+    def test_after_close_every_call_raises(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1"))
+        backend.close()
+        backend.close()
+        calls: list[Callable[[], object]] = [
+            backend.describe,
+            backend.revision,
+            lambda: backend.reserve(1),
+            lambda: commit(backend, draft("Item.2")),
+            lambda: backend.read(["Item.1"]),
+            lambda: backend.read([]),
+            lambda: backend.read(["Item.1"], at=1),
+            lambda: backend.classes(["Item.1"]),
+            backend.ids,
+            lambda: list(backend.scan()),
+            lambda: list(backend.scan(class_name="shop:Item")),
+            lambda: backend.changes(0),
+            backend.commits,
+            lambda: backend.history("Item.1"),
+            lambda: backend.referrers(["Item.1"]),
+        ]
+        for call in calls:
+            with pytest.raises(StoreClosed):
+                call()
+
+    def test_random_histories_agree_with_the_memory(self, tmp_path: Path) -> None:
+        places = (tmp_path / str(number) for number in range(1_000_000))
+
+        def make() -> Backend:
+            place = next(places)
+            place.mkdir()
+            return self.make_backend(place)
+
+        run_state_machine_as_test(
+            lambda: BackendMachine(make),  # type: ignore[arg-type]
+            settings=settings(
+                max_examples=self.machine_examples,
+                stateful_step_count=20,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+
+class SharedBackendContract(BackendContract):
+    """What holds besides where several backends, in one process or many, can have one store open."""
+
+    @abstractmethod
+    def reopen(self, place: Path, read_only: bool = False) -> Backend:
+        """One more backend for the store that is in the folder `place`; it must not make one."""
+
+    def test_what_was_written_is_there_after_reopening(self, backend: Backend, tmp_path: Path) -> None:
+        commit(backend, draft("Item.1", b"pen"), draft("Root.2", internal=True))
+        commit(backend, draft("Item.1", b"ink", base=1), removals={"Root.2": 1})
+        backend.reserve(5)
+        told = backend.describe()
+        backend.close()
+        again = self.reopen(tmp_path)
+        assert again.describe() == told
+        assert payloads(again.read(["Item.1"])) == {"Item.1": b"ink"}
+        assert set(again.read(["Item.1", "Root.2"], at=1)) == {"Item.1", "Root.2"}
+        assert [version.revision for version in again.history("Root.2")] == [2, 1]
+        assert again.reserve(1) == told.next_number
+        again.close()
+
+    def test_a_copy_of_a_closed_store_is_whole(self, backend: Backend, tmp_path: Path) -> None:
+        commit(backend, *(draft(f"Item.{number}", b"x" * 300) for number in range(1, 400)))
+        told = backend.describe()
+        backend.close()
+        copy = tmp_path / "copy"
+        shutil.copytree(tmp_path, copy)
+        other = self.reopen(copy)
+        assert other.describe() == told
+        assert len(list(other.scan())) == 399
+        other.close()
+
+    def test_only_the_maker_asks_for_a_key(self, backend: Backend, tmp_path: Path) -> None:
+        def never() -> int:
+            raise AssertionError("there is a store already")
+
+        other = self.make_backend(tmp_path, never)
+        assert other.describe() == backend.describe()
+        other.close()
+
+    def test_a_store_that_is_not_there_is_not_made(self, tmp_path: Path) -> None:
+        for read_only in (False, True):
+            with pytest.raises(StoreNotFound):
+                self.reopen(tmp_path, read_only)
+            assert list(tmp_path.iterdir()) == []
+
+    def test_a_second_backend_sees_what_the_first_does(self, backend: Backend, tmp_path: Path) -> None:
+        other = self.reopen(tmp_path)
+        watcher = self.reopen(tmp_path, read_only=True)
+        for revision in range(1, 4):
+            commit(backend, draft(f"Item.{revision}"))
+            assert other.revision() == watcher.revision() == revision
+            assert len(other.ids()) == len(watcher.ids()) == revision
+        commit(other, draft("New.4", class_name="class:OfTheOther"), draft("Item.1", b"2", base=1), seen=3)
+        with pytest.raises(ConflictError):
+            commit(backend, draft("Item.1", b"3", base=1), seen=3)
+        commit(backend, draft("New.5", class_name="class:OfTheOther"))
+        assert len(list(watcher.scan(class_name="class:OfTheOther"))) == 2
+        assert {backend.reserve(1), other.reserve(1), backend.reserve(1)} == {6, 7, 8}
+        other.close()
+        assert watcher.revision() == backend.revision() == 5
+        watcher.close()
+
+    def test_reading_only_never_writes(self, backend: Backend, tmp_path: Path) -> None:
+        commit(backend, draft("Item.1"), draft("Item.2", references=["Item.1"]))
+        commit(backend, draft("Item.1", base=1))
+        backend.close()
+        before = files_below(tmp_path)
+        watcher = self.reopen(tmp_path, read_only=True)
+        assert watcher.read_only
+        assert watcher.describe().revision == watcher.revision() == 2
+        assert len(watcher.read(["Item.1", "Item.2"])) == len(watcher.read(["Item.1", "Item.2"], at=1)) == 2
+        assert watcher.ids() == ["Item.1", "Item.2"]
+        assert len(list(watcher.scan())) == len(watcher.history("Item.1")) == len(watcher.commits()) == 2
+        assert watcher.referrers(["Item.1"]) == {"Item.1": ["Item.2"]}
+        for write in (lambda: watcher.reserve(1), lambda: commit(watcher, draft("Item.3"))):
+            with pytest.raises(ReadOnly):
+                write()
+        assert files_below(tmp_path) == before
+        watcher.close()
+        assert files_below(tmp_path) == before
+
+    def test_processes_lose_nothing(self, backend: Backend, tmp_path: Path) -> None:
+        commit(backend, draft("Sum.1", b"0"), draft("Twin.2", b"0"))
+        processes = [spawned(_count_up, self, tmp_path, 15) for _ in range(2)]
+        while any(process.is_alive() for process in processes):
+            pair = payloads(backend.read(["Sum.1", "Twin.2"]))
+            assert pair["Sum.1"] == pair["Twin.2"]
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0
+        assert payloads(backend.read(["Sum.1", "Twin.2"])) == {"Sum.1": b"30", "Twin.2": b"30"}
+        assert len(backend.ids()) == 32
+        assert [each.revision for each in backend.commits()] == list(range(31, 0, -1))
+
+    def test_two_processes_may_make_the_same_store(self, tmp_path: Path) -> None:
+        processes = [spawned(_make_and_write, self, tmp_path, 5) for _ in range(3)]
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0
+        backend = self.reopen(tmp_path)
+        assert len(backend.ids()) == backend.revision() == 15
+        backend.close()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+    def test_a_forked_child_gets_connections_of_its_own(self, tmp_path: Path) -> None:
+        self.make_backend(tmp_path).close()
+        process = spawned(_fork_and_write, self, tmp_path)  # no fork here: pytest may have threads
+        process.join()
+        assert process.exitcode == 0
+        backend = self.reopen(tmp_path)
+        assert len(backend.ids()) == backend.revision() == 21
+        backend.close()
+
+
+def files_below(place: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file's content and time of change."""
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in place.rglob("*") if path.is_file()}
+
+
+def spawned(work: Callable[..., None], contract: SharedBackendContract, *arguments: object) -> SpawnProcess:
+    """A new process that has begun to call `work`; the contract's class must be importable there."""
+    process = get_context("spawn").Process(target=work, args=(type(contract), *arguments))
+    process.start()
+    return process
+
+
+def _count_up(contract: type[SharedBackendContract], place: Path, times: int) -> None:
+    backend = contract().reopen(place)
+    for _ in range(times):
+        number = backend.reserve(1, durable=False)
+        while True:
+            seen = backend.revision()
+            records = [parse_unverified(frame) for frame in backend.read(["Sum.1", "Twin.2"]).values()]
+            more = b"%d" % (int(records[0].payload) + 1)
+            drafts = [draft(record.id, more, base=record.revision) for record in records]
+            if any(record.revision > seen for record in records):
+                seen = 0
+            try:
+                commit(backend, *drafts, draft(f"Item.{number}"), seen=seen)
+                break
+            except ConflictError:
+                continue
+    backend.close()
+
+
+def _make_and_write(contract: type[SharedBackendContract], place: Path, times: int) -> None:
+    backend = contract().make_backend(place)
+    for _ in range(times):
+        commit(backend, draft(f"Item.{backend.reserve(1)}"))
+    backend.close()
+
+
+def _fork_and_write(contract: type[SharedBackendContract], place: Path) -> None:
+    backend = contract().reopen(place)
+    commit(backend, draft(f"Item.{backend.reserve(1)}"))
+    child = os.fork()
+    for _ in range(10):
+        commit(backend, draft(f"Item.{backend.reserve(1)}"))
+    backend.close()
+    if child:
+        _, status = os.waitpid(child, 0)
+        sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def in_threads(work: Callable[[], object], count: int) -> None:
+    """Run `work` in so many threads at once; the first error in any of them is raised here."""
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(count)
+
+    def guarded() -> None:
+        barrier.wait()
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 (raised again in the thread that asked)
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]

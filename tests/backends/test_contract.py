@@ -1,0 +1,26 @@
+"""Every backend whose medium outlives the process keeps the whole contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from perdure.backends.base import Backend, NewKey, no_key
+from perdure.backends.filesystem import FilesystemBackend
+from perdure.backends.sqlite import SqliteBackend
+from perdure.testing.backend_contract import SharedBackendContract
+
+
+class TestSqlite(SharedBackendContract):
+    def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
+        return SqliteBackend(place / "store.db", new_key=new_key)
+
+    def reopen(self, place: Path, read_only: bool = False) -> Backend:
+        return SqliteBackend(place / "store.db", create=False, read_only=read_only)
+
+
+class TestFilesystem(SharedBackendContract):
+    def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
+        return FilesystemBackend(place / "store", new_key=new_key)
+
+    def reopen(self, place: Path, read_only: bool = False) -> Backend:
+        return FilesystemBackend(place / "store", create=False, read_only=read_only)
