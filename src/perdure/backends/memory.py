@@ -23,6 +23,7 @@ class MemoryBackend(Backend):
         self._next_number = 1
         self._versions: dict[int, list[Version]] = {}  # oldest first
         self._ids: dict[int, str] = {}
+        self._kinds: dict[int, tuple[str, bool]] = {}  # class name, perdure's own or not
         self._commits: list[Commit] = []
         self._closed = False
 
@@ -44,9 +45,10 @@ class MemoryBackend(Backend):
         with self._opened(write=True):
             self._refuse_conflicts(batch)
             revision = len(self._commits) + 1
-            frames = [(draft.id, encode(draft, revision)) for draft in batch.drafts]
-            for id_, frame in frames:
-                self._put(id_, Version(revision, frame))
+            frames = [(draft, encode(draft, revision)) for draft in batch.drafts]
+            for draft, frame in frames:
+                self._put(draft.id, Version(revision, frame))
+                self._kinds[number_of(draft.id)] = (draft.class_name, bool(draft.flags & INTERNAL))
             for id_ in batch.removals:
                 self._put(id_, Version(revision, None))
             numbers = sorted(number_of(id_) for id_ in (*(d.id for d in batch.drafts), *batch.removals))
@@ -65,20 +67,16 @@ class MemoryBackend(Backend):
         return {id_: parse_unverified(frame).class_name for id_, frame in self.read(ids, at).items()}
 
     def ids(self, *, internal: bool = False) -> list[str]:
-        return [parse_unverified(frame).id for frame in self.scan(internal=internal)]
+        with self._opened():
+            return [self._ids[number] for number in self._chosen(None, internal, -1)]
 
     def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
         with self._opened():
-            numbers = sorted(number for number in self._versions if number > after)
+            numbers = self._chosen(class_name, internal, after)
         for number in numbers:
             with self._opened():
                 frame = self._versions[number][-1].frame
-            if frame is None:
-                continue
-            record = parse_unverified(frame)
-            if class_name is not None and record.class_name != class_name:
-                continue
-            if internal is None or internal == bool(record.flags & INTERNAL):
+            if frame is not None:
                 yield frame
 
     def changes(self, since: int) -> tuple[int, set[int]]:
@@ -105,6 +103,16 @@ class MemoryBackend(Backend):
         if write and self.read_only:
             raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
         return self._lock
+
+    def _chosen(self, class_name: str | None, internal: bool | None, after: int) -> list[int]:
+        return sorted(
+            number
+            for number, kind in self._kinds.items()
+            if number > after
+            and self._versions[number][-1].frame is not None
+            and class_name in (None, kind[0])
+            and internal in (None, kind[1])
+        )
 
     def _current(self, id_: str, at: int | None = None) -> Version | None:
         number = number_of(id_)

@@ -59,8 +59,7 @@ def comparable(record: Record) -> Any:
 def refused(record: Record, error: BaseException) -> CannotLoad:
     """The error for a record that is whole, but that the classes in it refuse."""
     return CannotLoad(
-        f"{record.id or 'The record'} ({record.class_name}) cannot be loaded:"
-        f" {type(error).__name__}: {error}".rstrip(),
+        f"{record.id or 'The record'} ({record.class_name}) cannot be loaded: {type(error).__name__}: {error}".rstrip(),
         hint="The code of its class may have changed since it was saved.",
         ids=(record.id,),
     )

@@ -1,4 +1,4 @@
-"""Objects to payloads. The pickler never calls the store: it emits references, and the worklist decides what is written.
+"""Objects to payloads. The pickler never calls the store: it emits references; the worklist decides what is written.
 
 - A simple object's payload is its `__dict__`; any other's is two pickles in a row (how it is made, what is put in),
   so that the bare object exists before anything refers to it; a plain value's is one pickle of the value.

@@ -52,7 +52,8 @@ def ghost_class(cls: type[Any]) -> type[Any] | None:
 def real_class(obj: Any) -> type[Any]:
     """The class of `obj` as its author wrote it, whether it is a ghost or not."""
     cls = type(obj)
-    return cls.__dict__.get("_perdure_ghost_of", cls)
+    real: type[Any] = cls.__dict__.get("_perdure_ghost_of", cls)
+    return real
 
 
 def is_eager(cls: type[Any]) -> bool:

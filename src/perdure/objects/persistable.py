@@ -60,7 +60,19 @@ class Sight(Protocol):
 class Entry(weakref.ref[Any]):
     """What a view knows of one object; calling it gives the object, or None when it is gone."""
 
-    __slots__ = ("address", "cls", "digest", "flags", "forced", "id", "number", "references", "revision", "state", "view")
+    __slots__ = (
+        "address",
+        "cls",
+        "digest",
+        "flags",
+        "forced",
+        "id",
+        "number",
+        "references",
+        "revision",
+        "state",
+        "view",
+    )
 
     address: int
     id: str
@@ -84,8 +96,7 @@ def entry_of(obj: Any) -> Entry | None:
 
 
 def _gone(entry: Any) -> None:
-    if _entries.get(entry.address) is entry:
-        del _entries[entry.address]
+    drop_entry(entry)
     entry.view.forget(entry)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -48,9 +49,7 @@ BARE = Making(None, (), {})
 def is_simple(cls: type[Any]) -> bool:
     """Whether pickle would store just the `__dict__` of instances, and restore it without running anything."""
     return (
-        cls.__reduce_ex__ is object.__reduce_ex__
-        and cls.__reduce__ is object.__reduce__
-        and cls.__getstate__ is object.__getstate__  # type: ignore[attr-defined]
+        all(getattr(cls, name) is getattr(object, name) for name in ("__reduce_ex__", "__reduce__", "__getstate__"))
         and cls not in copyreg.dispatch_table
         and cls.__dictoffset__ != 0
         and not any(hasattr(cls, name) for name in ("__setstate__", "__getnewargs__", "__getnewargs_ex__"))
@@ -61,7 +60,7 @@ def is_simple(cls: type[Any]) -> bool:
 
 def plain_new(cls: type[Any]) -> bool:
     """Whether the class leaves `__new__` to `object` (typing's Generic only passes it on)."""
-    return cls.__new__ is object.__new__ or all(
+    return all(
         "__new__" not in base.__dict__ or base is object or base.__module__ in ("typing", "_typing")
         for base in cls.__mro__
     )
@@ -142,16 +141,12 @@ def fill(obj: Any, filling: Filling) -> None:
 
 def attributes(obj: Any) -> Iterator[tuple[str, Any]]:
     """All attributes that are set on the object itself, in its dict and in slots; it is not woken."""
-    try:
+    with suppress(AttributeError):  # slots only
         yield from list(_dict_of(obj, "__dict__").items())
-    except AttributeError:
-        pass  # slots only
     for base in type(obj).__mro__:
         for name in own_slots(base):
-            try:
+            with suppress(AttributeError):  # a slot that is not set
                 yield name, _dict_of(obj, name)
-            except AttributeError:
-                pass  # a slot that is not set
 
 
 def clear(obj: Any) -> None:
@@ -161,5 +156,3 @@ def clear(obj: Any) -> None:
     for kind in (list, dict, set):
         if isinstance(obj, kind):
             kind.clear(obj)  # type: ignore[arg-type]
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -112,8 +113,8 @@ class Store:
     @overload
     def load_many(self, ids: Iterable[Id[T]], *, trust: Trust | None = None) -> list[T]: ...
     @overload
-    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> list[Any]: ...
-    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> list[Any]:
+    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> builtins.list[Any]: ...
+    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> builtins.list[Any]:
         """The objects of those ids, read at once. Raises as `load` does; `NotFound` names all that are missing."""
         desk = self._desk()
         checked = [id_ if type(id_) is Id else parse_id(id_) for id_ in ids]
@@ -125,7 +126,7 @@ class Store:
     def list(self, *, all: bool = False) -> list[Id[Any]]:
         """The ids of the user's objects, in the order of their numbers; with `all` also perdure's own."""
         self._require_open()
-        ids = [Id(id_) for id_ in self.backend.ids()]
+        ids: builtins.list[Id[Any]] = [Id(id_) for id_ in self.backend.ids()]
         return sorted(ids + [Id(id_) for id_ in self.backend.ids(internal=True)]) if all else ids
 
     def __len__(self) -> int:
@@ -146,12 +147,12 @@ class Store:
         """A block that commits everything that is saved or changed in it, or nothing; `note` stays in the history."""
         return Transaction(self._desk(), note)
 
-    def transactions(self, limit: int | None = None) -> list[Commit]:
+    def transactions(self, limit: int | None = None) -> builtins.list[Commit]:
         """Commits, newest first: `.revision`, `.time` (seconds since 1970, UTC), `.note`, `.code`, `.numbers`."""
         self._require_open()
         return self.backend.commits(limit=limit)
 
-    def history(self, id_: str) -> list[ObjectVersion]:
+    def history(self, id_: str) -> builtins.list[ObjectVersion]:
         """Every stored version of an object, newest first; raises `NotFound` for an id that never was."""
         self._require_open()
         id_ = parse_id(id_)
@@ -280,4 +281,3 @@ def _trusting(view: View, trust: Trust | None) -> Iterator[None]:
 
 def _no_code(worklist: object, module: str) -> str:
     return ""
-

@@ -32,8 +32,9 @@ from perdure.records.seal import Key
 KeySource = Key | str | os.PathLike[str]
 WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 
-_KNOWN = frozenset(
-    "directory url idfactory protocol table_name extra_fields create key trust read_only timeout clock code".split()
+_KNOWN = (
+    *("directory", "url", "idfactory", "protocol", "table_name", "extra_fields", "create", "key", "trust", "read_only"),
+    *("timeout", "clock", "code"),
 )
 
 
@@ -215,4 +216,3 @@ def _warn_of_unknown(extra: dict[str, Any]) -> None:
         near = difflib.get_close_matches(name, _KNOWN, 1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
         warnings.warn(f"No store has an argument {name!r}{meant}", stacklevel=3)
-

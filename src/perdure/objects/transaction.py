@@ -16,7 +16,7 @@ from perdure.objects.persistable import AWAKE, GHOST, Persistable, entry_of
 from perdure.objects.view import View
 from perdure.objects.worklist import CodeOf, Naming, Worklist, require_idle
 from perdure.records.frame import decode, encoder
-from perdure.records.values import Batch, Receipt
+from perdure.records.values import Batch, Draft, Receipt
 
 
 class Desk:
@@ -54,6 +54,7 @@ class Commit:
         self.values: list[tuple[str, Any]] = []
         self.copies: list[tuple[str, Any, int]] = []
         self.removals: dict[str, int] = {}
+        self.drafts: list[Draft] = []  # made elsewhere (by a job's worker), committed with the rest
 
     def run(self, *, everything: bool) -> int:
         """Write it; gives the revision (the present one if there was nothing to write)."""
@@ -86,6 +87,8 @@ class Commit:
             worklist.add_copy(id_, obj, base)
         worklist.run()
         batch = worklist.batch(removals=self.removals, time=self.desk.clock.now(), note=self.note)
+        if batch is not None and self.drafts:  # read at other revisions than this view's: each base is compared
+            batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1)
         if batch is not None and batch.removals:
             self._refuse_dangling(batch)
         return batch
@@ -103,14 +106,20 @@ class Commit:
             if entry is not None:
                 view.dismiss(entry)
         for id_, _, _ in self.copies:
-            entry = view.entry(id_)
-            obj = entry() if entry is not None else None
-            if entry is not None and obj is not None and entry.state != GHOST:
-                view.make_ghost(entry, obj)
-        if receipt.revision == batch.seen + 1:
+            self._expire(id_)
+        for draft in self.drafts:
+            self._expire(draft.id)
+        if receipt.revision == view.revision + 1:
             view.revision = receipt.revision
         elif not view.in_transaction:
             view.refresh()
+
+    def _expire(self, id_: str) -> None:
+        """What this view holds of an object that was written past it is read anew at the next touch."""
+        entry = self.desk.view.entry(id_)
+        obj = entry() if entry is not None else None
+        if entry is not None and obj is not None and entry.state != GHOST:
+            self.desk.view.make_ghost(entry, obj)
 
     def _refuse_dangling(self, batch: Batch) -> None:
         """No removal may leave a reference behind, be it stored or in this very batch."""
@@ -287,4 +296,3 @@ def _stored(desk: Desk, id_: str) -> tuple[bytes, int]:
     if frame is None or (desk.transaction is not None and id_ in desk.transaction.step.removals):
         raise NotFound(f"There is no {id_} in the store.", ids=(id_,))
     return frame, decode(frame, view.key, trust_all=view.trust_all).revision
-

@@ -55,7 +55,15 @@ class Lost(Persistable):
 class View:
     """See the module's text. `owns()` tells whether the caller is the thread and task that the view belongs to."""
 
-    def __init__(self, backend: Backend, key: Key | None, owns: Callable[[], bool], *, trust_all: bool = False, protocol: int = states.PROTOCOL):
+    def __init__(
+        self,
+        backend: Backend,
+        key: Key | None,
+        owns: Callable[[], bool],
+        *,
+        trust_all: bool = False,
+        protocol: int = states.PROTOCOL,
+    ):
         self.backend = backend
         self.key = key
         self.trust_all = trust_all
@@ -299,10 +307,7 @@ class View:
         """One look-up of the classes of everything that the records refer to and that is not in memory."""
         entries = self._entries
         unknown = {
-            id_
-            for record in records
-            for id_ in record.references
-            if int(id_[id_.rindex(".") + 1 :]) not in entries
+            id_ for record in records for id_ in record.references if int(id_[id_.rindex(".") + 1 :]) not in entries
         }
         self._held = list(self._make_ghosts(unknown).values()) if unknown else []
 

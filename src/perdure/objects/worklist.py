@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from perdure.backends.base import Backend
-from perdure.errors import CannotPickle, TransactionError, WrongView
+from perdure.errors import CannotPickle, TransactionError
 from perdure.ids import Id, IdFactory
 from perdure.objects.classes import ClassFacts, facts_of
 from perdure.objects.encoding import Encoded, Encoder, explain
@@ -122,9 +122,7 @@ class Worklist:
         name = name_of(type(value))
         code = self._code_of(self, name.partition(":")[0])
         flags = VALUE | KEPT
-        self._drafts.append(
-            Draft(id_, base, flags, name, 0, code, encoded.references, NO_FIELDS, encoded.payload)
-        )
+        self._drafts.append(Draft(id_, base, flags, name, 0, code, encoded.references, NO_FIELDS, encoded.payload))
 
     def run(self) -> None:
         """Look at everything on the list, and at what turns up meanwhile."""
@@ -243,9 +241,7 @@ class Worklist:
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
         fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
         code = self._code_of(self, facts.module)
-        self._drafts.append(
-            Draft(id_, base, flags, facts.name, 0, code, encoded.references, fields, encoded.payload)
-        )
+        self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, encoded.references, fields, encoded.payload))
 
     @property
     def names(self) -> set[str]:
@@ -264,4 +260,3 @@ def require_idle(worklist: Worklist | None) -> None:
             "A save was started from within __getstate__ or __reduce__ of an object that is being saved.",
             hint="State methods may only look; save afterwards.",
         )
-

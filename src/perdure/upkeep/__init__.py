@@ -1,0 +1,1 @@
+"""Work on whole stores: each is a plain function that takes a store."""

@@ -1,0 +1,89 @@
+"""Looks through a whole store for anything that is not as it must be; nothing is unpickled or changed.
+
+- Every record decodes, carries a good seal of the store's key, and is kept under its own id.
+- Every reference leads to a record; the counter is above all numbers; commits have no gap.
+- One bad record is one problem: the rest is looked at all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from perdure.backends.base import Backend, chunks
+from perdure.errors import PerdureError
+from perdure.objects.store import Store
+from perdure.records.frame import decode
+from perdure.records.seal import Key
+from perdure.records.values import Record
+
+
+class Problem(NamedTuple):
+    """Something that is wrong: the id that it is about (empty: the store as a whole), and what it is."""
+
+    id: str
+    what: str
+
+
+def check(store: Store) -> list[Problem]:
+    """Everything that is wrong with the store, best an empty list.
+
+    What other processes commit meanwhile may be seen as dangling references: check a store that is at rest.
+    """
+    backend, key = store.backend, store.key
+    problems = list(_check_commits(backend))
+    if key is None:
+        problems.append(Problem("", "Its key is not on this machine, so no seal can be verified."))
+    try:
+        ids = backend.ids() + backend.ids(internal=True)
+    except PerdureError as error:
+        return [*problems, Problem("", f"Its objects cannot be listed: {error.message}")]
+    there = set(ids)
+    newest = backend.revision()
+    for id_, found in _records(backend, ids, key):
+        if isinstance(found, str):
+            problems.append(Problem(id_, found))
+        else:
+            problems += (Problem(id_, what) for what in _check_record(id_, found, there, newest))
+    return problems
+
+
+def _check_commits(backend: Backend) -> Iterator[Problem]:
+    commits = backend.commits()
+    described = backend.describe()
+    revisions = [commit.revision for commit in commits]
+    if revisions != list(range(described.revision, described.revision - len(revisions), -1)):
+        yield Problem("", f"Its commits are not consecutive up to revision {described.revision}.")
+    if revisions and revisions[-1] != 1:
+        yield Problem("", f"The commits below revision {revisions[-1]} are missing.")
+    highest = max((number for commit in commits for number in commit.numbers), default=0)
+    if highest >= described.next_number:
+        yield Problem("", f"Its counter stands at {described.next_number}, and the number {highest} is in use.")
+
+
+def _records(backend: Backend, ids: Iterable[str], key: Key | None) -> Iterator[tuple[str, Record | str]]:
+    """Each id with its record, or with what is wrong with it."""
+    for chunk in chunks(ids):
+        try:
+            frames = backend.read(chunk)
+        except PerdureError:
+            frames = {}  # one of them is damaged: each is read by itself
+        for id_ in chunk:
+            try:
+                frame = frames.get(id_) or backend.read([id_]).get(id_)
+                found: Record | str = (
+                    "is listed, but not there" if frame is None else decode(frame, key, trust_all=key is None)
+                )
+            except PerdureError as error:
+                found = error.message
+            yield id_, found
+
+
+def _check_record(id_: str, record: Record, there: set[str], newest: int) -> Iterator[str]:
+    if record.id != id_:
+        yield f"holds the record of {record.id}"
+    if not 0 < record.revision <= newest:
+        yield f"says that it was written by revision {record.revision}; the newest is {newest}"
+    for target in record.references:
+        if target not in there:
+            yield f"refers to {target}, which is not there"
