@@ -32,6 +32,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _locks_held: set[int] = set()
+_chance = random.SystemRandom()  # not the common one, which programs seed to repeat their runs
 
 
 def _forget_inherited_locks() -> None:
@@ -89,6 +90,8 @@ class Disk:
     def sync(self, path: str) -> None:
         descriptor = os.open(path, os.O_RDWR | _NO_FOLLOW | _COMMON)
         try:
+            if sys.platform == "darwin":  # fsync alone stops at the drive's cache there; untested
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -126,7 +129,7 @@ class Disk:
         os.replace(source, target)
 
     def link(self, source: str, target: str) -> None:
-        os.link(source, target, follow_symlinks=False)
+        os.link(source, target, follow_symlinks=os.link not in os.supports_follow_symlinks)
 
     def unlink(self, path: str) -> None:
         os.unlink(path)
@@ -310,7 +313,7 @@ class Files:
                             hint="Try again, or give a longer timeout.",
                             path=path,
                         ) from None
-            time.sleep(pause * random.uniform(0.5, 1.5))
+            time.sleep(pause * _chance.uniform(0.5, 1.5))
             pause = min(pause * 1.5, 0.02)
 
     def _write_rest(self, path: str, offset: int, data: bytes, written: int) -> None:

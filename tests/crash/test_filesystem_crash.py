@@ -1,4 +1,4 @@
-"""Power cuts, kills and errors at every operation of a run of commits; and rules switched off, each of which is missed."""
+"""Power cuts, kills and errors at every operation of a run; and rules switched off, each of which is missed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from perdure.errors import DiskFull, OutcomeUnknown, PerdureError, StorageError
 from perdure.records.values import Batch
 from perdure.testing.crashes import Explorer, SimulatedDisk
 from perdure.testing.faults import FaultyDisk, Killed
-
 
 pytestmark = pytest.mark.crash
 
@@ -63,7 +62,7 @@ def test_a_process_killed_at_every_operation_then_a_power_cut_in_the_life_after(
 
 
 def test_a_living_process_goes_on_where_another_was_killed_and_a_power_cut_follows():
-    for at in range(1000):
+    for at in range(0, 1000, 3):
         workload = Workload()
         explorer = Explorer(workload.check, images_a_step=4, seed=at)
         explorer.disk.after = None

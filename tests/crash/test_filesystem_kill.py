@@ -1,4 +1,4 @@
-"""Real processes that commit to one directory are killed with SIGKILL; whatever was acknowledged is there, and whole."""
+"""Real processes that commit to one directory are killed with SIGKILL; what was acknowledged is there, and whole."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 
 from perdure.backends.filesystem import FilesystemBackend
 from perdure.backends.filesystem_medium import OWN_FOLDER
-from perdure.records.frame import decode
+from perdure.records.frame import decode, encoder
 from perdure.records.seal import Key
+from perdure.records.values import Batch, Draft
 
 pytestmark = pytest.mark.crash
 
@@ -86,9 +87,6 @@ def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path: Path):
 
 
 def start(directory: Path) -> None:
-    from perdure.records.frame import encoder
-    from perdure.records.values import Batch, Draft
-
     backend = FilesystemBackend(directory)
     assert backend.reserve(1) == 1
     backend.apply(Batch([Draft("Shared.1", 0, 0, "w:Item", 1, "", (), {}, b"0")]), encoder(KEY))

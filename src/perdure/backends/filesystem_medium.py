@@ -81,6 +81,8 @@ class Medium:
         with files.lock(self.path("lock"), create=True, timeout=timeout):
             if files.kind(self.path("store")) is not None:
                 return
+            if files.size(self.path("log")) or files.size(self.path("journal")):
+                raise self._not_a_store("its file .perdure/store was taken away")
             for name in ("own", "old", "aside"):
                 files.make_directories(self.path(name))
             for name in ("log", "journal"):
