@@ -372,7 +372,7 @@ def _as_json(ids: Iterable[str]) -> str:
     return str([number_of(id_) for id_ in ids])
 
 
-def _id_in(head: bytes, number: int) -> str:
+def _id_in(head: bytes | None, number: int) -> str:
     """The id in the frame, or in its beginning; raises `CorruptRecord` if it cannot be that of row `number`."""
     id_ = _readable_id(head)
     if not id_.endswith(f".{number}"):
@@ -392,9 +392,10 @@ def _by_id(rows: Iterable[tuple[bytes]]) -> dict[str, bytes]:
         return {id_: frame for (frame,) in rows if (id_ := _readable_id(frame))}
 
 
-def _readable_id(head: bytes) -> str:
+def _readable_id(head: bytes | None) -> str:
+    """The id in the frame, or in its beginning; empty if it cannot be read. SQLite's `substr` of no bytes is None."""
     try:
-        return id_of(head)
+        return id_of(head) if head else ""
     except (IndexError, UnicodeDecodeError):
         return ""
 

@@ -30,6 +30,7 @@ Work = Callable[[sqlite3.Connection], T]
 Signature = tuple[int, int, int]
 
 _CLOSING = 2.0  # seconds that `close` waits for readers, before it leaves the log to whoever closes last
+_SMALLEST = 512  # bytes of a database with anything in it: one page of the smallest size
 _SETTLED = 200_000_000  # nanoseconds after which a changed file must have another time of change
 
 
@@ -223,6 +224,8 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
     """A connection in autocommit mode that never waits by itself; `mode` is SQLite's: `ro`, `rw`, `rwc`."""
     if os.path.isdir(path):
         raise NotAStore(f"{path!r} is a directory, not a SQLite database.")
+    if os.path.exists(path) and 0 < os.path.getsize(path) < _SMALLEST:  # SQLite would take it for empty
+        raise NotAStore(f"{path!r} is not a SQLite database.", hint="Give the file of a store, or a new name.")
     plain = b"/._-:0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     name = "".join(chr(byte) if byte in plain else f"%{byte:02x}" for byte in _uri_path(path))
     uri = f"file:{name}?mode={mode}"

@@ -95,7 +95,7 @@ class BackendContract(ABC):
         assert (told.format, told.revision, told.next_number) == (1, 0, 1)
         assert len(bytes.fromhex(told.store)) == 16
         assert backend.revision() == 0
-        assert not (backend.ids() or backend.ids(internal=True) or list(backend.scan()) or backend.commits())
+        assert [*backend.ids(), *backend.ids(internal=True), *backend.scan(), *backend.commits()] == []
         assert backend.changes(0) == (0, set())
         assert not (backend.read(["Item.1"]) or backend.read([]) or backend.classes(["Item.1"]))
         assert backend.history("Item.1") == []
