@@ -174,6 +174,7 @@ class Files:
         self.disk = disk or Disk()
 
     def kind(self, path: str) -> str | None:
+        """What is at `path` itself: directory, file, link, or None."""
         with _named(path, "look at"):
             return self.disk.kind(path)
 
@@ -186,6 +187,7 @@ class Files:
                 return None
 
     def list(self, path: str) -> list[str]:
+        """The names in a directory, in no order."""
         with _named(path, "list"):
             return self.disk.list(path)
 
@@ -209,6 +211,7 @@ class Files:
             self._write_rest(path, offset, data, self.disk.write(path, offset, data))
 
     def truncate(self, path: str, size: int) -> None:
+        """Cut the file after `size` bytes; not durable before `sync`."""
         with _named(path, "shorten"):
             self.disk.truncate(path, size)
 
@@ -237,6 +240,7 @@ class Files:
             self.sync(path)
 
     def rename(self, source: str, target: str) -> None:
+        """Give the file another name, in place of what had it; not durable before `sync_directory`."""
         with _named(target, "replace"):
             self.disk.rename(source, target)
 

@@ -127,8 +127,8 @@ def test_a_home_that_cannot_be_written_is_named(ring: KeyRing):
 
 def test_a_key_is_durable_when_it_is_given():
     disk = SimulatedDisk()
-    key = KeyRing("/home/keys", files=Files(disk)).personal()
+    key = KeyRing("/data/keys", files=Files(disk)).personal()
     import random
 
     after_a_power_cut = next(disk.images(random.Random(1), 4))
-    assert KeyRing("/home/keys", files=Files(SimulatedDisk(after_a_power_cut))).personal() == key
+    assert KeyRing("/data/keys", files=Files(SimulatedDisk(after_a_power_cut))).personal() == key

@@ -107,6 +107,7 @@ def parse_log(data: bytes) -> Iterator[tuple[Entry, int]]:
 
 
 def checksum(data: bytes | memoryview) -> int:
+    """The CRC-32 of `data`."""
     return crc32(data)
 
 

@@ -50,6 +50,7 @@ class Medium:
         self.forget()
 
     def path(self, name: str) -> str:
+        """The path of something in perdure's own folder."""
         return os.path.join(self.own, name)
 
     def forget(self) -> None:
@@ -313,6 +314,7 @@ class Medium:
 
     @property
     def needs_settling(self) -> bool:
+        """Whether there is anything in the journal, or the log has a tail that was not read."""
         log, journal = self._sizes()
         return journal > 0 or log != self._log_end
 
