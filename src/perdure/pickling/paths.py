@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, type(...), type(NotImplemented)})
 _LONGEST_KEY = 60
 
+_FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair, io.FileIO)
 _ADVICE: tuple[tuple[tuple[type, ...], str], ...] = (
-    ((io.IOBase,), "Keep the file's name (and position) instead, and open it again in __setstate__."),
+    (_FILES, "Keep the file's name (and position) instead, and open it again in __setstate__."),
     (
         (type(threading.Lock()), type(threading.RLock())),
         "Leave the lock out in __getstate__ and make a new one in __setstate__.",
@@ -197,8 +198,9 @@ def _holder_of(obj: Any, qualname: str) -> str:
 
 
 def _reason(obj: Any, error: Exception) -> str:
+    bases = type(obj).__mro__
     for classes, advice in _ADVICE:
-        if issubclass(type(obj), classes):
+        if any(base is cls for base in bases for cls in classes):  # issubclass would ask the user's metaclass
             return f"cannot pickle {_class(obj)!r} instances. {advice}"
     if isinstance(error, TypeError) and "pickle" in str(error):
         return f"cannot pickle {_class(obj)!r} instances. {_ANYTHING}"
