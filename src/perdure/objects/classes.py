@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from perdure.errors import CannotPickle
 from perdure.ids import prefix_of
 from perdure.objects.ghosts import ghost_class
 from perdure.objects.states import is_simple, plain_new
@@ -18,6 +19,12 @@ class ClassFacts:
     __slots__ = ("cls", "eager", "fields", "flags", "ghost", "module", "name", "plain_new", "prefix", "simple")
 
     def __init__(self, cls: type[Any]):
+        if not cls.__weakrefoffset__:
+            raise CannotPickle(
+                f"Objects of {cls.__qualname__} cannot be records of their own: they do not allow weak references,"
+                " as all that is built on tuple, int or bytes.",
+                hint="Let a Persistable hold the value in an attribute.",
+            )
         self.cls = cls
         self.name = name_of(cls)
         self.module = self.name.partition(":")[0]

@@ -18,7 +18,7 @@ from perdure.objects.classes import ClassFacts
 from perdure.objects.ghosts import real_class
 from perdure.objects.persistable import Entry, Persistable
 from perdure.objects.states import PROTOCOL, Reduced, reduced, simple_state
-from perdure.pickling.classes import MAIN, name_of
+from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
 from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
@@ -98,7 +98,7 @@ class Encoder:
         if real is not None:
             return named, (name_of(real),)
         if obj is not reference and obj is not named:
-            self.names.add(f"{obj.__module__}:{obj.__qualname__}")
+            self.names.add(f"{public_module(obj.__module__)}:{obj.__qualname__}")
         if obj.__module__ == MAIN:
             return named, (name_of(obj),)
         return NotImplemented

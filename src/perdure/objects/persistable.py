@@ -24,7 +24,9 @@ class Persistable:
     __slots__ = ("__weakref__",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        following = super().__init__
+        if type(self).__new__ is object.__new__ or getattr(following, "__objclass__", None) is not object:
+            following(*args, **kwargs)  # else a `__new__` has taken the arguments, and `object` would refuse them
 
     @property
     def persistent_id(self) -> str | None:

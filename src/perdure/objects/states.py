@@ -50,12 +50,17 @@ def is_simple(cls: type[Any]) -> bool:
     """Whether pickle would store just the `__dict__` of instances, and restore it without running anything."""
     return (
         all(getattr(cls, name) is getattr(object, name) for name in ("__reduce_ex__", "__reduce__", "__getstate__"))
-        and cls not in copyreg.dispatch_table
+        and reducer_of(cls) is None
         and cls.__dictoffset__ != 0
         and not any(hasattr(cls, name) for name in ("__setstate__", "__getnewargs__", "__getnewargs_ex__"))
         and not any(own_slots(base) for base in cls.__mro__)
         and plain_new(cls)
     )
+
+
+def reducer_of(cls: type[Any]) -> Callable[[Any], Any] | None:
+    """What `copyreg` has for the class; nothing for one whose metaclass makes it unhashable."""
+    return None if type(cls).__hash__ is None else copyreg.dispatch_table.get(cls)
 
 
 def plain_new(cls: type[Any]) -> bool:
@@ -81,7 +86,7 @@ def put_simple_state(obj: Any, state: dict[str, Any]) -> None:
 
 def reduced(obj: Any, cls: type[Any]) -> Reduced:
     """What pickle would store of an object that is awake; runs its `__reduce_ex__` or `__getstate__`."""
-    by_table = copyreg.dispatch_table.get(cls)
+    by_table = reducer_of(cls)
     told = by_table(obj) if by_table is not None else obj.__reduce_ex__(PROTOCOL)
     if not isinstance(told, tuple) or not 2 <= len(told) <= 6:
         raise CannotPickle(

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar, overload
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
 from perdure.backends.base import Backend
 from perdure.clock import Clock, SystemClock
@@ -69,7 +69,7 @@ class Store:
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
         self._views: WeakSet[View] = WeakSet()
         self._closed = False
-        self.roots = Roots(self._desk)
+        self.roots = Roots(self.desk)
 
     # -- one object --------------------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ class Store:
         Gives its id; an object that was saved before keeps it, a plain value gets a new one each time. Raises
         `ConflictError` (another commit was first), `CannotPickle`, `WrongView`, `ReadOnly`, `KeyMissing`.
         """
-        return Id(transaction.save_many(self._desk(), [obj])[0])
+        return Id(transaction.save_many(self.desk(), [obj])[0])
 
     @overload
     def load(self, id_: Id[T], *, trust: Trust | None = None) -> T: ...
@@ -95,11 +95,11 @@ class Store:
 
     def replace(self, id_: str, obj: object) -> None:
         """Store a copy of `obj` under an id that exists; `obj` itself keeps the id that it had, or none."""
-        transaction.replace(self._desk(), parse_id(id_), obj)
+        transaction.replace(self.desk(), parse_id(id_), obj)
 
     def remove(self, id_: str) -> None:
         """Remove the object of that id. Raises `NotFound`, and `StillReferred` naming what refers to it."""
-        desk = self._desk()
+        desk = self.desk()
         desk.view.refresh()
         transaction.remove(desk, parse_id(id_))
 
@@ -108,7 +108,7 @@ class Store:
     def save_many(self, objects: Iterable[T]) -> list[Id[T]]:
         """Save many objects as one step; gives their ids in order."""
         given = list(objects)
-        return [Id(id_) for id_ in transaction.save_many(self._desk(), given)]
+        return [Id(id_) for id_ in transaction.save_many(self.desk(), given)]
 
     @overload
     def load_many(self, ids: Iterable[Id[T]], *, trust: Trust | None = None) -> list[T]: ...
@@ -116,7 +116,7 @@ class Store:
     def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> builtins.list[Any]: ...
     def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> builtins.list[Any]:
         """The objects of those ids, read at once. Raises as `load` does; `NotFound` names all that are missing."""
-        desk = self._desk()
+        desk = self.desk()
         checked = [id_ if type(id_) is Id else parse_id(id_) for id_ in ids]
         desk.view.refresh()
         self._refuse_removed(desk, checked)
@@ -145,7 +145,7 @@ class Store:
 
     def transaction(self, note: str = "") -> Transaction:
         """A block that commits everything that is saved or changed in it, or nothing; `note` stays in the history."""
-        return Transaction(self._desk(), note)
+        return Transaction(self.desk(), note)
 
     def transactions(self, limit: int | None = None) -> builtins.list[Commit]:
         """Commits, newest first: `.revision`, `.time` (seconds since 1970, UTC), `.note`, `.code`, `.numbers`."""
@@ -176,13 +176,13 @@ class Store:
 
     def revision(self) -> int:
         """The revision that the caller's view is at: inside a transaction that of its beginning."""
-        view = self._desk().view
+        view = self.desk().view
         view.refresh()
         return view.revision
 
     def invalidate_cache(self) -> None:
         """Let go of every unchanged loaded object's state: the next touch reads it from the backend."""
-        self._desk().view.invalidate()
+        self.desk().view.invalidate()
 
     # -- opening and closing -----------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class Store:
             return
         self._closed = True
         for view in list(self._views):
-            view.closed = True
+            view.close()
         self.backend.close()
 
     def __enter__(self) -> Store:
@@ -211,8 +211,8 @@ class Store:
 
     # -- views -------------------------------------------------------------------------------------------
 
-    def _desk(self) -> Desk:
-        """The desk of the running thread or task."""
+    def desk(self) -> Desk:
+        """The view of the running thread or task, and what commits from it need: for perdure's own engines."""
         self._require_open()
         task = _running_task()
         if task is not None:
@@ -232,7 +232,10 @@ class Store:
     def _new_desk(self, owns: Callable[[], bool]) -> Desk:
         view = View(self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol)
         self._views.add(view)
-        return Desk(view, Naming(self.backend, self._factory), self._code_of, self._clock)
+        desk = Desk(view, Naming(self.backend, self._factory), self._code_of, self._clock)
+        # Nobody commits from a desk that is gone; what its view holds for a commit would stay in memory for ever.
+        finalize(desk, view.retire).atexit = False
+        return desk
 
     def _require_open(self) -> None:
         if self._closed:

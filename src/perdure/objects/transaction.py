@@ -29,6 +29,7 @@ class Desk:
         self.clock = clock
         self.transaction: Transaction | None = None
         self.worklist: Worklist | None = None  # the one that is being worked off
+        self.names: frozenset[str] = frozenset()  # classes and functions in the payloads of the last commit
 
     def require_writable(self) -> None:
         """Raise before anything is done if this store cannot be written."""
@@ -72,6 +73,7 @@ class Commit:
                 raise
             finally:
                 self.desk.worklist = None
+            self.desk.names = frozenset(worklist.names)
             self._finish(worklist, batch, receipt)
             return receipt.revision
 

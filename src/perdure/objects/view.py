@@ -73,6 +73,7 @@ class View:
         self.revision = backend.revision()
         self.in_transaction = False
         self.closed = False
+        self.retired = False  # nothing is committed from it any more
         self.enlisted: dict[int, Any] = {}  # address -> object, held strongly
         self._entries: dict[int, Entry] = {}  # number -> entry
         self._loading: set[int] = set()
@@ -104,6 +105,17 @@ class View:
         self.enlisted[entry.address] = obj
         return entry
 
+    def expect(self, id_: str, cls: type[Any]) -> Any:
+        """The ghost of a record of that class which the step that is being put together will write."""
+        entry = self.entry(id_)
+        obj = entry() if entry is not None else None
+        if obj is None:
+            facts = facts_of(cls)
+            assert facts.ghost is not None
+            obj = _new(facts.ghost)
+            self._enter(obj, facts, id_)
+        return obj
+
     def dismiss(self, entry: Entry) -> None:
         """Forget an object that lives on as if it had never been saved; its state must be there."""
         drop_entry(entry)
@@ -131,6 +143,15 @@ class View:
                 self.revision = newest
         if len(self.enlisted) > self._enlisted_limit:
             self.rest_unchanged()
+
+    def retire(self) -> None:
+        """Nothing will be committed from here any more: hold no object for it. Ghosts still load, until `close`."""
+        self.retired = True
+        self.enlisted.clear()
+
+    def close(self) -> None:
+        self.closed = True
+        self.retire()
 
     def invalidate(self) -> None:
         """Let go of every clean object's state, so that the next touch reads it anew."""
@@ -177,7 +198,7 @@ class View:
             if entry.state != AWAKE:
                 entry.state = AWAKE
                 assign_class(obj, entry.cls)  # last: only now do other threads see an ordinary object
-            if not self.closed:
+            if not self.retired:
                 self.enlisted[entry.address] = obj
 
     def doze(self, entry: Entry, obj: Any) -> None:
@@ -212,7 +233,7 @@ class View:
         if entry.state != AWAKE:
             return False
         encoded = self._probe().encode(obj, facts_of(entry.cls))
-        return hash(encoded.payload) != entry.digest and bool(self.differing([(entry, encoded)]))
+        return not is_as_stored(entry, encoded) and bool(self.differing([(entry, encoded)]))
 
     def differing(self, doubtful: Sequence[tuple[Entry, Encoded]]) -> list[tuple[Entry, Encoded]]:
         """Those of the pairs whose graph is not that of the record that was read: bytes alone do not tell."""
@@ -223,7 +244,7 @@ class View:
             if frame is not None:
                 record = decode(frame, self.key, trust_all=self.trust_all)
                 if record.revision == entry.revision and same_state(comparable(record), encoded.graph, _reference):
-                    entry.digest = hash(encoded.payload)  # these bytes, too, mean unchanged
+                    note_stored(entry, encoded)  # these bytes, too, mean unchanged
                     continue
             changed.append((entry, encoded))
         return changed
@@ -477,6 +498,16 @@ class View:
     def _not_found(self, ids: Sequence[str]) -> NotFound:
         shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
         return NotFound(f"There is no {shown} in the store.", ids=ids)
+
+
+def is_as_stored(entry: Entry, encoded: Encoded) -> bool:
+    """Whether the payload has the bytes of the record, and its places mean the same objects."""
+    return hash(encoded.payload) == entry.digest and encoded.references == entry.references
+
+
+def note_stored(entry: Entry, encoded: Encoded) -> None:
+    """Remember the payload as one that means what is stored."""
+    entry.digest, entry.references = hash(encoded.payload), encoded.references
 
 
 class _Unsaved:

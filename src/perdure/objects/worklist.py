@@ -18,8 +18,8 @@ from perdure.objects.classes import ClassFacts, facts_of
 from perdure.objects.encoding import Encoded, Encoder, explain
 from perdure.objects.ghosts import real_class
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, Entry, Persistable, entry_of
-from perdure.objects.view import View
-from perdure.pickling.classes import name_of
+from perdure.objects.view import View, is_as_stored, note_stored
+from perdure.pickling.classes import shown_name
 from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft
 
 FIRST_BLOCK, LAST_BLOCK = 16, 8192  # numbers reserved at a time: grows with the commit
@@ -119,7 +119,7 @@ class Worklist:
     def add_value(self, id_: str, value: Any, base: int = 0) -> None:
         """Write a plain value under an id."""
         encoded = self._encoder.encode_value(value)
-        name = name_of(type(value))
+        name = shown_name(type(value))
         code = self._code_of(self, name.partition(":")[0])
         flags = VALUE | KEPT
         self._drafts.append(Draft(id_, base, flags, name, 0, code, encoded.references, NO_FIELDS, encoded.payload))
@@ -157,8 +157,7 @@ class Worklist:
         """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
         for entry, encoded in self._written:
             entry.revision = revision
-            entry.digest = hash(encoded.payload)
-            entry.references = encoded.references
+            note_stored(entry, encoded)
             entry.forced = False
         self.rest()
 
@@ -208,13 +207,12 @@ class Worklist:
         cls = type(obj)
         if cls is not entry.cls:
             entry.cls, entry.forced = cls, True
-            entry.flags = facts_of(cls).flags | entry.flags & KEPT
         facts = facts_of(cls)
         encoded = self._encode(obj, facts)
         self._looked_at.append(obj)
         if entry.revision == 0 or entry.forced:
             self._write(entry, obj, facts, encoded)
-        elif hash(encoded.payload) != entry.digest:
+        elif not is_as_stored(entry, encoded):
             self._doubtful.append((entry, encoded))
 
     def _encode(self, obj: Any, facts: ClassFacts, under: str | None = None) -> Encoded:
@@ -236,6 +234,7 @@ class Worklist:
 
     def _write(self, entry: Entry, obj: Any, facts: ClassFacts, encoded: Encoded) -> None:
         self._written.append((entry, encoded._replace(graph=None)))
+        entry.flags = facts.flags | entry.flags & KEPT
         self._draft(entry.id, entry.revision, facts, entry.flags, encoded, obj)
 
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:

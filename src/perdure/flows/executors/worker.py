@@ -1,0 +1,114 @@
+"""The worker: a process that runs jobs one after the other, and reads what they need through the engine.
+
+- It has no connection to the store: it asks the engine, which reads, and which commits what comes back. The store's
+  key reaches it over the same channel, never on a command line.
+- When the channel ends, the engine is gone: the worker exits at once, in the middle of a job if need be.
+- Messages are pickles of tuples on an inherited socket that nobody else can reach.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from perdure.flows.tasks import Workplace, run_task
+from perdure.records.seal import Key
+from perdure.records.values import Description
+
+HELLO, TASK, ANSWER, END = "hello", "task", "answer", "end"  # from the engine
+READ, CLASSES, RESERVE, OUTCOME = "read", "classes", "reserve", "outcome"  # from the worker
+
+_inside = False
+
+
+def inside_worker() -> bool:
+    """Whether this process is a worker."""
+    return _inside
+
+
+class Channel:
+    """Messages over a connection; one thread may send while another receives."""
+
+    def __init__(self, connection: Connection):
+        self.connection = connection
+        self._sending = threading.Lock()
+
+    def send(self, *message: Any) -> None:
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        with self._sending:
+            self.connection.send_bytes(data)
+
+    def receive(self) -> tuple[Any, ...]:
+        message: tuple[Any, ...] = pickle.loads(self.connection.recv_bytes())
+        return message
+
+
+class _EngineReader:
+    """Reads records by asking the engine."""
+
+    def __init__(self, channel: Channel):
+        self._channel = channel
+        self._asking = threading.Lock()
+        self.answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
+        found: dict[str, bytes] = self._ask(READ, list(ids), at)
+        return found
+
+    def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
+        found: dict[str, str] = self._ask(CLASSES, list(ids), at)
+        return found
+
+    def reserve(self, count: int, *, durable: bool = True) -> int:
+        first: int = self._ask(RESERVE, count, durable)
+        return first
+
+    def _ask(self, *question: Any) -> Any:
+        with self._asking:
+            self._channel.send(*question)
+            answer, error = self.answers.get()
+        if error is not None:
+            raise error
+        return answer
+
+
+def main(descriptor: int) -> None:
+    """Run tasks until the engine says that it is the end, or is gone."""
+    global _inside
+    _inside = True
+    # Ctrl-C reaches the whole group of processes: the engine decides what becomes of the jobs that are out.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    channel = Channel(Connection(descriptor))
+    _, path, described, secret = channel.receive()
+    sys.path[:] = path
+    reader = _EngineReader(channel)
+    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(channel, reader, tasks), daemon=True).start()
+    place = Workplace(reader, Description(*described), None if secret is None else Key(secret))
+    while (task := tasks.get()) is not None:
+        outcome = run_task(task, place)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        channel.send(OUTCOME, outcome)
+
+
+def _listen(channel: Channel, reader: _EngineReader, tasks: queue.SimpleQueue[Any]) -> None:
+    while True:
+        try:
+            kind, *rest = channel.receive()
+        except (EOFError, OSError):
+            os._exit(1)
+        if kind == ANSWER:
+            reader.answers.put((rest[0], rest[1]))
+        elif kind == TASK:
+            tasks.put(rest[0])
+        else:
+            tasks.put(None)
+            return

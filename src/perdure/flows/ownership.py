@@ -1,0 +1,88 @@
+"""Who drives a run: host, process, its start time, and an operating system's lock that dies with the process.
+
+- The lock file has a name of its own for each ownership, in the user's state directory, and goes with it.
+- An owner on another host cannot be looked at from here: it counts as living, and the error says so.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import platformdirs
+
+from perdure.errors import StoreBusy
+from perdure.files import Files
+
+
+class Owner(NamedTuple):
+    """The process that drives a run. `process_start` is in the units of the system's process table; 0: unknown."""
+
+    host: str
+    pid: int
+    process_start: int
+    token: str
+
+    def lives(self) -> bool:
+        """Whether that process still drives the run."""
+        if self.host != host_name():
+            return True
+        path = _lock_path(self.token)
+        files = Files()
+        if files.kind(path) is not None:
+            try:
+                with files.lock(path, exclusive=True, timeout=0):
+                    return False
+            except StoreBusy:
+                return True
+        return self.process_start != 0 and process_start(self.pid) == self.process_start
+
+    def header(self) -> str:
+        """The owner as text, for the header of the run's record."""
+        return " ".join(map(str, self))
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+def owner_of(text: str) -> Owner | None:
+    """The owner in a run's header, as `Owner.header` wrote it; None where there is none."""
+    parts = text.split(" ")
+    return Owner(parts[0], int(parts[1]), int(parts[2]), parts[3]) if len(parts) == 4 else None
+
+
+@contextmanager
+def ownership() -> Iterator[Owner]:
+    """Be an owner, for as long as the block lasts or this process lives."""
+    token = uuid.uuid4().hex
+    files = Files()
+    path = _lock_path(token)
+    files.make_directories(os.path.dirname(path), mode=0o700)
+    with files.lock(path, exclusive=True, create=True, timeout=0):
+        try:
+            yield Owner(host_name(), os.getpid(), process_start(os.getpid()) or 0, token)
+        finally:
+            files.unlink(path)
+
+
+def host_name() -> str:
+    """This machine's name, as attempts note it."""
+    return socket.gethostname().replace(" ", "-") or "localhost"
+
+
+def process_start(pid: int) -> int | None:
+    """When a process was started, in the kernel's own units; None if there is no such process, or no way to tell."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[19])  # field 22 of proc(5), counted behind the name in parentheses
+
+
+def _lock_path(token: str) -> str:
+    return str(Path(platformdirs.user_state_dir("perdure", appauthor=False)) / "runs" / f"{token}.lock")

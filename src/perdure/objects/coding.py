@@ -1,0 +1,100 @@
+"""Code records as objects of a store: each state of the code once, each text of a module once.
+
+- They are content-addressed: `digest` stands in the header, so that a record that is there is found without unpickling.
+- Two processes may write the same one at the same moment; then there are two, which harms nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from perdure.backends.base import Backend
+from perdure.code.capture import capture
+from perdure.code.values import CodeState
+from perdure.objects.persistable import Persistable
+from perdure.records.frame import parse_unverified
+from perdure.records.values import Plain
+
+
+class Source(Persistable):
+    """The text of one module, stored once however many code records name it."""
+
+    __record_internal__ = True
+
+    def __init__(self, digest: str, text: str):
+        self.digest = digest
+        self.text = text
+
+    def __record_fields__(self) -> dict[str, Plain]:
+        return {"digest": self.digest}
+
+
+class Code(Persistable):
+    """A code record: which code made something. `state` holds commit, modules, packages; `sources` the texts."""
+
+    __record_internal__ = True
+
+    def __init__(self, state: CodeState, sources: dict[str, Source]):
+        self.state = state
+        self.sources = sources
+        self.digest = state.digest
+        self.summary = state.summary()
+
+    def __record_fields__(self) -> dict[str, Plain]:
+        commits = [repository.commit for repository in self.state.repositories if repository.commit]
+        return {"digest": self.digest, "summary": self.summary, "commit": ",".join(commits)}
+
+
+class Loader(Protocol):
+    """What `Codes` asks of a store."""
+
+    backend: Backend
+
+    def load(self, id_: str) -> Any: ...
+
+
+class Codes:
+    """Finds or makes the code record of what runs now, in the view of the caller."""
+
+    def __init__(self, store: Loader):
+        self._store = store
+        self._ids: dict[str, str] = {}  # digest -> id, of code records and sources
+        self._seen_until = -1
+        self._unsaved: dict[str, Persistable] = {}
+
+    def of(self, modules: Iterable[str]) -> Code:
+        """The code record of these modules and all of the user's own that they use; new if the store has none."""
+        state = capture(modules)
+        found = self._find(state.digest)
+        if found is None:
+            sources = {digest: self._source(digest, text) for digest, text in state.texts.items()}
+            found = self._unsaved[state.digest] = Code(state.without_texts(), sources)
+        assert isinstance(found, Code)
+        return found
+
+    def _source(self, digest: str, text: str) -> Source:
+        found = self._find(digest)
+        if found is None:
+            found = self._unsaved[digest] = Source(digest, text)
+        assert isinstance(found, Source)
+        return found
+
+    def _find(self, digest: str) -> Persistable | None:
+        unsaved = self._unsaved.get(digest)
+        if unsaved is not None:
+            return unsaved
+        if digest not in self._ids:
+            self._read_new()
+        id_ = self._ids.get(digest)
+        return None if id_ is None else self._store.load(id_)
+
+    def _read_new(self) -> None:
+        """Learn the code records that came since the last look."""
+        newest = self._seen_until
+        for name in (f"{__name__}:Code", f"{__name__}:Source"):
+            for frame in self._store.backend.scan(class_name=name, after=self._seen_until):
+                record = parse_unverified(frame)
+                self._ids[str(record.fields["digest"])] = record.id
+                newest = max(newest, int(record.id.rpartition(".")[2]))
+        self._seen_until = newest
