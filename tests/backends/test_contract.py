@@ -7,7 +7,7 @@ from pathlib import Path
 from perdure.backends.base import Backend, NewKey, no_key
 from perdure.backends.filesystem import FilesystemBackend
 from perdure.backends.sqlite import SqliteBackend
-from perdure.testing.backend_contract import SharedBackendContract
+from perdure.testing.shared_backend_contract import SharedBackendContract
 
 
 class TestSqlite(SharedBackendContract):

@@ -9,7 +9,8 @@ import pytest
 from perdure.backends.base import Backend, NewKey, no_key
 from perdure.backends.memory import MemoryBackend
 from perdure.errors import ReadOnly
-from perdure.testing.backend_contract import BackendContract, commit, draft
+from perdure.testing.backend_contract import BackendContract
+from perdure.testing.backend_drafts import commit, draft
 
 
 class TestMemory(BackendContract):

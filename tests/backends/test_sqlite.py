@@ -29,7 +29,7 @@ from perdure.errors import (
     StoreNotFound,
 )
 from perdure.records.values import Batch, Draft
-from perdure.testing.backend_contract import ENCODE, commit, draft, payloads
+from perdure.testing.backend_drafts import ENCODE, commit, draft, payloads
 
 
 @pytest.fixture

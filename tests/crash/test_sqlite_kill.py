@@ -22,7 +22,7 @@ import random, sys
 from perdure.backends.sqlite import SqliteBackend
 from perdure.errors import ConflictError
 from perdure.records.frame import parse_unverified
-from perdure.testing.backend_contract import commit, draft
+from perdure.testing.backend_drafts import commit, draft
 
 backend = SqliteBackend(sys.argv[1])
 print("ready", flush=True)
@@ -90,7 +90,7 @@ def integrity(path: Path) -> str:
 
 
 def make(path: Path) -> None:
-    from perdure.testing.backend_contract import commit, draft
+    from perdure.testing.backend_drafts import commit, draft
 
     backend = SqliteBackend(path)
     commit(backend, draft("Last.1"), draft("Last.2"))

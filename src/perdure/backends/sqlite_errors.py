@@ -31,6 +31,7 @@ def leaves_outcome_unknown(error: sqlite3.Error) -> bool:
 
 
 def outcome_unknown(path: str) -> OutcomeUnknown:
+    """The error for a commit to `path` that may or may not be there, and for every write after it."""
     return OutcomeUnknown(
         f"An error came while a commit to {path!r} was being made durable; nobody knows whether it is there.",
         hint="Look after the disk, then open the store anew and look which revision it has.",

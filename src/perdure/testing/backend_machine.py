@@ -15,13 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from perdure.backends.base import Backend, number_of
 from perdure.backends.memory import MemoryBackend
 from perdure.errors import ConflictError, IdInUse
-from perdure.records.frame import encoder, parse_unverified
-from perdure.records.seal import Key
+from perdure.records.frame import parse_unverified
 from perdure.records.values import INTERNAL, Batch, Draft
+from perdure.testing.backend_drafts import ENCODE
 
 _PREFIXES = ("Item", "User")
 _CLASSES = ("shop:Item", "shop:User", "perdure:Run")
-_ENCODE = encoder(Key(b"a key that only tests may have.."))
 
 
 class BackendMachine(RuleBasedStateMachine):
@@ -122,7 +121,7 @@ class BackendMachine(RuleBasedStateMachine):
         return Draft(id_, base, flags, class_name, 1, "", tuple(references), {}, data.draw(st.binary(max_size=4)))
 
     def _commit(self, batch: Batch) -> None:
-        if self._both("apply", batch, _ENCODE) is None:
+        if self._both("apply", batch, ENCODE) is None:
             return
         revision = len(self.revisions)
         self.known.update(dict.fromkeys((draft.id for draft in batch.drafts), revision))
