@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from perdure.errors import CannotPickle, PerdureError
+from perdure.errors import CannotPickle, PerdureError, TransactionError
 from perdure.objects.classes import ClassFacts
 from perdure.objects.ghosts import real_class
 from perdure.objects.persistable import Entry, Persistable
@@ -83,6 +83,11 @@ class Encoder:
     def encode_value(self, value: Any) -> Encoded:
         """The payload of a plain value."""
         return self._dump(value, (value,), value, None)
+
+    def release(self) -> None:
+        """Let go of the pickler, and of whom it asks: else all that was pickled would wait for a garbage collection."""
+        self._pickler = None
+        self._enrol = _nobody
 
     def place_of(self, obj: Any) -> int:
         """The place of an object among the references of the payload that is being made."""
@@ -177,6 +182,10 @@ def explain(obj: Any, error: BaseException, *, stop_at: Callable[[object], bool]
     found = find_unpicklable(obj, name, stop_at)
     path, reason = found if found is not None else (name, str(error))
     return CannotPickle(f"{path} cannot be saved: {reason}", path=path, ids=(id_,) if id_ else ())
+
+
+def _nobody(obj: Any) -> Entry:
+    raise TransactionError("The commit that this encoder belongs to is over.")
 
 
 class _Sink:

@@ -14,6 +14,7 @@ import struct
 import threading
 from abc import ABCMeta
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from perdure.errors import StoreClosed
@@ -77,11 +78,24 @@ def own_slots(cls: type[Any]) -> list[str]:
 def wake(obj: Any, *, writing: bool = False) -> None:
     """Make an ordinary object of a ghost or dozing one."""
     entry = entry_of(obj)
-    if entry is None:
-        raise StoreClosed(
-            f"This {type(obj).__name__} was never loaded, and its store was closed.", hint="Open the store again."
-        )
-    entry.view.wake(entry, obj, writing=writing)
+    if entry is not None:
+        entry.view.wake(entry, obj, writing=writing)
+    elif has_state(obj):
+        assign_class(obj, real_class(obj))  # part of a cycle that is being freed: a `__del__` may still look at it
+    else:
+        raise StoreClosed(f"This {type(obj).__name__} was never loaded, and is being freed.", hint="Look at it before.")
+
+
+def has_state(obj: Any) -> bool:
+    """Whether any attribute is set on the object itself; it is not woken."""
+    with suppress(AttributeError):  # slots only
+        if object.__getattribute__(obj, "__dict__"):
+            return True
+    for name in (name for base in type(obj).__mro__ for name in own_slots(base)):
+        with suppress(AttributeError):  # a slot that is not set
+            object.__getattribute__(obj, name)
+            return True
+    return False
 
 
 def _generate(cls: type[Any]) -> type[Any] | None:
@@ -146,8 +160,8 @@ def _forward(cls: type[Any], name: str) -> Callable[..., Any]:
 def _finalize(self: Any) -> None:
     """A ghost that was never loaded has nothing to finalize; loading it for that would be absurd."""
     entry = entry_of(self)
-    if entry is not None and entry.state != GHOST:
-        cls = entry.cls
+    if has_state(self) if entry is None else entry.state != GHOST:
+        cls = real_class(self)
         assign_class(self, cls)
         cls.__del__(self)
 

@@ -73,6 +73,7 @@ class Commit:
                 raise
             finally:
                 self.desk.worklist = None
+                worklist.release()
             self.desk.names = frozenset(worklist.names)
             self._finish(worklist, batch, receipt)
             return receipt.revision

@@ -168,6 +168,10 @@ class Worklist:
             if entry is not None and entry.state == AWAKE and entry.revision:
                 view.doze(entry, obj)
 
+    def release(self) -> None:
+        """Nothing more will be encoded."""
+        self._encoder.release()
+
     def forget_new(self) -> None:
         """The commit failed: objects that got their ids in it are new again."""
         for entry in self._new:

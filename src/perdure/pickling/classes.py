@@ -34,6 +34,11 @@ def public_module(module: str) -> str:
     return main_module_name() if module == MAIN else module
 
 
+def shown_name(cls: type[Any]) -> str:
+    """The name of a class for those who look at a record; nothing need be found under it (`NoneType`, for one)."""
+    return f"{public_module(cls.__module__)}:{cls.__qualname__}"
+
+
 def name_of(obj: Any) -> str:
     """The name of a class or function, which `find` gives back; raises `CannotPickle` where there is none."""
     module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
