@@ -151,7 +151,7 @@ class KeyMissing(PerdureError, LookupError):
     """The store's key is not on this machine, so nothing can be sealed or verified."""
 
 
-class ClassNotFound(PerdureError, ImportError):
+class ClassNotFound(PerdureError, ImportError):  # type: ignore[misc]  # both have a path: here it is the class's name
     """The class (or function) that a record names cannot be imported here."""
 
 

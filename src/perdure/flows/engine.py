@@ -152,8 +152,10 @@ class Engine:
     def _commit(self, outcomes: list[Outcome]) -> list[tuple[Task, int]]:
         with self._store.transaction() as transaction:
             for outcome in outcomes:
+                code = self._out[outcome.job].code
+                made_by = "" if code is None else code.persistent_id or ""
+                transaction.step.drafts.extend(draft._replace(code=made_by) for draft in outcome.drafts)
                 self._end(outcome)
-                transaction.step.drafts.extend(outcome.drafts)
             started = [
                 (self._start(self._ready.popleft(), pid), pid) for pid in self._executor.idle(len(self._ready))
             ]

@@ -6,15 +6,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 from perdure.backends.base import Backend
 from perdure.code.capture import capture
 from perdure.code.values import CodeState
+from perdure.errors import NotFound
 from perdure.objects.persistable import Persistable
+from perdure.objects.view import View
+from perdure.objects.worklist import Worklist
 from perdure.records.frame import parse_unverified
 from perdure.records.values import Plain
+
+FRESH = 1.0  # seconds for which a commit takes the state of the code to be the one that was seen last
 
 
 class Source(Persistable):
@@ -62,6 +68,7 @@ class Codes:
         self._ids: dict[str, str] = {}  # digest -> id, of code records and sources
         self._seen_until = -1
         self._unsaved: dict[str, Persistable] = {}
+        self._recent: dict[str, tuple[float, Code]] = {}
 
     def of(self, modules: Iterable[str]) -> Code:
         """The code record of these modules and all of the user's own that they use; new if the store has none."""
@@ -72,6 +79,14 @@ class Codes:
             found = self._unsaved[state.digest] = Code(state.without_texts(), sources)
         assert isinstance(found, Code)
         return found
+
+    def of_module(self, module: str) -> Code:
+        """The code record of one module; looked at anew at most once in `FRESH` seconds."""
+        now = time.monotonic()
+        found = self._recent.get(module)
+        if found is None or now - found[0] > FRESH:
+            found = self._recent[module] = (now, self.of([module]))
+        return found[1]
 
     def _source(self, digest: str, text: str) -> Source:
         found = self._find(digest)
@@ -87,7 +102,13 @@ class Codes:
         if digest not in self._ids:
             self._read_new()
         id_ = self._ids.get(digest)
-        return None if id_ is None else self._store.load(id_)
+        if id_ is None:
+            return None
+        try:
+            found: Persistable = self._store.load(id_)
+        except NotFound:
+            return None  # written after the revision that this view is at: a second one does no harm
+        return found
 
     def _read_new(self) -> None:
         """Learn the code records that came since the last look."""
@@ -98,3 +119,25 @@ class Codes:
                 self._ids[str(record.fields["digest"])] = record.id
                 newest = max(newest, int(record.id.rpartition(".")[2]))
         self._seen_until = newest
+
+
+class CodeRecorder:
+    """Says, for the records of one view, which code record their classes belong to; it is written with them."""
+
+    def __init__(self, view: View):
+        self._codes = Codes(_OfView(view))
+
+    def __call__(self, worklist: Worklist, module: str) -> str:
+        code = self._codes.of_module(module)
+        return code.persistent_id or worklist.add(code)
+
+
+class _OfView:
+    """A view as `Codes` asks for it: it is not moved forward, since a commit is being put together."""
+
+    def __init__(self, view: View):
+        self.backend = view.backend
+        self._view = view
+
+    def load(self, id_: str) -> Any:
+        return self._view.load_many([id_])[0]

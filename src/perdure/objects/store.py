@@ -15,18 +15,20 @@ from perdure.clock import Clock, SystemClock
 from perdure.errors import NotFound, StoreClosed
 from perdure.ids import Id, IdFactory, parse_id
 from perdure.objects import transaction
+from perdure.objects.coding import CodeRecorder
 from perdure.objects.persistable import entry_of
 from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
 from perdure.objects.transaction import Desk, Transaction
 from perdure.objects.view import View
-from perdure.objects.worklist import CodeOf, Naming
+from perdure.objects.worklist import Naming
 from perdure.records.frame import decode
 from perdure.records.seal import Key
 from perdure.records.values import Commit, Fields
 
 T = TypeVar("T")
 Trust = Literal["all"]
+CodeChoice = Literal["recorded", "off"]
 
 
 class ObjectVersion(NamedTuple):
@@ -56,7 +58,7 @@ class Store:
         trust: Trust | None = None,
         protocol: int = PROTOCOL,
         clock: Clock | None = None,
-        code_of: CodeOf | None = None,
+        code: CodeChoice = "recorded",
     ):
         self.backend = backend
         self._key = key
@@ -64,7 +66,7 @@ class Store:
         self._trust_all = _trusts_all(trust)
         self._protocol = protocol
         self._clock = clock or SystemClock()
-        self._code_of = code_of or _no_code
+        self._records_code = _records_code(code)
         self._threads = threading.local()
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
         self._views: WeakSet[View] = WeakSet()
@@ -232,7 +234,8 @@ class Store:
     def _new_desk(self, owns: Callable[[], bool]) -> Desk:
         view = View(self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol)
         self._views.add(view)
-        desk = Desk(view, Naming(self.backend, self._factory), self._code_of, self._clock)
+        code_of = CodeRecorder(view) if self._records_code else _no_code
+        desk = Desk(view, Naming(self.backend, self._factory), code_of, self._clock)
         # Nobody commits from a desk that is gone; what its view holds for a commit would stay in memory for ever.
         finalize(desk, view.retire).atexit = False
         return desk
@@ -280,6 +283,12 @@ def _trusting(view: View, trust: Trust | None) -> Iterator[None]:
         yield
     finally:
         view.trust_all = before
+
+
+def _records_code(code: str) -> bool:
+    if code not in ("recorded", "off"):
+        raise ValueError(f"code is 'recorded' or 'off', not {code!r}")
+    return code == "recorded"
 
 
 def _no_code(worklist: object, module: str) -> str:

@@ -26,7 +26,7 @@ from perdure.errors import KeyMissing, UnknownScheme
 from perdure.ids import IdFactory
 from perdure.keys import KeyRing, read_key_file
 from perdure.objects.states import PROTOCOL
-from perdure.objects.store import Store, Trust
+from perdure.objects.store import CodeChoice, Store, Trust
 from perdure.records.seal import Key
 
 KeySource = Key | str | os.PathLike[str]
@@ -49,12 +49,13 @@ class MemoryStore(Store):
         trust: Trust | None = None,
         read_only: bool = False,
         clock: Clock | None = None,
+        code: CodeChoice = "recorded",
         **extra: Any,
     ):
         _warn_of_unknown(extra)
         key = Key.new()
         backend = MemoryBackend(new_key=lambda: key.id, read_only=read_only)
-        super().__init__(backend, key, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock)
+        super().__init__(backend, key, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock, code=code)
         self.url = "memory:"
 
 
@@ -77,6 +78,7 @@ class FilesystemStore(Store):
         create: bool = True,
         timeout: float = WAIT,
         clock: Clock | None = None,
+        code: CodeChoice = "recorded",
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -86,7 +88,7 @@ class FilesystemStore(Store):
             return FilesystemBackend(place, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
 
         backend, found = _with_key(opened, key)
-        super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock)
+        super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock, code=code)
         self.directory = place
         self.url = place.absolute().as_uri()
 
@@ -106,6 +108,7 @@ class SqlStore(Store):
         create: bool = True,
         timeout: float = WAIT,
         clock: Clock | None = None,
+        code: CodeChoice = "recorded",
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -115,7 +118,7 @@ class SqlStore(Store):
             return SqliteBackend(path, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
 
         backend, found = _with_key(opened, key)
-        super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock)
+        super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock, code=code)
         self.url = url
 
 

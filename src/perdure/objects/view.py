@@ -77,6 +77,7 @@ class View:
         self.enlisted: dict[int, Any] = {}  # address -> object, held strongly
         self._entries: dict[int, Entry] = {}  # number -> entry
         self._loading: set[int] = set()
+        self._behind: set[int] = set()  # numbers of objects with unsaved changes of what others have changed
         self._classes: dict[str, ClassFacts] = {}
         self._enlisted_limit = ENLISTED_AT_MOST
 
@@ -125,7 +126,13 @@ class View:
             entry.state = AWAKE
             assign_class(obj, entry.cls)
 
+    @property
+    def seen(self) -> int:
+        """The revision that everything here was read at, for a batch; 0 where something may be older."""
+        return 0 if self._behind else self.revision
+
     def forget(self, entry: Entry) -> None:
+        self._behind.discard(entry.number)
         if self._entries.get(entry.number) is entry:
             del self._entries[entry.number]
 
@@ -139,8 +146,10 @@ class View:
         if self.backend.revision() != self.revision:
             with self.lock:
                 newest, numbers = self.backend.changes(self.revision)
-                self._let_go(entry for entry in self._live(numbers) if entry.revision)
-                self.revision = newest
+                clean = list(self._clean(self._live(numbers)))
+                self.revision = newest  # first: what has no ghost class is read anew at once
+                for entry, obj in clean:
+                    self.make_ghost(entry, obj)
         if len(self.enlisted) > self._enlisted_limit:
             self.rest_unchanged()
 
@@ -156,7 +165,8 @@ class View:
     def invalidate(self) -> None:
         """Let go of every clean object's state, so that the next touch reads it anew."""
         with self.lock:
-            self._let_go([entry for entry in list(self._entries.values()) if entry.revision])
+            for entry, obj in list(self._clean(list(self._entries.values()))):
+                self.make_ghost(entry, obj)
 
     def _live(self, numbers: set[int]) -> Iterator[Entry]:
         few = numbers if len(numbers) < len(self._entries) else numbers.intersection(list(self._entries))
@@ -165,14 +175,16 @@ class View:
             if entry is not None:
                 yield entry
 
-    def _let_go(self, entries: Iterable[Entry]) -> None:
-        for entry in list(entries):
+    def _clean(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Any]]:
+        """Those whose state can be read anew. Unsaved changes stay; the commit will meet the conflict."""
+        for entry in entries:
             obj = entry()
-            if obj is None or entry.state == GHOST:
+            if obj is None or entry.state == GHOST or not entry.revision:
                 continue
             if entry.state == AWAKE and self.is_changed(entry, obj):
-                continue  # unsaved changes stay; the commit will meet the conflict
-            self.make_ghost(entry, obj)
+                self._behind.add(entry.number)
+            else:
+                yield entry, obj
 
     def rest_unchanged(self) -> None:
         """Outside a transaction: let go of enlisted objects that were only looked at."""
@@ -214,6 +226,7 @@ class View:
         """Let go of the state; an object without a ghost class is read anew at once."""
         ghost = ghost_class(entry.cls)
         entry.forced = False
+        self._behind.discard(entry.number)
         if ghost is None:
             self._reload(entry, obj)
             return
@@ -288,7 +301,7 @@ class View:
     def _present(self, id_: str) -> Any:
         """The object if it is in memory with its state."""
         entry = self._entries.get(number_of(id_))
-        if entry is None or entry.id != id_ or entry.state == GHOST or not entry.revision:
+        if entry is None or entry.id != id_ or entry.state == GHOST:
             return None
         return entry()
 

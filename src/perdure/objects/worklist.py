@@ -91,6 +91,7 @@ class Worklist:
         self._new: list[Entry] = []
         self._looked_at: list[Any] = []
         self._origin: Any = None
+        self._codes: dict[str, str] = {}  # module -> id of its code record
         self.removed: Mapping[str, int] = {}  # ids that the same step removes: not looked at
 
     def add(self, obj: Any, *, kept: bool = False) -> str:
@@ -120,7 +121,7 @@ class Worklist:
         """Write a plain value under an id."""
         encoded = self._encoder.encode_value(value)
         name = shown_name(type(value))
-        code = self._code_of(self, name.partition(":")[0])
+        code = self._code(name.partition(":")[0])
         flags = VALUE | KEPT
         self._drafts.append(Draft(id_, base, flags, name, 0, code, encoded.references, NO_FIELDS, encoded.payload))
 
@@ -151,7 +152,7 @@ class Worklist:
         if not self._drafts and not removals:
             return None
         code = self._drafts[0].code if self._drafts else ""
-        return Batch(self._drafts, removals, {}, self._view.revision, time, note, code, unused)
+        return Batch(self._drafts, removals, {}, self._view.seen, time, note, code, unused)
 
     def finish(self, revision: int) -> None:
         """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
@@ -243,8 +244,14 @@ class Worklist:
 
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
         fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
-        code = self._code_of(self, facts.module)
+        code = "" if flags & INTERNAL else self._code(facts.module)
         self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, encoded.references, fields, encoded.payload))
+
+    def _code(self, module: str) -> str:
+        code = self._codes.get(module)
+        if code is None:
+            code = self._codes[module] = self._code_of(self, module)
+        return code
 
     @property
     def names(self) -> set[str]:
