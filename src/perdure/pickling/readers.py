@@ -25,6 +25,8 @@ from perdure.records.frame import FORMAT, MAGIC, NARROW_HEAD, TAIL, WIDE, WIDE_H
 from perdure.records.seal import Key
 from perdure.records.values import Record
 
+NOTHING = -1  # no frame that was read can be gone on with
+PLAIN = -2  # the last one was a pickle without a frame
 _CHUNK = 1 << 20
 _LENGTHS = Struct("<BBHHHI")  # the end of the frame's head: id, code, class, references, fields, payload
 _WIDE_LENGTHS = Struct("<BBHIIQ")
@@ -93,7 +95,9 @@ class Unpickler(pickle.Unpickler):
         key: Key | None = None,
     ):
         self._feed = _Feed(file, key, _is_trusting(trust, "Unpickler"), encoding, errors, buffers)
-        super().__init__(self._feed, fix_imports=fix_imports, encoding=encoding, errors=errors, buffers=buffers)
+        self._fix_imports = fix_imports
+        self._inner = _Inner(self)
+        super().__init__(file, fix_imports=fix_imports, encoding=encoding, errors=errors)
 
     def load(self) -> Any:
         """The next object in the file; `EOFError` at the end."""
@@ -102,24 +106,52 @@ class Unpickler(pickle.Unpickler):
         if not source.is_frame:
             if not feed.trusting:
                 return load_plain_from(source, encoding=feed.encoding, errors=feed.errors, buffers=feed.buffers)
-            feed.current = source
-            return self._load()
+            return self._load(source, feed.count == PLAIN, PLAIN)
         record = _open(source.read_frame(), feed.key, feed.trusting)
-        if record.revision == 0:
-            self.memo = {}
-        elif record.revision != feed.count:
+        if record.revision not in (0, feed.count):
             raise CorruptRecord("This dump refers to earlier ones of the same Pickler, which were not read before it.")
-        feed.current, feed.count = io.BytesIO(record.payload), -1
-        value = self._load()
-        feed.count = record.revision + 1
-        return value
+        return self._load(io.BytesIO(record.payload), record.revision > 0, record.revision + 1)
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """The class or function of that name; raises `ClassNotFound`, an `ImportError`, where there is none."""
-        return _found(super().find_class, module_name, global_name)
+        return _found(self._inner.find_here, module_name, global_name)
 
-    def _load(self) -> Any:
-        return _build(super(), wrap=type(self) is Unpickler)
+    def _load(self, source: Source, goes_on: bool, count: int) -> Any:
+        feed = self._feed
+        feed.current, feed.count = source, NOTHING
+        if not goes_on:
+            self._inner = _Inner(self)
+        value = _build(self._inner, wrap=type(self) is Unpickler)
+        feed.count = count
+        return value
+
+
+class _Inner(pickle.Unpickler):
+    """Reads the frames of one memo with the hooks of the `Unpickler`: C pickle's memo cannot be emptied for re-use."""
+
+    def __init__(self, outer: Unpickler):
+        feed = outer._feed
+        super().__init__(
+            feed,
+            fix_imports=outer._fix_imports,
+            encoding=feed.encoding,
+            errors=feed.errors,
+            buffers=feed.buffers,
+        )
+        self.outer = outer
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        return self.outer.find_class(module_name, global_name)
+
+    def find_here(self, module_name: str, global_name: str, /) -> Any:
+        """What C pickle finds, by the rules of the protocol that is being read."""
+        return super().find_class(module_name, global_name)
+
+    def persistent_load(self, pid: Any) -> Any:
+        own = getattr(self.outer, "persistent_load", None)
+        if own is None:
+            raise pickle.UnpicklingError("a persistent id needs a subclass of Unpickler with persistent_load")
+        return own(pid)
 
 
 class _Loader(pickle.Unpickler):
@@ -128,7 +160,7 @@ class _Loader(pickle.Unpickler):
 
 
 class _Feed:
-    """What the C unpickler reads from: one verified payload after the other."""
+    """What an `Unpickler` reads from: one verified payload after the other. `count` is that of the frame to come."""
 
     def __init__(
         self,
@@ -144,8 +176,8 @@ class _Feed:
         self.trusting = trusting
         self.encoding = encoding
         self.errors = errors
-        self.buffers = buffers
-        self.count = 0
+        self.buffers = None if buffers is None else iter(buffers)
+        self.count = NOTHING
         self.current: Source = io.BytesIO()
 
     def read(self, size: int, /) -> bytes:
