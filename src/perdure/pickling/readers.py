@@ -14,22 +14,19 @@ import io
 import pickle
 import sys
 from collections.abc import Callable, Iterable
-from struct import Struct
 from typing import Any
 
 from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, NewerFormat, PerdureError
 from perdure.keys import KeyRing
 from perdure.pickling.plain import load_plain, load_plain_from
 from perdure.pickling.scan import Source
-from perdure.records.frame import FORMAT, MAGIC, NARROW_HEAD, TAIL, WIDE, WIDE_HEAD, decode
+from perdure.records.frame import FORMAT, MAGIC, NARROW_HEAD, WIDE_HEAD, decode, frame_length
 from perdure.records.seal import Key
 from perdure.records.values import Record
 
 NOTHING = -1  # no frame that was read can be gone on with
 PLAIN = -2  # the last one was a pickle without a frame
 _CHUNK = 1 << 20
-_LENGTHS = Struct("<BBHHHI")  # the end of the frame's head: id, code, class, references, fields, payload
-_WIDE_LENGTHS = Struct("<BBHIIQ")
 
 
 def loads(
@@ -219,13 +216,11 @@ class _Next:
                 f"The object has format {head[len(MAGIC)]}; this release of perdure reads up to {FORMAT}.",
                 hint="Install a later release.",
             )
-        lengths = _LENGTHS
-        if int.from_bytes(head[4:6], "little") & WIDE:
+        length = frame_length(head)
+        if length is None:
             head += self._take(WIDE_HEAD - NARROW_HEAD)
-            lengths = _WIDE_LENGTHS
-            if len(head) < WIDE_HEAD:
-                return head
-        return head + self._take(sum(lengths.unpack(head[-lengths.size :])) + TAIL)
+            length = frame_length(head)
+        return head if length is None else head + self._take(length - len(head))
 
     def _take(self, size: int) -> bytes:
         chunks = []
@@ -248,10 +243,7 @@ def _is_trusting(trust: str | None, call: str) -> bool:
 
 
 def _open(frame: bytes, key: Key | None, trusting: bool) -> Record:
-    try:
-        return decode(frame, None if trusting else key or _personal_key(), trust_all=trusting)
-    except RecursionError as error:  # fields nested without end
-        raise CorruptRecord("The record's header cannot be read: it is nested too deeply.") from error
+    return decode(frame, None if trusting else key or _personal_key(), trust_all=trusting)
 
 
 def _personal_key() -> Key | None:

@@ -89,9 +89,19 @@ def parse_unverified(frame: bytes) -> Record:
     if _CRC.unpack(frame[-TAIL:-TAG_SIZE])[0] != crc32(frame[:-TAIL]):
         raise CorruptRecord(f"The record{_named(frame)} is damaged or was cut short: its checksum is wrong.")
     try:
-        return _parse(frame)
-    except (StructError, ValueError) as error:
+        record = _parse(frame)
+    except (StructError, ValueError, RecursionError) as error:
         raise CorruptRecord(f"The record's header cannot be read: {error}.") from error
+    if not isinstance(record.fields, dict):
+        raise CorruptRecord(f"The fields of the record{_named(frame)} are no mapping.")
+    return record
+
+
+def frame_length(head: bytes) -> int | None:
+    """The length in bytes of the frame that begins with `head`; None if more of the head is needed to tell."""
+    wide = len(head) >= NARROW_HEAD and bool((head[4] | head[5] << 8) & WIDE)
+    layout = _WIDE if wide else _NARROW
+    return layout.size + sum(layout.unpack_from(head)[6:]) + TAIL if len(head) >= layout.size else None
 
 
 def sealed_by(frame: bytes) -> str:
