@@ -202,7 +202,7 @@ ATOMS = st.one_of(
     st.binary(max_size=5),
     st.dates(),
     st.fractions(max_denominator=50),
-    st.sampled_from([Thing, datetime.timezone.utc, fractions.Fraction(1, 3), "fixed", len]),
+    st.sampled_from([Thing, datetime.UTC, fractions.Fraction(1, 3), "fixed", len]),
 )
 KEYS = st.one_of(st.integers(), st.text(max_size=4), st.tuples(st.integers(), st.text(max_size=2)))
 STATES = st.dictionaries(

@@ -465,7 +465,7 @@ def test_users_attribute_hooks(place):
     ghost = place.ghost(Dynamic())
     assert ghost.a == 1
     with pytest.raises(KeyError):
-        ghost.b  # noqa: B018
+        ghost.b
     watchful = Watchful()
     watchful.name = "text"
     ghost = place.ghost(copy.deepcopy(watchful))
@@ -733,7 +733,7 @@ def test_an_error_in_setstate_leaves_the_ghost_a_ghost(place, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(OldState, "__setstate__", lambda self, state: 1 / 0)
         with pytest.raises(CannotLoad, match=r"OldState\.2.*ZeroDivisionError"):
-            ghost.full  # noqa: B018
+            ghost.full
     assert entry_of(ghost).state == GHOST
     assert ghost.full == "Ada Lovelace"
 

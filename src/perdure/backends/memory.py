@@ -64,7 +64,11 @@ class MemoryBackend(Backend):
             return {id_: version.frame for id_, version in found if version and version.frame is not None}
 
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
-        return {id_: parse_unverified(frame).class_name for id_, frame in self.read(ids, at).items()}
+        names = {}
+        for id_, frame in self.read(ids, at).items():
+            is_newest = frame is self._versions[number_of(id_)][-1].frame
+            names[id_] = self._kinds[number_of(id_)][0] if is_newest else parse_unverified(frame).class_name
+        return names
 
     def ids(self, *, internal: bool = False) -> list[str]:
         with self._opened():

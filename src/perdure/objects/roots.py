@@ -99,11 +99,6 @@ class Roots(MutableMapping[str, Any]):
 
     @staticmethod
     def _record(desk: Desk) -> RootNames | None:
-        entry = desk.view.entry(ID)
-        if entry is not None and entry.revision == 0 and entry() is not None and entry.view is desk.view:
-            live = entry()
-            if isinstance(live, RootNames):
-                return live
         try:
             record: RootNames = desk.view.load_many([ID])[0]
         except NotFound:

@@ -75,7 +75,7 @@ class Commit:
                 self.desk.worklist = None
                 worklist.release()
             self.desk.names = frozenset(worklist.names)
-            self._finish(worklist, batch, receipt)
+            self._finish(worklist, receipt)
             return receipt.revision
 
     def _batch(self, worklist: Worklist) -> Batch | None:
@@ -101,7 +101,7 @@ class Commit:
         assert key is not None
         return self.desk.view.backend.apply(batch, encoder(key))
 
-    def _finish(self, worklist: Worklist, batch: Batch, receipt: Receipt) -> None:
+    def _finish(self, worklist: Worklist, receipt: Receipt) -> None:
         view = self.desk.view
         worklist.finish(receipt.revision)
         for id_ in self.removals:
@@ -188,6 +188,10 @@ class Transaction:
         if self._desk.view.enlisted or step.saved or step.values or step.copies or step.removals:
             try:
                 self.revision = step.run(everything=True)
+            except ConflictError:
+                self.abort()
+                self._desk.view.refresh()  # what is touched next is what the others have written
+                raise
             except BaseException:
                 self.abort()
                 raise

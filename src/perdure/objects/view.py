@@ -396,12 +396,25 @@ class View:
         record = self._read([entry.id]).get(entry.id)
         if record is None:
             raise self._not_found([entry.id])
-        if entry.cls is Lost:
-            self._facts(record.class_name, entry.id)  # says what is wrong with the class
         self._put_state(entry, obj, record)
+
+    def _find_again(self, entry: Entry, obj: Any, record: Record) -> None:
+        """Make a ghost of the right class of one whose class was not there before; raises if it still is not."""
+        facts = self._facts(record.class_name, entry.id)
+        try:
+            assign_class(obj, facts.ghost or facts.cls)
+        except TypeError as error:
+            raise CannotLoad(
+                f"{entry.id} is seen as an object without a class, and cannot become a {facts.cls.__qualname__}.",
+                hint="Let go of what refers to it, and load that again.",
+                ids=(entry.id,),
+            ) from error
+        entry.cls = facts.cls
 
     def _put_state(self, entry: Entry, obj: Any, record: Record) -> None:
         """Fill a ghost from its record; afterwards it dozes, or is awake where its class wants to run methods."""
+        if entry.cls is Lost:
+            self._find_again(entry, obj, record)
         facts = facts_of(entry.cls)
         objects = self.objects_of(record.references) if record.references else ()
         self._loading.add(entry.number)

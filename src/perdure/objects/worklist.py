@@ -62,11 +62,11 @@ class Naming:
 
     def new(self, obj: Any, facts: ClassFacts) -> Id[Any]:
         factory = self._factory
-        if factory is None or facts.flags & INTERNAL:
+        if factory is None:
             return Id(f"{facts.prefix}.{self.numbers.take()}")
-        if factory.next_id_fn is not None:
-            return factory.new(obj)
-        return factory.name(obj, self.numbers.take())
+        # A number is one object's, whatever its prefix: perdure's own records must take theirs from the same source.
+        named = factory.new(obj) if factory.next_id_fn is not None else factory.name(obj, self.numbers.take())
+        return Id(f"{facts.prefix}.{named.number}") if facts.flags & INTERNAL else named
 
     def new_value(self, value: Any) -> Id[Any]:
         factory = self._factory or IdFactory()
