@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
@@ -150,7 +150,7 @@ def register(scheme: str, constructor: Constructor) -> None:
     _constructors[scheme] = constructor
 
 
-def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> Any:
+def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> Store:
     """Open the store at `uri`: `memory:`, `sqlite:///shop.db`, `file:///var/jobs`, or a path of a directory.
 
     Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`.
@@ -159,14 +159,14 @@ def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> An
     text = os.fspath(uri)
     scheme = _scheme(text)
     if scheme is None:
-        return _constructors["file"](Path(text).absolute().as_uri(), *args, **extra_args)
+        return cast(Store, _constructors["file"](Path(text).absolute().as_uri(), *args, **extra_args))
     constructor = _constructors.get(scheme) or _constructors.get(scheme.partition("+")[0])
     if constructor is None:
         raise UnknownScheme(
             f"No kind of store is registered for {scheme!r}.",
             hint=f"There are: {', '.join(sorted(_constructors))}, and plain paths of directories.",
         )
-    return constructor(text, *args, **extra_args)
+    return cast(Store, constructor(text, *args, **extra_args))  # a registered one may be of another kind
 
 
 def _scheme(text: str) -> str | None:
