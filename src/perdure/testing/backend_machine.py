@@ -112,7 +112,14 @@ class BackendMachine(RuleBasedStateMachine):
             self._both("history", id_)
 
     def teardown(self) -> None:
-        self.backend.close()
+        try:
+            for revision in range(len(self.revisions)):
+                for ids in (list(self.known), *([id_] for id_ in self.known)):
+                    self._both("read", ids, revision)
+                    self._both("classes", ids, revision)
+                self._both("changes", revision)
+        finally:
+            self.backend.close()
 
     def _draft(self, data: st.DataObject, id_: str, base: int) -> Draft:
         class_name = data.draw(st.sampled_from(_CLASSES))
