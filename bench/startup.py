@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 from work import Figures
@@ -36,14 +35,12 @@ def first(path: str) -> None:
 
 def measure(folder: Path, environment: Mapping[str, str]) -> Figures:
     """One round of all."""
-    figures = {
+    return {
         "python": seconds_of(["-c", "pass"], environment),
         "import": seconds_of(["-c", "import perdure"], environment),
         "import told": import_time(environment),
+        "first job": first_job(folder, environment),
     }
-    if find_spec("perdure.cli.running") is not None:
-        figures["first job"] = first_job(folder, environment)
-    return figures
 
 
 def seconds_of(arguments: list[str], environment: Mapping[str, str]) -> float:
