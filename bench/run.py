@@ -2,6 +2,7 @@
 
 - All sides in one run, on the same data, taking turns; every measurement in a process of its own.
 - Stores and keys are in a temporary folder, which is gone at the end.
+- Exit status: 0, or 1 if a limit is missed and `--check` is given or a measurement is broken.
 - A machine that has other things to do makes the figures worthless; the ratios suffer less.
 """
 
@@ -24,7 +25,7 @@ from statistics import median
 import startup
 from data import PARENTS
 from table import Comparison, Row, render_parts, render_rows, row_of
-from work import Figures, run_task
+from work import BrokenMeasurement, Figures, run_task
 
 Environment = Mapping[str, str]
 Round = Callable[[Path, int, Environment], Figures]
@@ -232,4 +233,7 @@ def main(given: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenMeasurement as error:
+        sys.exit(f"Nothing to compare: {error}.")

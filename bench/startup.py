@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from work import Figures
+from work import BrokenMeasurement, Figures
 
 FLOW = """\
 import time
@@ -56,7 +56,7 @@ def import_time(environment: Mapping[str, str]) -> float:
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     found = re.search(r"\|\s*(\d+) \| perdure$", done.stderr, re.MULTILINE)
     if found is None:
-        raise RuntimeError("`-X importtime` says nothing of perdure")
+        raise BrokenMeasurement("`-X importtime` says nothing of perdure")
     return int(found[1]) / 1e6
 
 
@@ -78,5 +78,7 @@ def first_job(folder: Path, environment: Mapping[str, str]) -> float:
         f"sqlite:///{store}",
     ]
     began = time.time()
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, env=environment, check=False, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        raise BrokenMeasurement(f"`perdure run` ended with status {done.returncode}")
     return float(marked.read_text(encoding="ascii")) - began

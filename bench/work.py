@@ -2,7 +2,7 @@
 
 - `run_task` starts that process; a side is a module of this folder, a task one of the functions in its `TASKS`.
 - Imports and the building of the data are outside the clock; garbage is collected before it starts.
-- A task that finds other data than was saved raises, and the whole benchmark ends.
+- A task that finds other data than was saved raises `BrokenMeasurement`, and the whole benchmark ends.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ Task = Callable[[Path, int], Figures]
 CPU = " cpu"  # ends the name of the figure that has the seconds of this process's processor
 
 
+class BrokenMeasurement(Exception):
+    """A side did not do what was to be measured, so there is nothing to compare."""
+
+
 @contextmanager
 def clock(figures: Figures, name: str) -> Iterator[None]:
     """Note how many seconds the block takes, by the clock on the wall and on the processor."""
@@ -35,7 +39,7 @@ def clock(figures: Figures, name: str) -> Iterator[None]:
 def require(found: int, expected: int) -> None:
     """Raise unless what was loaded is what was saved."""
     if found != expected:
-        raise RuntimeError(f"the sum over what was loaded is {found}, not {expected}")
+        raise BrokenMeasurement(f"the sum over what was loaded is {found}, not {expected}")
 
 
 def bytes_in(folder: Path) -> int:
@@ -48,7 +52,7 @@ def peak_memory() -> float:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
-    raise RuntimeError("this system does not tell how much memory a process has had")
+    raise BrokenMeasurement("this system does not tell how much memory a process has had")
 
 
 def run_task(side: str, task: str, folder: Path, size: int, environment: Mapping[str, str]) -> Figures:
@@ -57,7 +61,7 @@ def run_task(side: str, task: str, folder: Path, size: int, environment: Mapping
     command = [sys.executable, __file__, side, task, str(folder), str(size)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{side} {task} ended with status {done.returncode}")
+        raise BrokenMeasurement(f"{side} {task} ended with status {done.returncode}")
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return {f"{side} {name}": value for name, value in figures.items()}
 
