@@ -28,12 +28,13 @@ from perdure.pickling.classes import find
 
 
 class Progress(NamedTuple):
-    """How far a run is, for whoever watches: numbers of jobs."""
+    """How far a run is, for whoever watches: numbers of jobs, and the id of the run."""
 
     total: int
     ended: int
     failed: int
     running: int
+    run: str = ""
 
 
 Watcher = Callable[[Progress], None]
@@ -262,4 +263,5 @@ class Engine:
             states: list[Any] = list(self._states.values())
             waiting, running = states.count(JobState.WAITING), states.count(JobState.RUNNING)
             failed = states.count(JobState.FAILED)
-            self._watcher(Progress(len(states), len(states) - waiting - running, failed, running))
+            ended = len(states) - waiting - running
+            self._watcher(Progress(len(states), ended, failed, running, self._run.id or ""))
