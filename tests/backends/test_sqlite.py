@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -295,6 +296,43 @@ def test_writers_wait_for_one_another(backend: SqliteBackend, path: Path) -> Non
     assert backend.ids() == ["Item.1", "Item.2"]
     timer.join()
     other.close()
+
+
+def _fork_during_a_commit(path: Path) -> None:
+    backend = SqliteBackend(path)
+    commit(backend, draft("Item.1"))
+    begun, forked = threading.Event(), threading.Event()
+
+    def slowly(each: Draft, revision: int) -> bytes:
+        begun.set()
+        forked.wait()
+        return ENCODE(each, revision)
+
+    thread = threading.Thread(target=backend.apply, args=(Batch([draft("Item.2")]), slowly))
+    thread.start()
+    begun.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if backend.ids() == ["Item.1"] and backend.revision() == 1 else 1)
+    _, status = os.waitpid(child, 0)
+    forked.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert backend.ids() == ["Item.1", "Item.2"]
+    backend.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_during_a_commit_of_another_thread(path: Path) -> None:
+    in_child(_fork_during_a_commit, path)
+
+
+def test_a_store_that_nobody_closes_is_closed(path: Path) -> None:
+    backend = SqliteBackend(path)
+    commit(backend, draft("Item.1"))
+    del backend
+    gc.collect()
+    assert [each.name for each in path.parent.iterdir()] == ["store.db"]
 
 
 def test_reading_goes_on_while_another_thread_waits_to_write(backend: SqliteBackend, path: Path) -> None:

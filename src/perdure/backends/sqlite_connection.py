@@ -38,12 +38,12 @@ class SqliteConnection:
     """The connection for reading and writing. `path` is absolute; `new_key` is called when a store is made."""
 
     def __init__(self, path: str, *, new_key: NewKey, create: bool, timeout: float):
+        self._connection: sqlite3.Connection | None = None
         self.path = path
         self._new_key = new_key
         self._create = create
         self._timeout = timeout
         self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
         self._closed = False
         self._outcome_unknown = False
         _OPEN.add(self)
@@ -101,6 +101,11 @@ class SqliteConnection:
                 raise translate(error, self.path) from error
             finally:
                 connection.close()
+
+    def __del__(self) -> None:
+        """Close what nobody closed, so that the log does not wait for the next opener."""
+        if self._connection is not None:
+            self._connection.close()
 
     def forget(self) -> None:
         """Leave the connection to the parent process, and the lock to whichever of its threads held it."""
@@ -229,9 +234,12 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
     plain = b"/._-:0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     name = "".join(chr(byte) if byte in plain else f"%{byte:02x}" for byte in _uri_path(path))
     uri = f"file:{name}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA cache_size = -16000")  # KiB
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: a bulk commit need not copy its log at once
+    with ExitStack() as on_error:
+        connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+        on_error.callback(connection.close)
+        connection.execute("PRAGMA cache_size = -16000")  # KiB
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: a bulk commit need not copy its log at once
+        on_error.pop_all()
     return connection
 
 
