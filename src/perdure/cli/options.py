@@ -1,0 +1,83 @@
+"""What the verbs have in common on the command line: parsing, and opening the store.
+
+- The environment is read here and nowhere below: `PERDURE_STORE`, `PERDURE_KEY_FILE`.
+- Only `run` makes a store that is not there; the verbs that only look open it for reading only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from perdure.errors import FlowError, NotFound
+from perdure.objects.store import Store
+from perdure.objects.stores import make_store
+
+STORE_VARIABLE = "PERDURE_STORE"
+KEY_VARIABLE = "PERDURE_KEY_FILE"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message[:1].upper()}{message[1:]}. How it is used: {self.prog} -h\n")
+
+
+class Command(NamedTuple):
+    """A verb: what it takes, what it does, and how it is used."""
+
+    arguments: Callable[[Parser], None]
+    call: Callable[[argparse.Namespace], int]
+    text: str
+    examples: Sequence[str]
+    intermixed: bool = False
+
+    def parse(self, verb: str, does: str, words: list[str]) -> argparse.Namespace:
+        """The options that the words give; exits with a sentence if they do not fit."""
+        parser = Parser(
+            prog=f"perdure {verb}",
+            description=f"{does[:1].upper()}{does[1:]}.\n\n{self.text}".strip(),
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in self.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.arguments(parser)
+        return parser.parse_intermixed_args(words) if self.intermixed else parser.parse_args(words)
+
+
+def add_store(parser: Parser) -> None:
+    """`--store URL`."""
+    parser.add_argument(
+        "--store",
+        metavar="URL",
+        help=f"the store: sqlite:///jobs.db, or a directory; by default what {STORE_VARIABLE} says",
+    )
+
+
+def add_json(parser: Parser) -> None:
+    """`--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON; times are seconds since 1970 (UTC)")
+
+
+def open_store(options: argparse.Namespace, *, read_only: bool = False, create: bool = False) -> Store:
+    """The store that the options or the environment name."""
+    url = options.store or os.environ.get(STORE_VARIABLE)
+    if not url:
+        raise NotFound(
+            "No store is named.", hint=f"Give --store URL (for example sqlite:///jobs.db) or set {STORE_VARIABLE}."
+        )
+    key_file = os.environ.get(KEY_VARIABLE) or None
+    store: Any = make_store(url, key=key_file, read_only=read_only, create=create)
+    if not isinstance(store, Store):
+        raise FlowError(f"{url} is kept by {type(store).__name__}, which is no perdure.Store.")
+    return store
+
+
+def command_line(options: argparse.Namespace, *words: str) -> str:
+    """A command that the user can type next, for the same store."""
+    given = ["--store", options.store] if options.store else []
+    return shlex.join(["perdure", *words, *given])
