@@ -118,13 +118,24 @@ COMPARISONS: dict[str, list[Comparison]] = {
 def measure(name: str, rounds: int, size: int, folder: Path, environment: Environment) -> list[Figures]:
     """All rounds of one group, each in a new folder."""
     found = []
-    for number in range(rounds * STARTS if name == "startup" else rounds):
+    first = 0
+    if name == "startup":
+        first, rounds = -1, rounds * STARTS  # one more, which leaves the bytecode there and does not count
+    for number in range(first, rounds):
         place = folder / f"{name}-{number}"
         place.mkdir()
-        found.append(GROUPS[name](place, size, environment))
+        figures = GROUPS[name](place, size, environment)
+        found += [figures] if number >= 0 else []
         shutil.rmtree(place)
         print(f"{name} {number + 1}", file=sys.stderr, flush=True)
     return found
+
+
+def own_environment(folder: Path) -> Environment:
+    """The environment of what is measured: keys and bytecode are kept in `folder`, as an installed program has them."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    homes = dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"), str(folder))
+    return {**environment, **homes, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
 
 
 def machine(folder: Path) -> list[str]:
@@ -212,8 +223,7 @@ def main(given: list[str] | None = None) -> int:
         parser.error(f"--size is at least {PARENTS} (every parent is used), --rounds at least 1")
     with tempfile.TemporaryDirectory(prefix="perdure-bench-", dir=options.folder) as scratch:
         folder = Path(scratch)
-        homes = dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"), scratch)
-        environment = {**os.environ, **homes}
+        environment = own_environment(folder)
         where = machine(folder)
         measured = {
             name: measure(name, options.rounds, options.size, folder, environment) for name in options.only or GROUPS
