@@ -54,9 +54,9 @@ def test_everything_is_measured_and_printed(whole, bench):
     done, _ = whole
     titles = [comparison.title for group in bench("run").COMPARISONS.values() for comparison in group]
     assert [title for title in titles if f"| {title} " not in done.stdout] == []
-    assert re.search(
-        r"save_many +\| +\d+ ms +\| +\d+ ms +\| \d+\.\d\d \(.*\) +\| at most 1\.5: \d+\.\d\d (ok|MISSED)", done.stdout
-    )
+    number, amount = r"\d+\.\d\d", r"\d+ ms"
+    line = rf"save_many +\| +{amount} +\| +{amount} +\| {number} \(.*\) +\| {number} +\| at most 1\.5: {number} (ok|MISSED)"
+    assert re.search(line, done.stdout)
     for executor in ("processes", "inline"):
         assert f"executor `{executor}`" in done.stdout
     assert "SQLite: write and fsync" in done.stdout
