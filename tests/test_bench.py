@@ -55,8 +55,8 @@ def test_everything_is_measured_and_printed(whole, bench):
     titles = [comparison.title for group in bench("run").COMPARISONS.values() for comparison in group]
     assert [title for title in titles if f"| {title} " not in done.stdout] == []
     number, amount = r"\d+\.\d\d", r"\d+ ms"
-    line = rf"save_many +\| +{amount} +\| +{amount} +\| {number} \(.*\) +\| {number} +\| at most 1\.5: {number} (ok|MISSED)"
-    assert re.search(line, done.stdout)
+    columns = ["save_many", amount, amount, rf"{number} \(.*\)", number, rf"at most 1\.5: {number} (ok|MISSED)"]
+    assert re.search(r" +\| +".join(columns), done.stdout)
     for executor in ("processes", "inline"):
         assert f"executor `{executor}`" in done.stdout
     assert "SQLite: write and fsync" in done.stdout
