@@ -20,6 +20,7 @@ from perdure.objects.store import ObjectVersion
 from perdure.records.values import INTERNAL, Fields, Record
 
 FIELD_SHOWN = 40
+REPEATED_SHOWN = 10  # jobs
 
 
 # -- ls --------------------------------------------------------------------------------------------------
@@ -190,12 +191,14 @@ def _print_repeated(jobs: list[JobRow], attempts: dict[str, list[AttemptRow]]) -
         return
     cells = [
         [job.id, job.call, attempt.number, attempt.state, attempt.code, attempt.last_line]
-        for job in jobs
+        for job in jobs[:REPEATED_SHOWN]
         for attempt in attempts[job.id]
     ]
     print(f"\n  {counted(len(jobs), 'job')} ran more than once:")
     heads = ["JOB", "CALL", "ATTEMPT", "STATE", "CODE", "ERROR"]
     print("\n".join(table(heads, cells, give=("ERROR", "CALL", "CODE"), indent="  ")))
+    if len(jobs) > REPEATED_SHOWN:
+        print(f"  … and {len(jobs) - REPEATED_SHOWN} more: perdure history JOB tells of each, --json of all.")
 
 
 COMMANDS = {

@@ -51,7 +51,9 @@ def _add_executor(parser: Parser) -> None:
 def _run_arguments(parser: Parser) -> None:
     parser.add_argument("target", metavar="FILE_OR_MODULE", help="survey.py, or a module such as surveys.nightly")
     parser.add_argument("flow", metavar="FLOW", help="the name of a function with @perdure.flow in it")
-    parser.add_argument("words", metavar="ARGS", nargs="*", help="the flow's arguments; NAME=VALUE gives one by name")
+    parser.add_argument(
+        "words", metavar="ARGS", nargs="*", default=[], help="the flow's arguments; NAME=VALUE gives one by name"
+    )
     _add_executor(parser)
 
 
@@ -318,7 +320,7 @@ def _show_result(result: Any) -> None:
     from pprint import pformat
 
     width = width_of()
-    lines = pformat(result, width=min(width, 100), sort_dicts=False, compact=True).splitlines()
+    lines = pformat(result, width=min(width, 120), sort_dicts=False, compact=True).splitlines()
     if is_terminal(sys.stdout) and len(lines) > RESULT_LINES:
         more = len(lines) - RESULT_LINES + 1
         lines = [*lines[: RESULT_LINES - 1], f"… {more} more lines; in full with: | cat, or --json"]
