@@ -16,9 +16,9 @@ from contextvars import ContextVar
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from perdure.errors import ClassNotFound, FlowError
-from perdure.flows.arguments import jobs_in
-from perdure.flows.model import Job, Settings
-from perdure.pickling.classes import find, public_module
+from perdure.flows.attempts import Settings
+from perdure.flows.model import Job
+from perdure.pickling.classes import MAIN, find, public_module
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,6 +26,7 @@ R = TypeVar("R")
 LOCAL = "<locals>"
 
 _building: ContextVar[list[Job] | None] = ContextVar("perdure_flow_that_is_built", default=None)
+_finding: ContextVar[bool] = ContextVar("perdure_function_that_is_looked_for", default=False)
 _local_functions: dict[str, Any] = {}  # functions without a lasting name, for the executor `inline`
 
 
@@ -38,6 +39,7 @@ class JobFunction(Generic[P, R]):
         self.job_name = name or function.__name__
         self.settings = settings
         self.name = _remember(self, function)
+        self._signature: inspect.Signature | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         jobs = _building.get()
@@ -62,8 +64,10 @@ class JobFunction(Generic[P, R]):
         return f"<job {self.name}>"
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._signature is None:
+            self._signature = inspect.signature(self.function)
         try:
-            inspect.signature(self.function).bind(*args, **kwargs)
+            self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise FlowError(f"{self.job_name} was called wrongly in the flow: {error}.") from error
 
@@ -91,8 +95,6 @@ class Flow(Generic[P, R]):
         """The jobs that the flow makes of these arguments, and what it returns; raises what the flow raises."""
         with building() as jobs:
             value = self.function(*args, **kwargs)
-        for job in jobs:
-            job._needs = jobs_in((job.args, job.kwargs), Job)
         return jobs, value
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -153,7 +155,19 @@ def flow(function: Callable[P, R]) -> Flow[P, R]:
 def job_function(name: str) -> Callable[..., Any]:
     """The function of a job, by the name that the job has stored; raises `ClassNotFound`."""
     found = _found(name)
-    return found.function if isinstance(found, JobFunction) else found  # type: ignore[no-any-return]
+    return found.function if isinstance(found, JobFunction) else found
+
+
+def is_looking() -> bool:
+    """Whether a job's function is being looked for, which may import the module that it is in."""
+    return _finding.get()
+
+
+def why_only_here(name: str) -> str:
+    """Why another process cannot find the function of that name; "" if it can."""
+    if LOCAL in name:
+        return "is defined inside another function"
+    return "was typed at a prompt, or its script's name is no name of a module" if name.startswith(f"{MAIN}:") else ""
 
 
 def _found(name: str) -> Any:
@@ -165,7 +179,11 @@ def _found(name: str) -> Any:
                 hint="Define jobs at the top level of a module to run them again later.",
             )
         return found
-    found = find(name)
+    token = _finding.set(True)
+    try:
+        found = find(name)
+    finally:
+        _finding.reset(token)
     if not callable(found):
         raise ClassNotFound(f"{name} is no function here.")
     return found

@@ -2,39 +2,39 @@
 
 - Every step is one commit: the ends of jobs that have come in, and the starts of jobs that go out next. A job is only
   handed out when the commit that says so, with every result that it needs, is durable.
-- The engine works in a view of its own; what it decides by are plain values, so that no step touches more objects than
-  it changes.
+- The engine works in a view of its own; what it decides by are plain values (`Graph`), so that no step touches more
+  objects than it changes.
 - What a worker hands back is checked before it is stored: names resolve, references exist.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from perdure.code.functions import function_digest
-from perdure.errors import ClassNotFound, ConflictError, PerdureError, UnloadableResult
+from perdure.errors import ConflictError, PerdureError, UnloadableResult
+from perdure.flows.attempts import Attempt, RanCode, Result
 from perdure.flows.definitions import job_function
 from perdure.flows.executors.base import Executor
-from perdure.flows.model import Attempt, Job, Result, Run
+from perdure.flows.graph import Graph
+from perdure.flows.model import Job, Run
 from perdure.flows.ownership import Owner, host_name
 from perdure.flows.states import JobState, RunState
-from perdure.flows.tasks import Outcome, Task, failure
-from perdure.objects.coding import Code, Codes
+from perdure.flows.tasks import KeptNumbers, Outcome, Task, failure
+from perdure.objects.coding import Codes
 from perdure.objects.store import Store
 from perdure.pickling.classes import find
 
 
 class Progress(NamedTuple):
-    """How far a run is, for whoever watches: numbers of jobs, and the id of the run."""
+    """How far a run is, for whoever watches: numbers of jobs."""
 
     total: int
     ended: int
     failed: int
     running: int
-    run: str = ""
 
 
 Watcher = Callable[[Progress], None]
@@ -45,17 +45,19 @@ class Engine:
 
     def __init__(self, store: Store, run_id: str, executor: Executor, watcher: Watcher | None = None):
         self._store = store
+        self._desk = store.desk()
+        self._desk.require_writable()
+        self._desk.naming.numbers = KeptNumbers(store.backend)
         self._run: Run = store.load(run_id)
         self._executor = executor
         self._watcher = watcher
         self._codes = Codes(store)
-        self._definitions: dict[str, tuple[Code | None, str]] = {}
+        self._definitions: dict[str, RanCode] = {}
+        self._reported: dict[tuple[int, str], RanCode] = {}  # by the process that ran it, and the function
+        self._found: set[str] = set()  # names that are known to resolve
+        self._graph = Graph()
         self._jobs: dict[str, Job] = {}
-        self._states: dict[str, JobState] = {}
-        self._needs: dict[str, list[str]] = {}
-        self._dependents: dict[str, list[str]] = {}
-        self._missing: dict[str, int] = {}  # needs of a waiting job that have not succeeded yet
-        self._ready: deque[str] = deque()
+        self._results: dict[str, str] = {}  # id of a job -> id of the record that holds its result
         self._out: dict[str, Attempt] = {}
 
     @property
@@ -65,17 +67,17 @@ class Engine:
 
     def begin(self, owner: Owner, prepare: Callable[[Run], None]) -> None:
         """One commit: `prepare` says which jobs wait, and the run belongs to `owner`."""
+        self._run.stored_jobs()
         with self._store.transaction(note=f"{self._run.id} begins"):
             prepare(self._run)
             self._run.begin(owner)
-            self._read_graph()
-            self._skip_hopeless()
 
     def drive(self) -> None:
         """Run every waiting job whose needs succeed, until none is left; a run that has begun always ends."""
         self._executor.open(self._store.backend, self._store.key)
         try:
-            handed_out: list[tuple[Task, int]] = self._step([])
+            self._read()
+            handed_out = self._step([])
             while self._out:
                 for task, pid in handed_out:
                     self._executor.submit(task, pid)
@@ -83,172 +85,155 @@ class Engine:
                 handed_out = self._step(self._executor.wait())
             self._report()
         except KeyboardInterrupt:
+            self._executor.close()  # first of all: what is said to be cut off must not run on
             self._cancel()
             raise
         finally:
             self._executor.close()
 
-    # -- the graph ---------------------------------------------------------------------------------------
-
-    def _read_graph(self) -> None:
+    def _read(self) -> None:
         """What the engine decides by, from the stored jobs."""
-        for known in (self._states, self._dependents, self._missing, self._ready, self._out):
-            known.clear()
-        for job in self._run._jobs:
-            id_ = job.persistent_id
-            assert id_ is not None
-            self._jobs[id_] = job
-            self._states[id_] = job.stored_state
-            if id_ not in self._needs:
-                self._needs[id_] = [need.persistent_id or "" for need in job.needs]
-            if job.stored_state is JobState.RUNNING:
-                self._out[id_] = job.last_attempt
-        for id_, needs in self._needs.items():
-            for need in needs:
-                self._dependents.setdefault(need, []).append(id_)
-        for id_, state in self._states.items():
-            if state is JobState.WAITING:
-                self._missing[id_] = sum(self._states[need] is not JobState.SUCCEEDED for need in self._needs[id_])
-                if not self._missing[id_]:
-                    self._ready.append(id_)
-
-    def _skip_hopeless(self) -> None:
-        """Waiting jobs that need something that has ended without success never run."""
-        for id_, state in list(self._states.items()):
-            if state in (JobState.FAILED, JobState.INTERRUPTED, JobState.SKIPPED, JobState.CANCELLED):
-                self._skip_dependents(id_)
-
-    def _skip_dependents(self, id_: str) -> None:
-        todo = [id_]
-        while todo:
-            for dependent in self._dependents.get(todo.pop(), ()):
-                if self._states[dependent] is JobState.WAITING:
-                    self._go(dependent, JobState.SKIPPED)
-                    todo.append(dependent)
-
-    def _go(self, id_: str, state: JobState) -> None:
-        self._jobs[id_].go(state)
-        self._states[id_] = state
+        self._jobs = {job.persistent_id or "": job for job in self._run.stored_jobs()}
+        self._graph = Graph()
+        self._out.clear()
+        self._results.clear()
+        for id_, job in self._jobs.items():
+            self._graph.add(id_, job.stored_state, [need.persistent_id or "" for need in job.needs])
+            if job.stored_state is JobState.WAITING:
+                self._define(job.function)
+            last = job.last_attempt
+            if job.stored_state is JobState.RUNNING and last is not None:
+                self._out[id_] = last
+        self._graph.complete()
 
     # -- one step ----------------------------------------------------------------------------------------
 
     def _step(self, outcomes: Iterable[Outcome]) -> list[tuple[Task, int]]:
         """Commit what has come in and what goes out now; gives the tasks to hand out, and to which worker."""
         checked = [self._checked(outcome) for outcome in outcomes]
-        try:
-            return self._commit(checked)
-        except ConflictError as error:
-            # Somebody else changed an object that a job changed as well: that job has failed, the others have not.
-            hit = set(error.ids)
-            self._read_graph()
-            return self._commit(
-                [
-                    failure(outcome.job, outcome.started, error)
-                    if hit.intersection(draft.id for draft in outcome.drafts)
-                    else outcome
-                    for outcome in checked
-                ]
-            )
+        while True:
+            try:
+                return self._commit(checked)
+            except ConflictError as error:
+                # Somebody else changed an object that a job changed as well: that job has failed, the others have not.
+                hit = [outcome for outcome in checked if _drafts_any(outcome, error.ids)]
+                if not hit:
+                    raise
+                self._read()
+                checked = [failure(o.job, o.started, error) if o in hit else o for o in checked]
 
     def _commit(self, outcomes: list[Outcome]) -> list[tuple[Task, int]]:
+        for outcome in outcomes:
+            self._learn(outcome)
         with self._store.transaction() as transaction:
             for outcome in outcomes:
-                code = self._out[outcome.job].code
-                made_by = "" if code is None else code.persistent_id or ""
-                transaction.step.drafts.extend(draft._replace(code=made_by) for draft in outcome.drafts)
                 self._end(outcome)
-            started = [
-                (self._start(self._ready.popleft(), pid), pid) for pid in self._executor.idle(len(self._ready))
-            ]
+                transaction.step.drafts.extend(outcome.drafts)
+            for id_ in self._graph.take_hopeless():
+                self._jobs[id_].go(JobState.SKIPPED)
+            started = [(self._start(id_, pid), pid) for id_, pid in self._next()]
             if not self._out:
-                self._run.end(self._final_state(), time.time())
-        revision = transaction.revision or 0
-        return [(Task(id_, revision, self._jobs[id_].settings.timeout), pid) for id_, pid in started]
+                self._run.end(self._graph.final_state(), time.time())
+        return self._tasks(started, transaction.revision or 0)
+
+    def _next(self) -> list[tuple[str, int]]:
+        """The jobs that start now, and the processes that run them."""
+        ids = self._graph.ready
+        return [(ids.popleft(), pid) for pid in self._executor.idle(len(ids))]
 
     def _start(self, id_: str, pid: int) -> str:
         job = self._jobs[id_]
-        code, digest = self._definition(job.function)
-        attempt = Attempt(
-            job, len(job._attempts) + 1, host=host_name(), pid=pid, started=time.time(), code=code, digest=digest
-        )
-        job._attempts.append(attempt)
-        self._go(id_, JobState.RUNNING)
-        self._out[id_] = attempt
+        code = self._reported.get((pid, job.function)) or self._definitions[job.function]
+        self._out[id_] = job.start(host=host_name(), pid=pid, at=time.time(), code=code)
+        self._graph.go(id_, JobState.RUNNING)
         return id_
 
     def _end(self, outcome: Outcome) -> None:
         id_ = outcome.job
         job, attempt = self._jobs[id_], self._out.pop(id_)
-        attempt.started, attempt.ended = outcome.started, outcome.ended
+        if outcome.code is not None:
+            attempt.ran_with(self._reported[attempt.pid, job.function])
         if outcome.result is not None:
-            attempt.state = JobState.SUCCEEDED
-            attempt.outcome = self._store.desk().view.expect(outcome.result, Result)
-            self._go(id_, JobState.SUCCEEDED)
-            for dependent in self._dependents.get(id_, ()):
-                if dependent in self._missing:
-                    self._missing[dependent] -= 1
-                    if not self._missing[dependent] and self._states[dependent] is JobState.WAITING:
-                        self._ready.append(dependent)
-            return
-        attempt.state = JobState.FAILED
-        attempt.error_type, attempt.error, attempt.traceback = outcome.error_type, outcome.error, outcome.traceback
-        if job._tries_left > 0:
-            job._tries_left -= 1
-            self._go(id_, JobState.WAITING)
-            self._ready.append(id_)
+            held = self._desk.view.expect(outcome.result, Result)
+            attempt.succeed(held, outcome.started, outcome.ended)
+            self._results[id_] = outcome.result
+            job.go(JobState.SUCCEEDED)
         else:
-            self._go(id_, JobState.FAILED)
-            self._skip_dependents(id_)
+            error = (outcome.error_type, outcome.error, outcome.traceback)
+            attempt.fail(*error, outcome.started, outcome.ended)
+            job.fail()
+        self._graph.go(id_, job.stored_state)
 
-    def _final_state(self) -> RunState:
-        states = set(self._states.values())
-        for job_state, run_state in (
-            (JobState.FAILED, RunState.FAILED),
-            (JobState.INTERRUPTED, RunState.INTERRUPTED),
-            (JobState.CANCELLED, RunState.CANCELLED),
-        ):
-            if job_state in states:
-                return run_state
-        return RunState.SUCCEEDED
+    def _tasks(self, started: list[tuple[str, int]], revision: int) -> list[tuple[Task, int]]:
+        """The tasks of jobs that have started, with the records that they will read: one read for all of them."""
+        needs = {id_: {need: self._result_of(need) for need in self._graph.needs[id_]} for id_, _ in started}
+        arguments = {id_: self._jobs[id_].arguments.persistent_id or "" for id_, _ in started}
+        wanted = [*arguments.values(), *(result for found in needs.values() for result in found.values())]
+        frames = self._store.backend.read(dict.fromkeys(wanted), revision) if wanted else {}
+        tasks = []
+        for id_, pid in started:
+            job = self._jobs[id_]
+            brought = {record: frames[record] for record in (arguments[id_], *needs[id_].values()) if record in frames}
+            task = Task(
+                id_, job.name, job.function, revision, job.settings.timeout, arguments[id_], needs[id_], brought
+            )
+            tasks.append((task, pid))
+        return tasks
+
+    def _result_of(self, id_: str) -> str:
+        """The id of the record with a job's result."""
+        found = self._results.get(id_)
+        if found is None:
+            last = self._jobs[id_].last_attempt
+            assert last is not None
+            assert last.outcome is not None
+            found = self._results[id_] = last.outcome.persistent_id or ""
+        return found
 
     def _cancel(self) -> None:
-        """Ctrl-C: what is out is cut off, what waits is cancelled."""
-        self._read_graph()
+        """Ctrl-C: what is out was cut off, what waits is cancelled."""
+        self._read()
         with self._store.transaction(note="cancelled"):
             now = time.time()
-            for id_, attempt in self._out.items():
-                attempt.state, attempt.ended = JobState.CANCELLED, now
-                self._go(id_, JobState.CANCELLED)
-            for id_, state in list(self._states.items()):
-                if state is JobState.WAITING:
-                    self._go(id_, JobState.CANCELLED)
+            for id_, job in self._jobs.items():
+                if id_ in self._out:
+                    job.cut_off(now)
+                elif job.stored_state is JobState.WAITING:
+                    job.go(JobState.CANCELLED)
             self._run.end(RunState.CANCELLED, now)
         self._out.clear()
 
     # -- code and checks ---------------------------------------------------------------------------------
 
-    def _definition(self, function: str) -> tuple[Code | None, str]:
-        """The code record of a job's function and the digest of its source; once per function and engine."""
-        found = self._definitions.get(function)
-        if found is None:
+    def _define(self, function: str) -> None:
+        """Find out the code of a job's function; once per function and engine, and not within a transaction."""
+        if function not in self._definitions:
             try:
                 digest = function_digest(job_function(function))
-            except ClassNotFound:
-                digest = ""  # the attempt will fail and say so
-            found = self._definitions[function] = (self._codes.of([function.partition(":")[0]]), digest)
-        return found
+            except (Exception, SystemExit):  # noqa: BLE001  # imports the user's code; the attempt will say it
+                digest = ""
+            code = self._codes.of([function.partition(":")[0]])
+            self._definitions[function] = RanCode(code, code.summary, digest)
+
+    def _learn(self, outcome: Outcome) -> None:
+        """Another process tells the code that it ran the job with: it may have imported a later state of it."""
+        if outcome.code is not None:
+            state, digest = outcome.code
+            key = (self._out[outcome.job].pid, self._jobs[outcome.job].function)
+            self._reported[key] = RanCode(self._codes.record_of(state), state.summary(), digest)
 
     def _checked(self, outcome: Outcome) -> Outcome:
         """The outcome, or a failure if what it holds could not be loaded again."""
         if outcome.result is None:
             return outcome
         try:
-            for name in outcome.names:
-                find(name)
+            for name in outcome.names - self._found:
+                _resolve(name)
+            self._found |= outcome.names
             self._refuse_dangling(outcome)
         except PerdureError as error:
             told = UnloadableResult(f"What the job returned could not be loaded again: {error}", ids=(outcome.job,))
-            return failure(outcome.job, outcome.started, told)
+            return failure(outcome.job, outcome.started, told, outcome.code)
         return outcome
 
     def _refuse_dangling(self, outcome: Outcome) -> None:
@@ -260,8 +245,22 @@ class Engine:
 
     def _report(self) -> None:
         if self._watcher is not None:
-            states: list[Any] = list(self._states.values())
-            waiting, running = states.count(JobState.WAITING), states.count(JobState.RUNNING)
-            failed = states.count(JobState.FAILED)
-            ended = len(states) - waiting - running
-            self._watcher(Progress(len(states), ended, failed, running, self._run.id or ""))
+            counts = self._graph.counts
+            waiting, running = counts[JobState.WAITING], counts[JobState.RUNNING]
+            total = len(self._jobs)
+            self._watcher(Progress(total, total - waiting - running, counts[JobState.FAILED], running))
+
+
+def _drafts_any(outcome: Outcome, ids: Iterable[str]) -> bool:
+    wanted = set(ids)
+    return any(draft.id in wanted for draft in outcome.drafts)
+
+
+def _resolve(name: str) -> None:
+    """Raise if a stored name would not be found here: the module is imported as loading would."""
+    try:
+        find(name)
+    except PerdureError:
+        raise
+    except (Exception, SystemExit) as error:  # importing runs the user's code: anything may come out
+        raise UnloadableResult(f"Importing {name} raises {type(error).__name__}: {error}.") from error

@@ -1,87 +1,28 @@
 """Runs, jobs and attempts as objects of a store: the graph of jobs is a graph of objects.
 
 - A `Run` refers to its jobs, a `Job` to what it needs, to its attempts and, through them, to its result.
-- Every attempt is a record of its own and is never overwritten; what lists show stands in the records' headers, so
-  that it can be read without unpickling and when the classes of arguments and results are gone.
-- States change only through `Job.go` and `Run.go`, which know the legal steps.
-- Properties read the newest revision: outside a transaction each access moves the view forward.
+- What lists show stands in the records' headers, so that it can be read without unpickling.
+- States change only through `go`, which knows the legal steps.
+- Properties read the newest revision: outside a transaction each access moves the view forward. What begins with
+  `stored` is as the record was last read: for the engine, which holds the newest.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from perdure.errors import NotFound, ResultNotReady, RunFailed
-from perdure.flows.arguments import replaced, shown
+from perdure.flows.arguments import jobs_in, replaced, shown
+from perdure.flows.attempts import ERROR_SHOWN, Arguments, Attempt, RanCode, Settings
 from perdure.flows.ownership import Owner
 from perdure.flows.states import ENDED, JobState, RunState, next_job_state, next_run_state
-from perdure.objects.coding import Code
 from perdure.objects.persistable import Persistable, entry_of
+from perdure.objects.view import View
 from perdure.records.values import Plain
 
-ERROR_SHOWN = 300  # characters of an error text in lists
-
-
-class Attempt(Persistable):
-    """One try of one job. Times are seconds since 1970 (UTC); `pid` is that of the process that ran it."""
-
-    __record_internal__ = True
-
-    def __init__(self, job: Job, number: int, *, host: str, pid: int, started: float, code: Code | None, digest: str):
-        self.job = job
-        self.number = number
-        self.host = host
-        self.pid = pid
-        self.started = started
-        self.ended: float | None = None
-        self.state = JobState.RUNNING
-        self.code = code
-        self.function_digest = digest
-        self.error = ""
-        self.error_type = ""
-        self.traceback = ""
-        self.outcome: Result | None = None
-
-    def result(self) -> Any:
-        """What the job returned; raises `ResultNotReady` if this attempt did not succeed."""
-        if self.outcome is None:
-            raise ResultNotReady(f"Attempt {self.number} of {self.job.name} is {self.state}. {self.error}")
-        return self.outcome.value
-
-    def __record_fields__(self) -> dict[str, Plain]:
-        return {
-            "job": self.job.persistent_id, "name": self.job.name, "number": self.number, "state": str(self.state),
-            "started": self.started, "ended": self.ended, "host": self.host, "pid": self.pid,
-            "error": self.error[:ERROR_SHOWN], "error_type": self.error_type,
-            "traceback": self.traceback, "code": None if self.code is None else self.code.summary,
-            "function": self.function_digest,
-        }  # fmt: skip
-
-    def __repr__(self) -> str:
-        return f"<Attempt {self.number} of {self.job.name}: {self.state}>"
-
-
-class Result(Persistable):
-    """Holds what an attempt returned."""
-
-    __record_internal__ = True
-
-    def __init__(self, value: Any):
-        self.value = value
-
-
-class Arguments(Persistable):
-    """What a job was called with: written once, however often the job's state changes."""
-
-    __record_internal__ = True
-
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]):
-        self.args = args
-        self.kwargs = kwargs
-
-    def __record_fields__(self) -> dict[str, Plain]:
-        return {"arguments": shown(self.args, self.kwargs)}
+__all__ = ["Attempt", "Job", "Run", "Settings", "newest"]
 
 
 class Job(Persistable):
@@ -93,7 +34,7 @@ class Job(Persistable):
         self._name = name
         self._function = function
         self._arguments = Arguments(args, kwargs)
-        self._shown = shown(args, kwargs)
+        self._shown = ""
         self._settings = settings
         self._state = JobState.WAITING
         self._attempts: list[Attempt] = []
@@ -109,6 +50,11 @@ class Job(Persistable):
     def function(self) -> str:
         """The function's name, `module:qualified.name`."""
         return self._function
+
+    @property
+    def arguments(self) -> Arguments:
+        """The record that holds `args` and `kwargs`."""
+        return self._arguments
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -135,7 +81,7 @@ class Job(Persistable):
     def state(self) -> JobState:
         """The state now; a running job whose run has lost its owner is `interrupted`."""
         newest(self)
-        if self._state is JobState.RUNNING and self._run is not None and not self._run.owned():
+        if self._state is JobState.RUNNING and self._run is not None and self._run.state is RunState.INTERRUPTED:
             return JobState.INTERRUPTED
         return self._state
 
@@ -146,9 +92,9 @@ class Job(Persistable):
         return list(self._attempts)
 
     @property
-    def last_attempt(self) -> Attempt:
-        """The newest attempt; there must be one."""
-        return self._attempts[-1]
+    def last_attempt(self) -> Attempt | None:
+        """The newest attempt."""
+        return self._attempts[-1] if self._attempts else None
 
     @property
     def stored_state(self) -> JobState:
@@ -157,15 +103,39 @@ class Job(Persistable):
 
     def result(self) -> Any:
         """What the job returned; raises `ResultNotReady` unless it succeeded."""
-        state = self.state
-        if state is not JobState.SUCCEEDED:
-            error = f": {self._attempts[-1].error}" if self._attempts and self._attempts[-1].error else ""
+        state, last = self.state, self.last_attempt
+        if state is not JobState.SUCCEEDED or last is None:
+            error = f": {last.error}" if last is not None and last.error else ""
             raise ResultNotReady(f"{self._name} is {state}{error}.")
-        return self._attempts[-1].result()
+        return last.result()
+
+    # -- for the engine ----------------------------------------------------------------------------------
+
+    def belong(self, run: Run) -> None:
+        """The flow is built: what the job needs, and what lists show of it, is now certain."""
+        self._run = run
+        self._needs = jobs_in((self.args, self.kwargs), Job)
+        self._shown = shown(self.args, self.kwargs, _shown)
 
     def go(self, state: JobState) -> None:
         """Change the state; raises `IllegalTransition`."""
         self._state = next_job_state(self._state, state, self._name)
+        self.changed = True
+
+    def start(self, *, host: str, pid: int, at: float, code: RanCode) -> Attempt:
+        """A new attempt, which runs from now on."""
+        self.go(JobState.RUNNING)
+        number = len(self._attempts) + 1
+        attempt = Attempt(self, number, host=host, pid=pid, started=at, code=code)
+        self._attempts.append(attempt)
+        return attempt
+
+    def fail(self) -> bool:
+        """It failed; gives whether it is to be tried once more, and waits for that."""
+        again = self._tries_left > 0
+        self._tries_left -= again
+        self.go(JobState.WAITING if again else JobState.FAILED)
+        return again
 
     def wait_again(self) -> None:
         """To be run again, with all its tries."""
@@ -176,17 +146,17 @@ class Job(Persistable):
     def cut_off(self, at: float) -> None:
         """The process that ran it is gone."""
         self.go(JobState.INTERRUPTED)
-        self.last_attempt.state, self.last_attempt.ended = JobState.INTERRUPTED, at
+        self._attempts[-1].cut_off(at)
 
     def __record_fields__(self) -> dict[str, Plain]:
-        last = self._attempts[-1] if self._attempts else None
+        last = self.last_attempt
         return {
             "name": self._name, "state": str(self._state), "attempts": len(self._attempts),
             "function": self._function, "arguments": self._shown,
             "run": None if self._run is None else self._run.persistent_id,
             "started": None if last is None else last.started, "ended": None if last is None else last.ended,
             "error": "" if last is None else last.error[:ERROR_SHOWN],
-            "code": None if last is None or last.code is None else last.code.summary,
+            "code": None if last is None else last.code_summary,
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -194,25 +164,9 @@ class Job(Persistable):
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"{name!r} is asked of the job {self.__dict__.get('_name', '')!r}, which has not run yet inside a flow:"
-            " pass the job itself to another job, which gets its result."
+            f"{name!r} is asked of the job {self.__dict__.get('_name', '')!r}, which stands for a result that is not"
+            " there yet: pass the job itself to another job, which gets its result."
         )
-
-
-class Settings:
-    """What `@job(…)` was told: `retries`, `timeout` (seconds), `idempotent`."""
-
-    __slots__ = ("idempotent", "retries", "timeout")
-
-    def __init__(self, retries: int = 0, timeout: float | None = None, idempotent: bool = False):
-        self.retries = retries
-        self.timeout = timeout
-        self.idempotent = idempotent
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Settings) and all(getattr(self, n) == getattr(other, n) for n in self.__slots__)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 class Run(Persistable):
@@ -220,11 +174,14 @@ class Run(Persistable):
 
     __record_internal__ = True
 
-    def __init__(self, flow: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], jobs: list[Job], value: Any):
+    def __init__(
+        self, flow: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], jobs: list[Job], value: Any
+    ):
         self._flow = flow
         self._source = source
         self._args = args
         self._kwargs = kwargs
+        self._shown = shown(args, kwargs, _shown)
         self._jobs = jobs
         self._value = value
         self._state = RunState.WAITING
@@ -232,7 +189,7 @@ class Run(Persistable):
         self._created = time.time()
         self._ended: float | None = None
         for job in jobs:
-            job._run = self
+            job.belong(self)
 
     @property
     def id(self) -> str | None:
@@ -261,9 +218,10 @@ class Run(Persistable):
     def state(self) -> RunState:
         """The state now; `interrupted` when the process that owned it is gone."""
         newest(self)
-        if self._state not in ENDED and not self.owned():
-            return RunState.INTERRUPTED
-        return self._state
+        if self._state in ENDED or self.owned():
+            return self._state
+        newest(self)  # it may have ended, or found a new owner, between the two looks
+        return self._state if self._state in ENDED or self.owned() else RunState.INTERRUPTED
 
     @property
     def stored_state(self) -> RunState:
@@ -281,11 +239,16 @@ class Run(Persistable):
     def jobs(self) -> list[Job]:
         """The jobs, in the order in which the flow made them."""
         newest(self)
+        return self.stored_jobs()
+
+    def stored_jobs(self) -> list[Job]:
+        """The jobs as they were last read, all loaded at once."""
+        load_together(self._jobs)
         return list(self._jobs)
 
     def job(self, name: str) -> Job:
         """The first job of that id or name; raises `NotFound`."""
-        for job in self._jobs:
+        for job in self.jobs():
             if name in (job.persistent_id, job.name):
                 return job
         raise NotFound(f"{self.id} has no job {name!r}.", hint="`perdure show` lists them.", ids=(self.id or "",))
@@ -303,26 +266,37 @@ class Run(Persistable):
             shown_ = "; ".join(f"{name}: {error}" for name, error in list(failures.items())[:3])
             more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
             raise RunFailed(
-                f"{self.id} {state}. {shown_}{more}".rstrip(),
+                f"{self.id} {_ENDINGS[state]}. {shown_}{more}".rstrip(),
                 hint="perdure rerun does again what failed and what depends on it.",
                 ids=(self.id or "",),
                 failures=failures,
             )
+        jobs = jobs_in(self._value, Job)
+        load_together(jobs)
+        load_together(attempts := [job.last_attempt for job in jobs])
+        load_together(attempt.outcome for attempt in attempts if attempt is not None)
         return replaced(self._value, Job, Job.result)
 
     def failures(self) -> dict[str, str]:
-        """For each job that failed or was interrupted: its name (with its id) and the error's last line."""
+        """For each job that failed or was interrupted: its name (with its id) and the error's text."""
+        gone = self.state is RunState.INTERRUPTED
         found = {}
-        for job in self.jobs():
-            if job.stored_state in (JobState.FAILED, JobState.INTERRUPTED) or job.state is JobState.INTERRUPTED:
-                last = job.attempts[-1] if job.attempts else None
-                text = f"{last.error_type}: {last.error}" if last is not None and last.error_type else str(job.state)
+        for job in self.stored_jobs():
+            state = job.stored_state
+            if gone and state is JobState.RUNNING:
+                state = JobState.INTERRUPTED
+            if state in (JobState.FAILED, JobState.INTERRUPTED):
+                last = job.last_attempt
+                text = f"{last.error_type}: {last.error}" if last is not None and last.error_type else str(state)
                 found[f"{job.name} ({job.persistent_id})"] = text
         return found
+
+    # -- for the engine ----------------------------------------------------------------------------------
 
     def go(self, state: RunState) -> None:
         """Change the state; raises `IllegalTransition`."""
         self._state = next_run_state(self._state, state, self.id or "The run")
+        self.changed = True
 
     def begin(self, owner: Owner) -> None:
         """The run belongs to `owner` from now on."""
@@ -339,7 +313,7 @@ class Run(Persistable):
     def __record_fields__(self) -> dict[str, Plain]:
         return {
             "flow": self._flow, "source": self._source, "state": str(self._state), "created": self._created,
-            "ended": self._ended, "jobs": len(self._jobs), "arguments": shown(self._args, self._kwargs),
+            "ended": self._ended, "jobs": len(self._jobs), "arguments": self._shown,
             "owner": None if self._owner is None else self._owner.header(),
         }  # fmt: skip
 
@@ -347,8 +321,34 @@ class Run(Persistable):
         return f"<Run {self.id} of {self._flow}: {self._state}>"
 
 
+_ENDINGS = {
+    RunState.FAILED: "failed",
+    RunState.CANCELLED: "was cancelled",
+    RunState.INTERRUPTED: "was interrupted",
+}
+
+
 def newest(obj: Persistable) -> None:
     """Move the view of `obj` forward, so that what is read next is the newest revision."""
+    view = view_of(obj)
+    if view is not None:
+        view.refresh()
+
+
+def view_of(obj: Persistable) -> View | None:
+    """The view that a stored object belongs to."""
     entry = entry_of(obj)
-    if entry is not None:
-        entry.view.refresh()
+    return entry.view if entry is not None and isinstance(entry.view, View) else None
+
+
+def load_together(objects: Iterable[Persistable | None]) -> None:
+    """Read the states of all these objects at once, where they are not in memory yet."""
+    stored = [obj for obj in objects if obj is not None and obj.persistent_id is not None]
+    view = view_of(stored[0]) if stored else None
+    if view is not None:
+        view.load_many([obj.persistent_id or "" for obj in stored])
+
+
+def _shown(obj: Persistable) -> str:
+    """An object among the arguments: a job by its name, anything else by its id."""
+    return obj.name if isinstance(obj, Job) else obj.persistent_id or type(obj).__name__

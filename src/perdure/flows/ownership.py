@@ -42,6 +42,11 @@ class Owner(NamedTuple):
                 return True
         return self.process_start != 0 and process_start(self.pid) == self.process_start
 
+    def forget(self) -> None:
+        """Take away the lock file that an owner left who was killed."""
+        if not self.lives():
+            Files().unlink(_lock_path(self.token))
+
     def header(self) -> str:
         """The owner as text, for the header of the run's record."""
         return " ".join(map(str, self))

@@ -10,22 +10,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from perdure.code.functions import function_digest
 from perdure.errors import ClassNotFound, ConflictError, CyclicFlow, FlowError, RunAlive
-from perdure.flows.definitions import LOCAL, Flow, job_function
+from perdure.flows.arguments import jobs_in
+from perdure.flows.definitions import Flow, is_looking, job_function, why_only_here
 from perdure.flows.engine import Engine, Watcher
 from perdure.flows.executors.base import Executor
 from perdure.flows.executors.inline import InlineExecutor
 from perdure.flows.executors.processes import ProcessesExecutor
 from perdure.flows.executors.worker import inside_worker
-from perdure.flows.model import Job, Run
+from perdure.flows.model import Job, Run, view_of
 from perdure.flows.ownership import ownership
 from perdure.flows.states import ENDED, UNDONE, JobState
-from perdure.objects.persistable import entry_of
 from perdure.objects.store import Store
 from perdure.objects.stores import MemoryStore, make_store
+from perdure.objects.transaction import Desk
 from perdure.objects.view import View
 
 ExecutorChoice = Executor | str | None
@@ -50,25 +52,23 @@ def start(
     used. `watch` is called with a `Progress` after each step. Raises what the flow function raises, `FlowError`,
     `CyclicFlow`, and a store's errors.
     """
-    if inside_worker():
-        raise FlowError(
-            "perdure.start was called while a worker imported the module of a job.",
-            hint='Put it under `if __name__ == "__main__":`.',
-        )
+    _refuse_here()
     if not isinstance(flow, Flow):
         raise FlowError(f"{getattr(flow, '__name__', flow)!r} is no flow.", hint="Decorate it with @perdure.flow.")
     chosen = _executor(executor, workers)
     opened = _store(store)
+    _refuse_transaction(opened.desk())
     given = dict(kwargs or {})
     jobs, value = flow.build(args, given)
+    run = Run(flow.name, source or flow.source, args, given, jobs, value)
+    _refuse_strangers(jobs, value)
     _refuse_cycles(jobs)
     _refuse_local(jobs, chosen)
-    run = Run(flow.name, source or flow.source, args, given, jobs, value)
-    if opened.desk().transaction is not None:
-        raise FlowError("A run cannot be started inside a transaction.", hint="Start it after the block.")
-    with opened.transaction(note=f"start of {flow.name}"):
-        opened.save(run)
-    _drive(run, chosen, _nothing, wait, watch)
+    with ExitStack() as held:
+        run.begin(held.enter_context(ownership()))
+        with opened.transaction(note=f"start of {flow.name}"):
+            opened.save(run)
+        _drive(run, chosen, None, wait, watch, held.pop_all())
     return run
 
 
@@ -88,6 +88,7 @@ def rerun(
     With `from_job` (an id or name) that job and all that depends on it; with `all` every job. The run keeps its
     history: new attempts are added. Raises `RunAlive` as long as its owner lives, `NotFound` for a job that is none.
     """
+    _refuse_here()
     found = _run(run, store)
     chosen = _executor(executor, workers)
 
@@ -95,7 +96,7 @@ def rerun(
         for job in jobs_to_rerun(stored, from_job=from_job, all=all):
             job.wait_again()
 
-    _drive(found, chosen, prepare, wait, watch)
+    _drive(found, chosen, prepare, wait, watch, ExitStack())
     return found
 
 
@@ -113,18 +114,23 @@ def resume(
     A job that was cut off while running is run again if it is idempotent; otherwise it is `interrupted`, and waits for
     `rerun`. Raises `RunAlive` as long as the owner lives, `FlowError` for a run that has ended by itself.
     """
+    _refuse_here()
     found = _run(run, store)
     chosen = _executor(executor, workers)
     if found.state in ENDED and found.stored_state in ENDED and not _resumable(found):
-        raise FlowError(f"{found.id} has ended: it {found.state}.", hint="perdure rerun runs what failed again.")
+        raise FlowError(
+            f"{found.id} has ended and is {found.stored_state}: there is nothing to go on with.",
+            hint="perdure rerun runs again what failed or was interrupted.",
+            ids=(found.id or "",),
+        )
 
     def prepare(stored: Run) -> None:
-        for job in stored.jobs():
+        for job in stored.stored_jobs():
             cut_off = job.stored_state is JobState.INTERRUPTED and job.settings.idempotent
             if cut_off or job.stored_state in (JobState.SKIPPED, JobState.CANCELLED):
                 job.wait_again()
 
-    _drive(found, chosen, prepare, wait, watch)
+    _drive(found, chosen, prepare, wait, watch, ExitStack())
     return found
 
 
@@ -135,12 +141,17 @@ def jobs_to_rerun(run: Run, *, from_job: str | None = None, all: bool = False) -
         return jobs
     if from_job is None:
         return [job for job in jobs if job.stored_state in UNDONE or job.stored_state is JobState.RUNNING]
-    chosen = [job for job in jobs if from_job in (job.persistent_id, job.name)] or [run.job(from_job)]
-    marked = {id(job) for job in chosen}
-    before = -1
-    while before != len(marked):
-        before = len(marked)
-        marked.update(id(job) for job in jobs if any(id(need) in marked for need in job.needs))
+    todo = [job for job in jobs if from_job in (job.persistent_id, job.name)] or [run.job(from_job)]
+    dependents: dict[int, list[Job]] = {}
+    for job in jobs:
+        for need in job.needs:
+            dependents.setdefault(id(need), []).append(job)
+    marked: set[int] = set()
+    while todo:
+        job = todo.pop()
+        if id(job) not in marked:
+            marked.add(id(job))
+            todo += dependents.get(id(job), ())
     return [job for job in jobs if id(job) in marked]
 
 
@@ -148,9 +159,10 @@ def changed_functions(jobs: list[Job]) -> dict[str, str]:
     """The functions of these jobs that differ from their last attempt: name -> what is different."""
     changed: dict[str, str] = {}
     for job in jobs:
-        if not job.attempts or job.function in changed:
+        last = job.last_attempt
+        if last is None or job.function in changed:
             continue
-        before = job.last_attempt.function_digest
+        before = last.function_digest
         try:
             now = function_digest(job_function(job.function))
         except ClassNotFound:
@@ -161,19 +173,36 @@ def changed_functions(jobs: list[Job]) -> dict[str, str]:
     return changed
 
 
-def _drive(run: Run, executor: Executor, prepare: Prepare, wait: bool, watch: Watcher | None) -> None:
+def _drive(
+    run: Run, executor: Executor, prepare: Prepare | None, wait: bool, watch: Watcher | None, held: ExitStack
+) -> None:
+    """Drive the run in a store of the engine's own. `held` is the ownership; `prepare` is None if it has begun."""
     view = _view(run)
     own = Store(view.backend, view.key, trust="all" if view.trust_all else None)
-    engine = Engine(own, run.persistent_id or "", executor, watch)
+    id_ = run.persistent_id or ""
+
+    def work(begun: Callable[[], None]) -> None:
+        with held:
+            engine = Engine(own, id_, executor, watch)
+            if prepare is not None:
+                _take_over(engine, prepare, held)
+            begun()
+            engine.drive()
+
     if wait:
-        _drive_owned(engine, prepare)
-        return
+        work(_nothing)
+    else:
+        _in_thread(work, f"perdure {id_}")
+
+
+def _in_thread(work: Callable[[Callable[[], None]], None], name: str) -> None:
+    """Do it in a thread, and come back when it has begun. What is raised later goes to `threading.excepthook`."""
     begun = threading.Event()
     failures: list[BaseException] = []
 
-    def work() -> None:
+    def guarded() -> None:
         try:
-            _drive_owned(Engine(own, run.persistent_id or "", executor, watch), prepare, begun)
+            work(begun.set)
         except BaseException as error:
             if begun.is_set():
                 raise
@@ -181,37 +210,37 @@ def _drive(run: Run, executor: Executor, prepare: Prepare, wait: bool, watch: Wa
         finally:
             begun.set()
 
-    threading.Thread(target=work, name=f"perdure {run.persistent_id}").start()
+    threading.Thread(target=guarded, name=name).start()
     begun.wait()
     if failures:
         raise failures[0]
 
 
-def _drive_owned(engine: Engine, prepare: Prepare, begun: threading.Event | None = None) -> None:
+def _take_over(engine: Engine, prepare: Prepare, held: ExitStack) -> None:
+    """Become the owner, if there is none who lives."""
     run = engine.run
+    before = run.owner
     if run.stored_state not in ENDED and run.owned():
         raise _alive(run)
-    with ownership() as owner:
-        try:
-            engine.begin(owner, lambda stored: _settled(stored, prepare))
-        except ConflictError as error:
-            raise RunAlive(f"{run.id} was taken over by another process at this moment.", ids=(run.id or "",)) from error
-        if begun is not None:
-            begun.set()
-        engine.drive()
+    try:
+        engine.begin(held.enter_context(ownership()), lambda stored: _settled(stored, prepare))
+    except ConflictError as error:
+        raise RunAlive(f"{run.id} was taken over by another process at this moment.", ids=(run.id or "",)) from error
+    if before is not None:
+        before.forget()
 
 
 def _settled(run: Run, prepare: Prepare) -> None:
     """Jobs that a process left running when it went are interrupted; then what the caller wants."""
     now = time.time()
-    for job in run.jobs():
+    for job in run.stored_jobs():
         if job.stored_state is JobState.RUNNING:
             job.cut_off(now)
     prepare(run)
 
 
-def _nothing(run: Run) -> None:
-    """All jobs of a new run wait already."""
+def _nothing() -> None:
+    """Nobody waits for the beginning."""
 
 
 def _alive(run: Run) -> RunAlive:
@@ -229,34 +258,61 @@ def _resumable(run: Run) -> bool:
     )
 
 
+def _refuse_here() -> None:
+    """A module that is imported for the sake of a job must not start another run."""
+    if inside_worker() or is_looking():
+        raise FlowError(
+            "A run is started where the module of a job is being imported, or by a job in a worker.",
+            hint='Put the start under `if __name__ == "__main__":`; a job calls a flow as a plain function.',
+        )
+
+
+def _refuse_transaction(desk: Desk) -> None:
+    if desk.transaction is not None:
+        raise FlowError("A run cannot be driven inside a transaction.", hint="Start it after the block.")
+
+
+def _refuse_strangers(jobs: list[Job], value: Any) -> None:
+    """Raise `FlowError` if a job of another run is among the arguments, or in what the flow returned."""
+    own = {id(job) for job in jobs}
+    met = [*(need for job in jobs for need in job.needs), *jobs_in(value, Job)]
+    for stranger in (job for job in met if id(job) not in own):
+        raise FlowError(
+            f"The job {stranger.name} ({stranger.persistent_id or 'of another flow'}) belongs to another run.",
+            hint="Pass its result instead: job.result().",
+        )
+
+
 def _refuse_cycles(jobs: list[Job]) -> None:
     """Raise `CyclicFlow` naming the circle, if jobs need one another."""
     done: set[int] = set()
     for first in jobs:
-        path: list[tuple[Job, list[Job]]] = [(first, list(first.needs))] if id(first) not in done else []
+        path: list[tuple[Job, list[Job]]] = [(first, first.needs)] if id(first) not in done else []
+        on_path = {id(first)}
         while path:
             job, needs = path[-1]
             if not needs:
                 done.add(id(job))
+                on_path.discard(id(job))
                 path.pop()
                 continue
             need = needs.pop()
-            on_path = [step for step, _ in path]
-            if any(step is need for step in on_path):
-                start_at = next(place for place, step in enumerate(on_path) if step is need)
-                circle = " → ".join(step.name for step in [*on_path[start_at:], need])
+            if id(need) in on_path:
+                steps = [step for step, _ in path]
+                start_at = next(place for place, step in enumerate(steps) if step is need)
+                circle = " → ".join(step.name for step in [*steps[start_at:], need])
                 raise CyclicFlow(f"Jobs need one another in a circle: {circle}.", path=circle)
             if id(need) not in done:
-                path.append((need, list(need.needs)))
+                path.append((need, need.needs))
+                on_path.add(id(need))
 
 
 def _refuse_local(jobs: list[Job], executor: Executor) -> None:
-    if isinstance(executor, InlineExecutor):
-        return
-    for job in jobs:
-        if LOCAL in job.function:
+    for job in jobs if executor.elsewhere else []:
+        why = why_only_here(job.function)
+        if why:
             raise FlowError(
-                f"{job.function} is defined inside another function, so a worker process cannot find it.",
+                f"{job.function} {why}, so a worker process cannot find it.",
                 hint="Define it at the top level of a module, or use executor='inline'.",
             )
 
@@ -292,7 +348,9 @@ def _run(run: Run | str, store: Store | str | None) -> Run:
 
 
 def _view(run: Run) -> View:
-    entry = entry_of(run)
-    if entry is None or not isinstance(entry.view, View):
+    view = view_of(run)
+    if view is None:
         raise FlowError("The run is in no store.")
-    return entry.view
+    if view.in_transaction:
+        raise FlowError("A run cannot be driven inside a transaction.", hint="Do it after the block.")
+    return view

@@ -72,7 +72,10 @@ class Codes:
 
     def of(self, modules: Iterable[str]) -> Code:
         """The code record of these modules and all of the user's own that they use; new if the store has none."""
-        state = capture(modules)
+        return self.record_of(capture(modules))
+
+    def record_of(self, state: CodeState) -> Code:
+        """The code record of a state that was captured here or in another process; new if the store has none."""
         found = self._find(state.digest)
         if found is None:
             sources = {digest: self._source(digest, text) for digest, text in state.texts.items()}

@@ -16,7 +16,9 @@ from perdure.records.seal import Key
 
 
 class Executor(ABC):
-    """Runs tasks. See the module's text."""
+    """Runs tasks. See the module's text. `elsewhere`: in other processes, which must find functions by their names."""
+
+    elsewhere: bool = True
 
     @abstractmethod
     def open(self, backend: Backend, key: Key | None) -> None:

@@ -13,6 +13,8 @@ from perdure.records.seal import Key
 class InlineExecutor(Executor):
     """One job at a time, in the thread of the engine."""
 
+    elsewhere = False
+
     def __init__(self) -> None:
         self._place: Workplace | None = None
         self._task: Task | None = None
@@ -27,7 +29,8 @@ class InlineExecutor(Executor):
         self._task = task
 
     def wait(self) -> list[Outcome]:
-        assert self._task is not None and self._place is not None
+        assert self._task is not None
+        assert self._place is not None
         task, self._task = self._task, None
         return [run_task(task, self._place)]
 

@@ -2,6 +2,8 @@
 
 - Workers are new interpreters with this one's import path: they import the jobs' modules afresh, and share nothing.
 - One job at a time in a worker. A worker that dies, or whose job goes past its time-out, costs just that job.
+- Each worker leads a process group of its own: Ctrl-C reaches the engine alone, and what a job has started ends with
+  the job's process.
 - While jobs run, the engine answers the workers' reads.
 """
 
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -55,7 +58,10 @@ class _Worker:
             [sys.executable, "-c", _START, str(theirs.fileno()), package],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            process_group=0,
         )
+        # Its end is seen even while processes that a job has forked keep the channel open.
+        self.watched = os.pidfd_open(self.process.pid) if hasattr(os, "pidfd_open") else None
         theirs.close()
         self.connection = Connection(ours.detach())
         self.channel = Channel(self.connection)
@@ -76,18 +82,25 @@ class _Worker:
             if self.task is None:
                 self.channel.send(END)
             else:
-                self.process.kill()
+                self.kill()
         except OSError:
-            self.process.kill()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it and every process of its group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def join(self) -> int:
         """Wait until it is gone; gives its exit status."""
         try:
             status = self.process.wait(LEAVING)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             status = self.process.wait()
         self.connection.close()
+        if self.watched is not None:
+            os.close(self.watched)
         return status
 
 
@@ -127,10 +140,14 @@ class ProcessesExecutor(Executor):
             busy = [worker for worker in self._workers if worker.task is not None]
             soonest = min(worker.deadline for worker in busy)
             remaining = None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
-            ready = wait_for([worker.connection for worker in busy], remaining)
+            signs: list[Any] = [worker.connection for worker in busy]
+            signs += [worker.watched for worker in busy if worker.watched is not None]
+            ready = wait_for(signs, remaining)
             for worker in busy:
                 if worker.connection in ready:
                     outcomes += self._hear(worker)
+                elif worker.watched in ready and not worker.connection.poll():
+                    outcomes.append(self._died(worker))
                 elif worker.deadline <= time.monotonic():
                     outcomes.append(self._overdue(worker))
         return outcomes
@@ -175,6 +192,7 @@ class ProcessesExecutor(Executor):
         self._workers.remove(worker)
         task = worker.task
         assert task is not None
+        worker.kill()  # what the job has started and left behind
         status = worker.join()
         how = f"killed by {_signal_name(-status)}" if status < 0 else f"exited with status {status}"
         told = WorkerDied(f"The process that ran the job, {worker.process.pid}, ended in the middle of it: {how}.")
@@ -184,7 +202,7 @@ class ProcessesExecutor(Executor):
         self._workers.remove(worker)
         task = worker.task
         assert task is not None
-        worker.process.kill()
+        worker.kill()
         worker.join()
         told = JobTimeout(f"The job ran longer than its time-out of {task.timeout:g} s, and its process was killed.")
         return failure(task.job, worker.since, told)

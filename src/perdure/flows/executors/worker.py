@@ -2,7 +2,8 @@
 
 - It has no connection to the store: it asks the engine, which reads, and which commits what comes back. The store's
   key reaches it over the same channel, never on a command line.
-- When the channel ends, the engine is gone: the worker exits at once, in the middle of a job if need be.
+- When the channel ends, the engine is gone: the worker exits at once, in the middle of a job if need be, and takes the
+  processes with it that its jobs have started (the worker leads a process group).
 - Messages are pickles of tuples on an inherited socket that nobody else can reach.
 """
 
@@ -14,11 +15,13 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from perdure.flows.tasks import Workplace, run_task
+from perdure.flows.tasks import Workplace, failure, run_task
 from perdure.records.seal import Key
 from perdure.records.values import Description
 
@@ -91,11 +94,15 @@ def main(descriptor: int) -> None:
     reader = _EngineReader(channel)
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(channel, reader, tasks), daemon=True).start()
-    place = Workplace(reader, Description(*described), None if secret is None else Key(secret))
+    place = Workplace(reader, Description(*described), None if secret is None else Key(secret), reports=True)
     while (task := tasks.get()) is not None:
-        outcome = run_task(task, place)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        try:
+            outcome = run_task(task, place)
+        except KeyboardInterrupt as error:  # raised by the job itself: no signal raises it here
+            outcome = failure(task.job, time.time(), error)
+        with suppress(OSError, ValueError):  # the terminal may be gone, or the job has closed its streams
+            sys.stdout.flush()
+            sys.stderr.flush()
         channel.send(OUTCOME, outcome)
 
 
@@ -104,6 +111,8 @@ def _listen(channel: Channel, reader: _EngineReader, tasks: queue.SimpleQueue[An
         try:
             kind, *rest = channel.receive()
         except (EOFError, OSError):
+            if os.getpgrp() == os.getpid():
+                os.killpg(os.getpid(), signal.SIGKILL)
             os._exit(1)
         if kind == ANSWER:
             reader.answers.put((rest[0], rest[1]))
