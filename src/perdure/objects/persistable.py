@@ -4,7 +4,8 @@
 - What perdure knows of an object stands in its `Entry`, a weak reference, found by the object's address; nothing is
   ever written into the object itself, and its `__eq__` and `__hash__` are never used.
 - States of an entry: GHOST (nothing loaded), DOZING (state there, class is the ghost class: the next touch is seen),
-  AWAKE (an ordinary object, enlisted in its view). A new object is AWAKE with revision 0.
+  AWAKE (an ordinary object, enlisted in its view), LOADING (its state is being filled in: nobody may look at it yet).
+  A new object is AWAKE with revision 0.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import weakref
 from typing import Any, Protocol
 
-GHOST, DOZING, AWAKE = 0, 1, 2
+GHOST, DOZING, AWAKE, LOADING = 0, 1, 2, 3
 
 
 class Persistable:

@@ -1,0 +1,406 @@
+"""Reads records into objects: one id is one object, as long as it lives; what it refers to comes as ghosts.
+
+- Objects are held weakly, by the number of their id; those that were touched are enlisted, and held strongly.
+- Everything is read as of `revision`. A record is opened only if its seal is good, or if all are trusted.
+- A state is filled into the object before anybody sees it awake; if that fails, it is a ghost as before.
+- Classes without a ghost class are made whole at once, with all that they need.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from sys import intern
+from typing import Any
+
+from perdure.backends.base import Backend, number_of
+from perdure.errors import CannotLoad, ClassNotFound, NotFound, PerdureError
+from perdure.objects import states
+from perdure.objects.classes import ClassFacts, facts_of
+from perdure.objects.decoding import ObjectUnpickler, load_state, refused, state_of
+from perdure.objects.ghosts import assign_class, ghost_class
+from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, drop_entry, new_entry
+from perdure.pickling.classes import find
+from perdure.records.frame import decoder
+from perdure.records.seal import Key
+from perdure.records.values import KIND_BITS, STATE, VALUE, Record
+
+_new = object.__new__
+_attribute = object.__getattribute__
+
+Frames = dict[str, bytes]
+Records = dict[str, Record]
+
+
+class Lost(Persistable):
+    """What a reference becomes whose record or class is not there: the error comes when it is touched."""
+
+
+class Reader(ABC):
+    """What is in memory of a store, and how the rest gets there; `View` adds touching, moving on and letting go."""
+
+    def __init__(self, backend: Backend, key: Key | None, *, trust_all: bool = False):
+        self.backend = backend
+        self.key = key
+        self.trust_all = trust_all
+        self.revision = backend.revision()
+        self.enlisted: dict[int, Any] = {}  # address -> object, held strongly
+        self._entries: dict[int, Entry] = {}  # number -> entry
+        self._classes: dict[str, ClassFacts] = {}
+
+    # -- what an entry asks of its view --------------------------------------------------------------------
+
+    @abstractmethod
+    def wake(self, entry: Entry, obj: Any, *, writing: bool = False) -> None: ...
+
+    @abstractmethod
+    def is_changed(self, entry: Entry, obj: Any) -> bool: ...
+
+    @abstractmethod
+    def touch(self, entry: Entry, obj: Any, *, force: bool = False) -> None: ...
+
+    def forget(self, entry: Entry) -> None:
+        """The object of the entry is gone, or is no longer this store's."""
+        if self._entries.get(entry.number) is entry:
+            del self._entries[entry.number]
+
+    # -- entries -----------------------------------------------------------------------------------------
+
+    def entry(self, id_: str) -> Entry | None:
+        """The entry of an id whose object is in memory."""
+        entry = self._entries.get(number_of(id_))
+        return entry if entry is not None and entry.id == id_ and entry() is not None else None
+
+    def enrol(self, obj: Any, facts: ClassFacts, id_: str, number: int | None = None) -> Entry:
+        """The entry of an object that is new to the store."""
+        number = number_of(id_) if number is None else number
+        entry = self._entries[number] = new_entry(obj, self, facts.cls, id_, number, AWAKE, 0, facts.flags)
+        self.enlisted[entry.address] = obj
+        return entry
+
+    def expect(self, id_: str, cls: type[Any]) -> Any:
+        """The ghost of a record of that class which the step that is being put together will write."""
+        entry = self.entry(id_)
+        obj = entry() if entry is not None else None
+        return self._ghost(facts_of(cls), id_) if obj is None else obj
+
+    def dismiss(self, entry: Entry) -> None:
+        """Forget an object that lives on as if it had never been saved; its state must be there."""
+        drop_entry(entry)
+        self.forget(entry)
+        obj = self.enlisted.pop(entry.address, None)
+        obj = entry() if obj is None else obj
+        if obj is not None and entry.state != AWAKE:
+            entry.state = AWAKE
+            assign_class(obj, entry.cls)
+
+    def doze(self, entry: Entry, obj: Any) -> None:
+        """Keep the state, but see the next touch. Objects without a ghost class stay awake and enlisted."""
+        ghost = ghost_class(entry.cls)
+        if ghost is None:
+            return
+        entry.state = DOZING
+        assign_class(obj, ghost)
+        self.enlisted.pop(entry.address, None)
+
+    # -- many at a time ------------------------------------------------------------------------------------
+
+    def read_many(self, ids: Sequence[str]) -> list[Any]:
+        """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there."""
+        entries = self._entries
+        found: dict[str, Any] = {}
+        for id_ in ids:
+            entry = entries.get(int(id_[id_.rindex(".") + 1 :]))
+            if entry is not None and entry.state != GHOST and entry.id == id_:
+                obj = entry()
+                if obj is not None:
+                    found[id_] = obj
+        missing = [id_ for id_ in ids if id_ not in found] if found else ids
+        if missing:
+            records = self.records(missing)
+            if len(records) < len(missing):
+                absent = [id_ for id_ in missing if id_ not in records]
+                if absent:
+                    raise not_found(absent)
+            found.update(self._materialize(records))
+        return [found[id_] for id_ in ids]
+
+    def records(self, ids: Iterable[str]) -> Records:
+        """The records of those ids, as far as they are there, their seals verified."""
+        frames = self.backend.read(ids, self.revision)
+        return dict(zip(frames, map(decoder(self.key, trust_all=self.trust_all), frames.values()), strict=True))
+
+    def objects_of(self, ids: Sequence[str]) -> list[Any]:
+        """The objects that a record refers to, as ghosts where they are not in memory."""
+        held = self._held(ids, {})
+        return [held[id_] for id_ in ids]
+
+    def _held(self, ids: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
+        """Each of the ids with its object; those in `known` are taken from there."""
+        held: dict[str, Any] = {}
+        missing = []
+        for id_ in ids:
+            obj = known.get(id_)
+            if obj is None:
+                entry = self._entries.get(number_of(id_))
+                obj = entry() if entry is not None and entry.id == id_ else None
+            if obj is None:
+                missing.append(id_)
+            else:
+                held[id_] = obj
+        if missing:
+            held.update(self._make_ghosts(missing))
+        return held
+
+    def _materialize(self, records: Records) -> dict[str, Any]:
+        """Objects with their states, of records that were just read."""
+        made: dict[str, Any] = {}
+        waiting: list[tuple[Entry, Any, Record]] = []
+        eager: Records = {}
+        values: list[Record] = []
+        for id_, record in records.items():
+            if record.id != id_:
+                raise CannotLoad(f"The record under {id_} says that it is {record.id}.", ids=(id_,))
+            if record.flags & KIND_BITS == VALUE:
+                values.append(record)
+                continue
+            number = int(id_[id_.rindex(".") + 1 :])
+            entry = self._entries.get(number)
+            obj = entry() if entry is not None else None
+            if entry is None or obj is None:
+                facts = self._classes.get(record.class_name) or self._facts(record.class_name, id_)
+                if facts.ghost is None:
+                    eager[id_] = record
+                    continue
+                obj = _new(facts.ghost)
+                entry = self._entries[number] = new_entry(obj, self, facts.cls, id_, number, GHOST)
+            made[id_] = obj
+            waiting.append((entry, obj, record))
+        if eager:
+            made.update(self._make_eager(eager))
+        # All of it is kept in memory by this until the states refer to it.
+        held = self._held({id_ for record in records.values() for id_ in record.references}, made)
+        self._put_states(waiting, held)
+        for record in values:
+            made[record.id] = state_of(record, [held[id_] for id_ in record.references])
+        return made
+
+    def _put_states(self, waiting: list[tuple[Entry, Any, Record]], held: dict[str, Any]) -> None:
+        """Fill ghosts from their records, those of simple classes here and now: this loop is run for each record."""
+        simple: dict[int, bool] = {}  # by address of the class
+        for entry, obj, record in waiting:
+            if entry.state != GHOST:
+                continue  # filled meanwhile, since another one's state asked for it
+            cls = entry.cls
+            is_simple = simple.get(id(cls))
+            if is_simple is None:
+                facts = facts_of(cls)
+                is_simple = simple[id(cls)] = facts.simple and facts.plain_new and cls is not Lost
+            _, revision, flags, _, _, _, references, _, payload = record
+            objects = [held[id_] for id_ in references] if references else ()
+            if not is_simple or flags & KIND_BITS != STATE:
+                self._put_state(entry, obj, record, objects)
+                continue
+            entry.state = LOADING
+            try:
+                state = load_state(payload, objects)
+                into = _attribute(obj, "__dict__")
+                for name, value in state.items():
+                    into[intern(name)] = value
+                entry.state = DOZING
+            except PerdureError:
+                raise
+            except Exception as error:  # the user's own constructors and state methods run here: anything may come out
+                raise refused(record, error) from error
+            finally:
+                if entry.state == LOADING:
+                    states.clear(obj)
+                    entry.state = GHOST
+            entry.revision, entry.flags, entry.references = revision, flags, references
+            entry.digest = hash(payload)
+
+    def _make_ghosts(self, ids: Iterable[str]) -> dict[str, Any]:
+        ids = list(ids)
+        names = self.backend.classes(ids, self.revision)
+        made: dict[str, Any] = {}
+        eager = []
+        for id_ in ids:
+            name = names.get(id_)
+            try:
+                facts = self._facts(name, id_) if name is not None else facts_of(Lost)
+            except ClassNotFound:
+                facts = facts_of(Lost)
+            if facts.ghost is None:
+                eager.append(id_)
+            else:
+                made[id_] = self._ghost(facts, id_)
+        if eager:
+            made.update(self._make_eager(self.records(eager)))
+        return made
+
+    def _ghost(self, facts: ClassFacts, id_: str) -> Any:
+        assert facts.ghost is not None
+        obj = _new(facts.ghost)
+        number = number_of(id_)
+        self._entries[number] = new_entry(obj, self, facts.cls, id_, number, GHOST)
+        return obj
+
+    def _facts(self, class_name: str, id_: str) -> ClassFacts:
+        facts = self._classes.get(class_name)
+        if facts is None:
+            try:
+                cls = find(class_name)
+            except ClassNotFound as error:
+                error.ids = (id_,)
+                error.message = f"{id_} is of a class that cannot be found here. {error.message}"
+                raise
+            if not isinstance(cls, type):
+                raise ClassNotFound(f"{class_name}, the class of {id_}, is no class here.", ids=(id_,))
+            facts = self._classes[class_name] = facts_of(cls)
+        return facts
+
+    # -- one at a time -------------------------------------------------------------------------------------
+
+    def _load_state(self, entry: Entry, obj: Any) -> None:
+        record = self.records([entry.id]).get(entry.id)
+        if record is None:
+            raise not_found([entry.id])
+        self._put_states([(entry, obj, record)], self._held(record.references, {}))
+
+    def _put_state(self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any]) -> None:
+        """Fill a ghost of a class that takes part in its own pickling; afterwards it dozes."""
+        if entry.cls is Lost:
+            self._find_again(entry, obj, record)
+        ghost = ghost_class(entry.cls)
+        entry.state = LOADING
+        try:
+            self._build(entry, obj, record, objects)
+        finally:
+            if entry.state == LOADING:
+                if ghost is not None:
+                    assign_class(obj, ghost)
+                    states.clear(obj)
+                entry.state = GHOST
+        _note_read(entry, record)
+
+    def _find_again(self, entry: Entry, obj: Any, record: Record) -> None:
+        """Make a ghost of the right class of one whose class was not there before; raises if it still is not."""
+        facts = self._facts(record.class_name, entry.id)
+        try:
+            assign_class(obj, facts.ghost or facts.cls)
+        except TypeError as error:
+            raise CannotLoad(
+                f"{entry.id} is seen as an object without a class, and cannot become a {facts.cls.__qualname__}.",
+                hint="Let go of what refers to it, and load that again.",
+                ids=(entry.id,),
+            ) from error
+        entry.cls = facts.cls
+
+    def _build(self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any]) -> None:
+        """Bare object made, moved over, then filled."""
+        with _user_code(record):
+            if record.flags & KIND_BITS == STATE:
+                making, filling = states.BARE, states.Filling(state_of(record, objects), None, None, None)
+            else:
+                unpickler = ObjectUnpickler(record.payload, objects)
+                making = states.Making(*unpickler.load())
+                filling = None
+            bare = states.make(entry.cls, making)
+            assign_class(obj, entry.cls)
+            states.move(bare, obj)
+            if filling is None:
+                filling = states.Filling(*unpickler.load())
+            states.fill(obj, filling)
+        entry.cls = type(obj)  # a __setstate__ may have made another class of it
+        entry.state = AWAKE
+        self.doze(entry, obj)
+
+    # -- classes without ghosts ----------------------------------------------------------------------------
+
+    def _make_eager(self, records: Records) -> dict[str, Any]:
+        """First every bare object, with all that they need, then the states."""
+        made: dict[str, Any] = {}
+        waiting: list[tuple[Entry, Any, Record, ObjectUnpickler]] = []
+        queue = dict(records)
+        while queue:
+            id_, record = queue.popitem()
+            facts = self._facts(record.class_name, id_)
+            with _user_code(record):
+                # References are looked up late: an eager object may refer to another that is made after it.
+                unpickler = ObjectUnpickler(record.payload, _Late(self, record.references))
+                bare = states.make(facts.cls, states.Making(*unpickler.load()))
+            entry = new_entry(bare, self, facts.cls, id_, number_of(id_), AWAKE)
+            self._entries[entry.number] = entry
+            self.enlisted[entry.address] = made[id_] = bare
+            _note_read(entry, record)
+            waiting.append((entry, bare, record, unpickler))
+            queue.update(self._eager_among(record.references))
+        for entry, bare, record, unpickler in waiting:
+            with _user_code(record):
+                states.fill(bare, states.Filling(*unpickler.load()))
+            entry.cls = type(bare)
+        return made
+
+    def _eager_among(self, ids: Iterable[str]) -> Records:
+        unknown = [id_ for id_ in ids if self.entry(id_) is None]
+        names = self.backend.classes(unknown, self.revision)
+        wanted = []
+        for id_, name in names.items():
+            try:
+                if self._facts(name, id_).ghost is None:
+                    wanted.append(id_)
+            except ClassNotFound:
+                continue  # a ghost will say so when it is touched
+        return self.records(wanted) if wanted else {}
+
+    def _reload(self, entry: Entry, obj: Any) -> None:
+        """Read an object without a ghost class anew, in place; one that was removed is let go."""
+        record = self.records([entry.id]).get(entry.id)
+        if record is None:
+            self.dismiss(entry)
+            return
+        with _user_code(record):
+            unpickler = ObjectUnpickler(record.payload, _Late(self, record.references))
+            bare = states.make(entry.cls, states.Making(*unpickler.load()))
+            states.clear(obj)
+            states.move(bare, obj)
+            if isinstance(obj, BaseException):
+                obj.args = bare.args
+            states.fill(obj, states.Filling(*unpickler.load()))
+        _note_read(entry, record)
+
+
+def not_found(ids: Sequence[str]) -> NotFound:
+    """The error for ids that are not in the store."""
+    shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+    return NotFound(f"There is no {shown} in the store.", ids=ids)
+
+
+class _Late(Sequence[Any]):
+    """References of a record, looked up one by one when the payload asks for them."""
+
+    def __init__(self, reader: Reader, ids: Sequence[str]):
+        self._reader, self._ids = reader, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._reader.objects_of([self._ids[place]])[0]
+
+
+def _note_read(entry: Entry, record: Record) -> None:
+    entry.revision, entry.flags, entry.references = record.revision, record.flags, record.references
+    entry.digest = hash(record.payload)
+
+
+@contextmanager
+def _user_code(record: Record) -> Iterator[None]:
+    """What comes out of constructors and state methods of users' classes becomes `CannotLoad`, with the record."""
+    try:
+        yield
+    except PerdureError:
+        raise
+    except Exception as error:  # the user's own code ran: anything may come out
+        raise refused(record, error) from error
