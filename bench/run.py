@@ -116,15 +116,19 @@ COMPARISONS: dict[str, list[Comparison]] = {
 
 
 def measure(name: str, rounds: int, size: int, folder: Path, environment: Environment) -> list[Figures]:
-    """All rounds of one group, each in a new folder."""
-    found = []
+    """All rounds of one group, each in a new folder; what is broken ends the group, and is told."""
+    found: list[Figures] = []
     first = 0
     if name == "startup":
         first, rounds = -1, rounds * STARTS  # one more, which leaves the bytecode there and does not count
     for number in range(first, rounds):
         place = folder / f"{name}-{number}"
         place.mkdir()
-        figures = GROUPS[name](place, size, environment)
+        try:
+            figures = GROUPS[name](place, size, environment)
+        except BrokenMeasurement as error:
+            print(f"{name} cannot be measured: {error}.", file=sys.stderr, flush=True)
+            break
         found += [figures] if number >= 0 else []
         shutil.rmtree(place)
         print(f"{name} {number + 1}", file=sys.stderr, flush=True)
@@ -237,13 +241,11 @@ def main(given: list[str] | None = None) -> int:
     if options.write:
         Path(options.write).write_text(page(text), encoding="utf-8")
     missed = [row.title for row in rows if row.missed]
+    broken = [name for name, found in measured.items() if len(found) < options.rounds]
     if missed:
         print(f"Missed: {', '.join(missed)}.", file=sys.stderr)
-    return 1 if missed and options.check else 0
+    return 1 if broken or (missed and options.check) else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BrokenMeasurement as error:
-        sys.exit(f"Nothing to compare: {error}.")
+    sys.exit(main())

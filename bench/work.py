@@ -2,7 +2,7 @@
 
 - `run_task` starts that process; a side is a module of this folder, a task one of the functions in its `TASKS`.
 - Imports and the building of the data are outside the clock; garbage is collected before it starts.
-- A task that finds other data than was saved raises `BrokenMeasurement`, and the whole benchmark ends.
+- A task that finds other data than was saved raises `BrokenMeasurement`, and its group ends.
 """
 
 from __future__ import annotations

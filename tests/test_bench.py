@@ -29,7 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Complete
         "--json", str(folder / "figures.json"), "--write", str(folder / "page.md"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
-    assert done.stdout, done.stderr
+    assert "cannot be measured" not in done.stderr, done.stderr
     return done, folder
 
 
@@ -91,6 +91,21 @@ def test_check_compares_with_the_limit(bench, monkeypatch, capsys, ours, status)
     assert run.main([*given, "--check"]) == status
     assert f"at most 1.5: {ours:.2f} {'MISSED' if status else 'ok'}" in capsys.readouterr().out
     assert run.main(given) == 0
+
+
+def test_what_is_broken_is_told_and_the_rest_is_measured(bench, monkeypatch, capsys):
+    run, work = bench("run"), bench("work")
+
+    def broken(folder, size, environment):
+        raise work.BrokenMeasurement("the sum is wrong")
+
+    monkeypatch.setitem(run.GROUPS, "objects", broken)
+    figures = {"flows inline": 2.0, "flow_limits commits": 1.0}
+    monkeypatch.setitem(run.GROUPS, "flows", lambda folder, size, environment: figures)
+    assert run.main(["--only", "objects", "--only", "flows"]) == 1
+    printed = capsys.readouterr()
+    assert "objects cannot be measured: the sum is wrong." in printed.err
+    assert "flow inline / a commit a job" in printed.out
 
 
 def test_wrong_use_is_one_sentence(bench, capsys):
