@@ -29,12 +29,13 @@ from perdure.pickling.classes import find
 
 
 class Progress(NamedTuple):
-    """How far a run is, for whoever watches: numbers of jobs."""
+    """How far a run is, for whoever watches: numbers of jobs, and the id of the run."""
 
     total: int
     ended: int
     failed: int
     running: int
+    run: str = ""
 
 
 Watcher = Callable[[Progress], None]
@@ -248,7 +249,8 @@ class Engine:
             counts = self._graph.counts
             waiting, running = counts[JobState.WAITING], counts[JobState.RUNNING]
             total = len(self._jobs)
-            self._watcher(Progress(total, total - waiting - running, counts[JobState.FAILED], running))
+            ended = total - waiting - running
+            self._watcher(Progress(total, ended, counts[JobState.FAILED], running, self._run.id or ""))
 
 
 def _drafts_any(outcome: Outcome, ids: Iterable[str]) -> bool:
