@@ -8,6 +8,7 @@ import pytest
 from conftest import Holder
 
 from perdure import (
+    ClassNotFound,
     ConflictError,
     NotFound,
     Persistable,
@@ -345,6 +346,18 @@ def test_replace_stores_a_copy(place):
     assert place.open().load(id_) == [1, 2]
     with pytest.raises(NotFound):
         store.replace("Account.99", Account())
+
+
+def test_what_others_refer_to_replaced_by_a_plain_value(place):
+    store = place.open()
+    account = Account(1)
+    holder = Holder(account)
+    holder_id = store.save(holder)
+    store.replace(account.persistent_id, [1, 2])
+    again = place.open()
+    with pytest.raises(ClassNotFound, match="plain value"):
+        again.load(holder_id).target.balance
+    assert again.load(account.persistent_id) == [1, 2]
 
 
 def test_replace_inside_a_transaction(place):

@@ -8,15 +8,20 @@ from typing import Any
 from perdure.errors import CannotPickle
 from perdure.ids import prefix_of
 from perdure.objects.ghosts import ghost_class
-from perdure.objects.states import is_simple, plain_new
+from perdure.objects.persistable import Persistable
+from perdure.objects.states import is_simple
 from perdure.pickling.classes import name_of
 from perdure.records.values import INTERNAL, REDUCED, STATE, Fields
+
+
+class Lost(Persistable):
+    """What a reference becomes whose record or class is not there: the error comes when it is touched."""
 
 
 class ClassFacts:
     """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
 
-    __slots__ = ("cls", "eager", "fields", "flags", "ghost", "module", "name", "plain_new", "prefix", "simple")
+    __slots__ = ("cls", "direct", "eager", "fields", "flags", "ghost", "module", "name", "prefix", "simple")
 
     def __init__(self, cls: type[Any]):
         if not cls.__weakrefoffset__:
@@ -32,7 +37,7 @@ class ClassFacts:
         self.ghost = ghost_class(cls)
         self.eager = self.ghost is None
         self.simple = not self.eager and is_simple(cls)
-        self.plain_new = plain_new(cls)
+        self.direct = self.simple and cls is not Lost  # filled from its record without detours
         # Perdure's own classes name what can be shown of them without unpickling; see flows.
         self.fields: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)
         internal = INTERNAL if getattr(cls, "__record_internal__", False) else 0

@@ -32,19 +32,12 @@ class ObjectUnpickler(pickle.Unpickler):
         return find_global(module, name)
 
 
-class _StateUnpickler(pickle.Unpickler):
+class StateUnpickler(pickle.Unpickler):
     """The same without a constructor of its own, which would double the cost of a small record."""
 
     __slots__ = ("objects",)
     objects: Sequence[Any]
     find_class = ObjectUnpickler.find_class
-
-
-def load_state(payload: bytes, objects: Sequence[Any]) -> Any:
-    """The one pickle in `payload`; what the user's code raises comes out as it is."""
-    unpickler = _StateUnpickler(BytesIO(payload))
-    unpickler.objects = objects
-    return unpickler.load()
 
 
 def state_of(record: Record, objects: Sequence[Any]) -> Any:

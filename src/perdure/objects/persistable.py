@@ -60,13 +60,23 @@ class Sight(Protocol):
     def forget(self, entry: Entry) -> None: ...
 
 
+class Facts(Protocol):
+    """What an entry tells of the class of its object; see `perdure.objects.classes`."""
+
+    cls: type[Any]
+    ghost: type[Any] | None
+    direct: bool
+    flags: int
+    simple: bool
+
+
 class Entry(weakref.ref[Any]):
     """What a view knows of one object; calling it gives the object, or None when it is gone."""
 
     __slots__ = (
         "address",
-        "cls",
         "digest",
+        "facts",
         "flags",
         "forced",
         "id",
@@ -82,12 +92,17 @@ class Entry(weakref.ref[Any]):
     number: int
     revision: int  # that the object was read at or written by; 0: not stored yet
     state: int
-    cls: type[Any]
+    facts: Facts
     view: Sight
     digest: int  # hash() of the stored payload, for this process only
     flags: int
     forced: bool
     references: tuple[str, ...]
+
+    @property
+    def cls(self) -> type[Any]:
+        """The class of the object as its author wrote it."""
+        return self.facts.cls
 
 
 _entries: dict[int, Entry] = {}  # address of the object -> its entry; addresses are freed after the entry is gone
@@ -104,13 +119,13 @@ def _gone(entry: Any) -> None:
 
 
 def new_entry(
-    obj: Any, view: Sight, cls: type[Any], id_: str, number: int, state: int, revision: int = 0, flags: int = 0
+    obj: Any, view: Sight, facts: Facts, id_: str, number: int, state: int, revision: int = 0, flags: int = 0
 ) -> Entry:
     """Make the entry of `obj`, which has none."""
     entry = Entry(obj, _gone)
     entry.address = address = id(obj)
     entry.view = view
-    entry.cls = cls
+    entry.facts = facts
     entry.id = id_
     entry.number = number
     entry.state = state

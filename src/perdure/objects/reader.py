@@ -11,30 +11,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from sys import intern
 from typing import Any
 
 from perdure.backends.base import Backend, number_of
 from perdure.errors import CannotLoad, ClassNotFound, NotFound, PerdureError
 from perdure.objects import states
-from perdure.objects.classes import ClassFacts, facts_of
-from perdure.objects.decoding import ObjectUnpickler, load_state, refused, state_of
-from perdure.objects.ghosts import assign_class, ghost_class
+from perdure.objects.classes import ClassFacts, Lost, facts_of
+from perdure.objects.decoding import ObjectUnpickler, StateUnpickler, refused, state_of
+from perdure.objects.ghosts import assign_class
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, drop_entry, new_entry
 from perdure.pickling.classes import find
-from perdure.records.frame import decoder
+from perdure.records.frame import Parts, decoder
 from perdure.records.seal import Key
 from perdure.records.values import KIND_BITS, STATE, VALUE, Record
 
 _new = object.__new__
 _attribute = object.__getattribute__
 
-Frames = dict[str, bytes]
-Records = dict[str, Record]
-
-
-class Lost(Persistable):
-    """What a reference becomes whose record or class is not there: the error comes when it is touched."""
+Records = dict[str, Parts]
+NO_RECORDS: Records = {}
 
 
 class Reader(ABC):
@@ -75,7 +72,7 @@ class Reader(ABC):
     def enrol(self, obj: Any, facts: ClassFacts, id_: str, number: int | None = None) -> Entry:
         """The entry of an object that is new to the store."""
         number = number_of(id_) if number is None else number
-        entry = self._entries[number] = new_entry(obj, self, facts.cls, id_, number, AWAKE, 0, facts.flags)
+        entry = self._entries[number] = new_entry(obj, self, facts, id_, number, AWAKE, 0, facts.flags)
         self.enlisted[entry.address] = obj
         return entry
 
@@ -97,7 +94,7 @@ class Reader(ABC):
 
     def doze(self, entry: Entry, obj: Any) -> None:
         """Keep the state, but see the next touch. Objects without a ghost class stay awake and enlisted."""
-        ghost = ghost_class(entry.cls)
+        ghost = entry.facts.ghost
         if ghost is None:
             return
         entry.state = DOZING
@@ -108,14 +105,7 @@ class Reader(ABC):
 
     def read_many(self, ids: Sequence[str]) -> list[Any]:
         """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there."""
-        entries = self._entries
-        found: dict[str, Any] = {}
-        for id_ in ids:
-            entry = entries.get(int(id_[id_.rindex(".") + 1 :]))
-            if entry is not None and entry.state != GHOST and entry.id == id_:
-                obj = entry()
-                if obj is not None:
-                    found[id_] = obj
+        found = dict(self._present(ids))
         missing = [id_ for id_ in ids if id_ not in found] if found else ids
         if missing:
             records = self.records(missing)
@@ -126,6 +116,19 @@ class Reader(ABC):
             found.update(self._materialize(records))
         return [found[id_] for id_ in ids]
 
+    def _present(self, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Those of the ids whose objects are in memory with their states."""
+        if len(ids) <= len(self._entries):
+            near = [self._entries.get(number_of(id_)) for id_ in ids]
+        else:
+            near = list(self._entries.values())
+        wanted = set(ids)
+        for entry in near:
+            if entry is not None and entry.state != GHOST and entry.id in wanted:
+                obj = entry()
+                if obj is not None:
+                    yield entry.id, obj
+
     def records(self, ids: Iterable[str]) -> Records:
         """The records of those ids, as far as they are there, their seals verified."""
         frames = self.backend.read(ids, self.revision)
@@ -133,100 +136,80 @@ class Reader(ABC):
 
     def objects_of(self, ids: Sequence[str]) -> list[Any]:
         """The objects that a record refers to, as ghosts where they are not in memory."""
-        held = self._held(ids, {})
+        held = self._held(ids)
         return [held[id_] for id_ in ids]
 
-    def _held(self, ids: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:
-        """Each of the ids with its object; those in `known` are taken from there."""
+    def _held(self, ids: Iterable[str], records: Records = NO_RECORDS) -> dict[str, Any]:
+        """Each of the ids with its object; what is in `records` only is made a ghost of the class named there."""
         held: dict[str, Any] = {}
-        missing = []
+        missing: dict[str, str | None] = {}  # id -> class name, if known
         for id_ in ids:
-            obj = known.get(id_)
-            if obj is None:
-                entry = self._entries.get(number_of(id_))
-                obj = entry() if entry is not None and entry.id == id_ else None
-            if obj is None:
-                missing.append(id_)
-            else:
+            entry = self._entries.get(number_of(id_))
+            obj = entry() if entry is not None and entry.id == id_ else None
+            if obj is not None:
                 held[id_] = obj
+            else:
+                missing[id_] = records[id_][3] if id_ in records else None
         if missing:
             held.update(self._make_ghosts(missing))
         return held
 
     def _materialize(self, records: Records) -> dict[str, Any]:
-        """Objects with their states, of records that were just read."""
+        """Objects with their states, of records that were just read. The loop is run for each of them: no detours."""
+        # Whatever the records refer to is kept in memory by this until the states do.
+        held = self._held({id_ for parts in records.values() for id_ in parts[6]}, records)
         made: dict[str, Any] = {}
-        waiting: list[tuple[Entry, Any, Record]] = []
-        eager: Records = {}
-        values: list[Record] = []
-        for id_, record in records.items():
-            if record.id != id_:
-                raise CannotLoad(f"The record under {id_} says that it is {record.id}.", ids=(id_,))
-            if record.flags & KIND_BITS == VALUE:
-                values.append(record)
+        entries, classes = self._entries, self._classes
+        for id_, parts in records.items():
+            own_id, revision, flags, class_name, _, _, references, _, payload = parts
+            if own_id != id_:
+                raise CannotLoad(f"The record under {id_} says that it is {own_id}.", ids=(id_,))
+            if flags & KIND_BITS == VALUE:
+                made[id_] = state_of(Record(*parts), [held[target] for target in references])
                 continue
             number = int(id_[id_.rindex(".") + 1 :])
-            entry = self._entries.get(number)
+            entry = entries.get(number)
             obj = entry() if entry is not None else None
             if entry is None or obj is None:
-                facts = self._classes.get(record.class_name) or self._facts(record.class_name, id_)
+                facts = classes.get(class_name) or self._facts(class_name, id_)
                 if facts.ghost is None:
-                    eager[id_] = record
+                    made.update(self._make_eager({id_: parts}))
                     continue
                 obj = _new(facts.ghost)
-                entry = self._entries[number] = new_entry(obj, self, facts.cls, id_, number, GHOST)
+                entry = entries[number] = new_entry(obj, self, facts, id_, number, GHOST)
             made[id_] = obj
-            waiting.append((entry, obj, record))
-        if eager:
-            made.update(self._make_eager(eager))
-        # All of it is kept in memory by this until the states refer to it.
-        held = self._held({id_ for record in records.values() for id_ in record.references}, made)
-        self._put_states(waiting, held)
-        for record in values:
-            made[record.id] = state_of(record, [held[id_] for id_ in record.references])
-        return made
-
-    def _put_states(self, waiting: list[tuple[Entry, Any, Record]], held: dict[str, Any]) -> None:
-        """Fill ghosts from their records, those of simple classes here and now: this loop is run for each record."""
-        simple: dict[int, bool] = {}  # by address of the class
-        for entry, obj, record in waiting:
             if entry.state != GHOST:
-                continue  # filled meanwhile, since another one's state asked for it
-            cls = entry.cls
-            is_simple = simple.get(id(cls))
-            if is_simple is None:
-                facts = facts_of(cls)
-                is_simple = simple[id(cls)] = facts.simple and facts.plain_new and cls is not Lost
-            _, revision, flags, _, _, _, references, _, payload = record
-            objects = [held[id_] for id_ in references] if references else ()
-            if not is_simple or flags & KIND_BITS != STATE:
-                self._put_state(entry, obj, record, objects)
+                continue  # another one's state has asked for it
+            if not entry.facts.direct or flags & KIND_BITS != STATE:
+                self._put_state(entry, obj, Record(*parts), [held[target] for target in references])
                 continue
             entry.state = LOADING
             try:
-                state = load_state(payload, objects)
+                unpickler = StateUnpickler(BytesIO(payload))
+                unpickler.objects = [held[target] for target in references] if references else ()
                 into = _attribute(obj, "__dict__")
-                for name, value in state.items():
+                for name, value in unpickler.load().items():
                     into[intern(name)] = value
                 entry.state = DOZING
             except PerdureError:
                 raise
             except Exception as error:  # the user's own constructors and state methods run here: anything may come out
-                raise refused(record, error) from error
+                raise refused(Record(*parts), error) from error
             finally:
                 if entry.state == LOADING:
                     states.clear(obj)
                     entry.state = GHOST
-            entry.revision, entry.flags, entry.references = revision, flags, references
-            entry.digest = hash(payload)
+            entry.revision, entry.flags, entry.references, entry.digest = revision, flags, references, hash(payload)
+        return made
 
-    def _make_ghosts(self, ids: Iterable[str]) -> dict[str, Any]:
-        ids = list(ids)
-        names = self.backend.classes(ids, self.revision)
+    def _make_ghosts(self, names: dict[str, str | None]) -> dict[str, Any]:
+        """Ghosts for ids with the names of their classes, which are looked up where they are not known."""
+        unnamed = [id_ for id_, name in names.items() if name is None]
+        if unnamed:
+            names = {**names, **self.backend.classes(unnamed, self.revision)}
         made: dict[str, Any] = {}
         eager = []
-        for id_ in ids:
-            name = names.get(id_)
+        for id_, name in names.items():
             try:
                 facts = self._facts(name, id_) if name is not None else facts_of(Lost)
             except ClassNotFound:
@@ -243,7 +226,7 @@ class Reader(ABC):
         assert facts.ghost is not None
         obj = _new(facts.ghost)
         number = number_of(id_)
-        self._entries[number] = new_entry(obj, self, facts.cls, id_, number, GHOST)
+        self._entries[number] = new_entry(obj, self, facts, id_, number, GHOST)
         return obj
 
     def _facts(self, class_name: str, id_: str) -> ClassFacts:
@@ -255,24 +238,30 @@ class Reader(ABC):
                 error.ids = (id_,)
                 error.message = f"{id_} is of a class that cannot be found here. {error.message}"
                 raise
-            if not isinstance(cls, type):
-                raise ClassNotFound(f"{class_name}, the class of {id_}, is no class here.", ids=(id_,))
+            if not isinstance(cls, type) or not issubclass(cls, Persistable):
+                raise ClassNotFound(
+                    f"{class_name}, the class of {id_}, is not a Persistable here.",
+                    hint="Something that others refer to was replaced by a plain value, or its code changed.",
+                    ids=(id_,),
+                )
             facts = self._classes[class_name] = facts_of(cls)
         return facts
 
     # -- one at a time -------------------------------------------------------------------------------------
 
     def _load_state(self, entry: Entry, obj: Any) -> None:
-        record = self.records([entry.id]).get(entry.id)
-        if record is None:
+        records = self.records([entry.id])
+        if not records:
             raise not_found([entry.id])
-        self._put_states([(entry, obj, record)], self._held(record.references, {}))
+        self._materialize(records)
+        if entry.state == GHOST:
+            self._facts(records[entry.id][3], entry.id)  # raises: it is a plain value now
 
     def _put_state(self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any]) -> None:
         """Fill a ghost of a class that takes part in its own pickling; afterwards it dozes."""
         if entry.cls is Lost:
             self._find_again(entry, obj, record)
-        ghost = ghost_class(entry.cls)
+        ghost = entry.facts.ghost
         entry.state = LOADING
         try:
             self._build(entry, obj, record, objects)
@@ -295,7 +284,7 @@ class Reader(ABC):
                 hint="Let go of what refers to it, and load that again.",
                 ids=(entry.id,),
             ) from error
-        entry.cls = facts.cls
+        entry.facts = facts
 
     def _build(self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any]) -> None:
         """Bare object made, moved over, then filled."""
@@ -312,7 +301,7 @@ class Reader(ABC):
             if filling is None:
                 filling = states.Filling(*unpickler.load())
             states.fill(obj, filling)
-        entry.cls = type(obj)  # a __setstate__ may have made another class of it
+        entry.facts = facts_of(type(obj))  # a __setstate__ may have made another class of it
         entry.state = AWAKE
         self.doze(entry, obj)
 
@@ -324,13 +313,14 @@ class Reader(ABC):
         waiting: list[tuple[Entry, Any, Record, ObjectUnpickler]] = []
         queue = dict(records)
         while queue:
-            id_, record = queue.popitem()
+            id_, parts = queue.popitem()
+            record = Record(*parts)
             facts = self._facts(record.class_name, id_)
             with _user_code(record):
                 # References are looked up late: an eager object may refer to another that is made after it.
                 unpickler = ObjectUnpickler(record.payload, _Late(self, record.references))
                 bare = states.make(facts.cls, states.Making(*unpickler.load()))
-            entry = new_entry(bare, self, facts.cls, id_, number_of(id_), AWAKE)
+            entry = new_entry(bare, self, facts, id_, number_of(id_), AWAKE)
             self._entries[entry.number] = entry
             self.enlisted[entry.address] = made[id_] = bare
             _note_read(entry, record)
@@ -339,7 +329,7 @@ class Reader(ABC):
         for entry, bare, record, unpickler in waiting:
             with _user_code(record):
                 states.fill(bare, states.Filling(*unpickler.load()))
-            entry.cls = type(bare)
+            entry.facts = facts_of(type(bare))
         return made
 
     def _eager_among(self, ids: Iterable[str]) -> Records:
@@ -356,10 +346,11 @@ class Reader(ABC):
 
     def _reload(self, entry: Entry, obj: Any) -> None:
         """Read an object without a ghost class anew, in place; one that was removed is let go."""
-        record = self.records([entry.id]).get(entry.id)
-        if record is None:
+        parts = self.records([entry.id]).get(entry.id)
+        if parts is None:
             self.dismiss(entry)
             return
+        record = Record(*parts)
         with _user_code(record):
             unpickler = ObjectUnpickler(record.payload, _Late(self, record.references))
             bare = states.make(entry.cls, states.Making(*unpickler.load()))

@@ -18,7 +18,7 @@ from perdure.objects import states
 from perdure.objects.classes import facts_of
 from perdure.objects.decoding import StoredReference, comparable
 from perdure.objects.encoding import Encoded, Encoder
-from perdure.objects.ghosts import assign_class, ghost_class
+from perdure.objects.ghosts import assign_class
 from perdure.objects.memory import collection_paused
 from perdure.objects.persistable import AWAKE, GHOST, LOADING, Entry, Persistable, entry_of
 from perdure.objects.reader import Reader
@@ -167,7 +167,7 @@ class View(Reader):
 
     def make_ghost(self, entry: Entry, obj: Any) -> None:
         """Let go of the state; an object without a ghost class is read anew at once."""
-        ghost = ghost_class(entry.cls)
+        ghost = entry.facts.ghost
         entry.forced = False
         self._behind.discard(entry.number)
         if ghost is None:
@@ -185,11 +185,11 @@ class View(Reader):
 
     def is_changed(self, entry: Entry, obj: Any) -> bool:
         """Whether the object differs from its record; only an awake one can."""
-        if entry.revision == 0 or entry.forced or type(obj) is not entry.cls:
+        if entry.revision == 0 or entry.forced or type(obj) is not entry.facts.cls:
             return entry.state == AWAKE
         if entry.state != AWAKE:
             return False
-        encoded = self._probe().encode(obj, facts_of(entry.cls))
+        encoded = self._probe().encode(obj, facts_of(type(obj)))
         return not is_as_stored(entry, encoded) and bool(self.differing([(entry, encoded)]))
 
     def differing(self, doubtful: Sequence[tuple[Entry, Encoded]]) -> list[tuple[Entry, Encoded]]:

@@ -143,7 +143,7 @@ class Worklist:
         if self._doubtful:
             for entry, encoded in self._view.differing(self._doubtful):
                 obj = entry()
-                self._write(entry, obj, facts_of(entry.cls), encoded)
+                self._write(entry, obj, facts_of(type(obj)), encoded)
             self._doubtful = []
 
     def batch(self, *, removals: Mapping[str, int], time: float, note: str) -> Batch | None:
@@ -210,9 +210,9 @@ class Worklist:
 
     def _look_at(self, entry: Entry, obj: Any) -> None:
         cls = type(obj)
-        if cls is not entry.cls:
-            entry.cls, entry.forced = cls, True
         facts = facts_of(cls)
+        if facts is not entry.facts:
+            entry.facts, entry.forced = facts, True
         encoded = self._encode(obj, facts)
         self._looked_at.append(obj)
         if entry.revision == 0 or entry.forced:

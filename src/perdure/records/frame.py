@@ -19,7 +19,7 @@ from zlib import crc32
 
 from perdure.errors import CorruptRecord, NewerFormat, UntrustedRecord
 from perdure.records.seal import TAG_SIZE, Key
-from perdure.records.values import NO_FIELDS, Draft, Record
+from perdure.records.values import NO_FIELDS, Draft, Fields, Record
 
 MAGIC = b"\xb7PD"
 FORMAT = 1
@@ -35,6 +35,7 @@ NARROW_HEAD = _NARROW.size
 WIDE_HEAD = _WIDE.size
 
 Encoder = Callable[[Draft, int], bytes]
+Parts = tuple[str, int, int, str, int, str, tuple[str, ...], Fields, bytes]  # of a Record, in its order
 
 
 def encoder(key: Key) -> Encoder:
@@ -81,14 +82,18 @@ def decode(frame: bytes, key: Key | None, *, trust_all: bool = False) -> Record:
     )
 
 
-def decoder(key: Key | None, *, trust_all: bool = False) -> Callable[[bytes], Record]:
-    """What `decode` does, as a function for many frames: the usual one, with a good seal, takes the short way."""
+def decoder(key: Key | None, *, trust_all: bool = False) -> Callable[[bytes], Parts]:
+    """What `decode` does, as a function for many frames: the usual one, with a good seal, takes the short way.
+
+    It gives the parts of a `Record` as a bare tuple: `Record(*parts)` costs as much as all the slicing.
+    """
     if key is None:
         return lambda frame: decode(frame, None, trust_all=trust_all)
-    tag, same, unpack, make = key.tag, compare_digest, _NARROW.unpack_from, tuple.__new__
+    tag, same, unpack = key.tag, compare_digest, _NARROW.unpack_from
     texts: dict[bytes, str] = {b"": ""}  # class names and code ids, which repeat
+    targets: dict[bytes, tuple[str, ...]] = {b"": ()}  # references, which often do
 
-    def decode_usual(frame: bytes) -> Record:
+    def decode_usual(frame: bytes) -> Parts:
         if not same(tag(frame[:-TAG_SIZE]), frame[-TAG_SIZE:]) or frame[5] & 0x80 or frame[3] != FORMAT:
             return decode(frame, key, trust_all=trust_all)
         _, _, flags, version, _, revision, n_id, n_code, n_class, n_refs, n_fields, n_payload = unpack(frame)
@@ -99,19 +104,20 @@ def decoder(key: Key | None, *, trust_all: bool = False) -> Callable[[bytes], Re
         payload_at = fields_at + n_fields
         if payload_at + n_payload + TAIL != len(frame):
             return decode(frame, key, trust_all=trust_all)
-        code, class_name = frame[code_at:class_at], frame[class_at:refs_at]
-        record = (
+        code, class_name, references = frame[code_at:class_at], frame[class_at:refs_at], frame[refs_at:fields_at]
+        if references not in targets:
+            targets[references] = tuple(references.decode().split("\n"))
+        return (
             frame[NARROW_HEAD:code_at].decode(),
             revision,
             flags,
             texts.get(class_name) or texts.setdefault(class_name, class_name.decode()),
             version,
             texts[code] if code in texts else texts.setdefault(code, code.decode()),
-            tuple(frame[refs_at:fields_at].decode().split("\n")) if n_refs else (),
+            targets[references],
             json.loads(frame[fields_at:payload_at]) if n_fields else NO_FIELDS,
             frame[payload_at:-TAIL],
         )
-        return make(Record, record)
 
     return decode_usual
 
