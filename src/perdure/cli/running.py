@@ -22,10 +22,11 @@ from perdure.cli.reading import AttemptRow, Reader, RunRow, state_counts
 from perdure.cli.terminal import clean, counted, is_terminal, painted, shortened, span, state_colour, tallied, width_of
 from perdure.code.capture import capture
 from perdure.code.values import CodeState, changes_between
-from perdure.errors import FlowError, KeyMissing, PerdureError
+from perdure.errors import FlowError, KeyMissing, PerdureError, RunAlive
 from perdure.flows import Flow, Job, JobState, Progress, Run, RunState, rerun, resume, start
 from perdure.flows.running import changed_functions, jobs_to_rerun
 from perdure.keys import KeyRing
+from perdure.objects.persistable import Persistable
 from perdure.objects.store import Store
 
 FINE, FAILED, CTRL_C = 0, 1, 130
@@ -155,6 +156,13 @@ def _find(store: Store, options: argparse.Namespace) -> Run:
     """The run, its flow's module imported first: its arguments may be of classes in there."""
     reader = Reader(store)
     record = reader.run_record(options.run)
+    row = reader.run(record)
+    if row.alive:
+        raise RunAlive(
+            f"{row.id} belongs to {row.owner}, which lives (or cannot be looked at from here).",
+            hint="Wait for it, or end that process first.",
+            ids=(row.id,),
+        )
     load_again(str(record.fields.get("flow", "")), str(record.fields.get("source", "")), options.file)
     found = store.load(record.id)
     assert isinstance(found, Run)
@@ -316,6 +324,9 @@ def _show_result(result: Any) -> None:
         return
     if isinstance(result, str):
         print(result)
+        return
+    if isinstance(result, Persistable):
+        print(f"{result.persistent_id}  {result!r}")
         return
     from pprint import pformat
 
