@@ -150,7 +150,7 @@ def machine(folder: Path) -> list[str]:
     )
     load = f"; load average at the start {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return [
-        f"{os.cpu_count()} cores of {processor}, {platform.system()} {platform.release()}{load}",
+        f"{os.cpu_count()} cores of {processor}, {platform.system()} {platform.release().partition('-')[0]}{load}",
         f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, perdure {version('perdure')}",
         f"to append 4 KiB and fsync takes {median(_fsync_times(folder)) * 1000:.2f} ms",
     ]
