@@ -23,6 +23,8 @@ from perdure.pickling.deep import DeepPickler
 from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
 
+_new_tuple = tuple.__new__
+
 LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
 
 
@@ -37,13 +39,16 @@ class Encoded(NamedTuple):
 class _Hooks:
     """What both picklers do with objects that are records of their own, and with what has no lasting name."""
 
-    encoder: Encoder
+    place_of: Callable[[Any], int]
+    by_name: Callable[[Any], Any]
 
     def reducer_override(self, obj: Any) -> Any:
+        if obj is reference:
+            return NotImplemented
         if isinstance(obj, Persistable):
-            return reference, (self.encoder.place_of(obj),)
+            return reference, (self.place_of(obj),)
         if isinstance(obj, (type, FunctionType)):
-            return self.encoder.by_name(obj)
+            return self.by_name(obj)
         return NotImplemented
 
 
@@ -66,7 +71,6 @@ class Encoder:
         self._parts: list[bytes] = []
         self._pickler: _FastPickler | None = None
         self.names: set[str] = set()  # of the classes and functions that payloads name
-        self.busy = False
 
     def encode(self, obj: Any, facts: ClassFacts, *, under: str | None = None) -> Encoded:
         """The payload of a persistable object that is awake.
@@ -75,6 +79,10 @@ class Encoder:
         """
         if facts.simple:
             graph: Any = simple_state(obj)
+            if self._pickler is not None and under is None:
+                encoded = self._dump_again(graph)
+                if encoded is not None:
+                    return encoded
             return self._dump(obj, (graph,), graph, under)
         making, filling = self._ask(obj, facts)
         told = (tuple(making), tuple(filling))  # plain tuples: payloads name no class of perdure's
@@ -95,7 +103,8 @@ class Encoder:
             id_ = self._itself[1]
         else:
             id_ = self._enrol(obj).id
-        return self._places.setdefault(id_, len(self._places))
+        places = self._places
+        return places.setdefault(id_, len(places))
 
     def by_name(self, obj: Any) -> Any:
         """Note the name of a class or function; say it ourselves where C pickle would say another."""
@@ -109,18 +118,14 @@ class Encoder:
         return NotImplemented
 
     def _ask(self, obj: Any, facts: ClassFacts) -> Reduced:
-        self.busy = True
         try:
             return reduced(obj, facts.cls)
         except (TypeError, pickle.PicklingError) as error:
             raise self._explained(obj, error) from error
-        finally:
-            self.busy = False
 
     def _dump(self, obj: Any, graphs: tuple[Any, ...], graph: Any, under: str | None) -> Encoded:
         self._places = {}
         self._itself = None if under is None else (obj, under)
-        self.busy = True
         try:
             payload = self._pickled(graphs)
         except RecursionError:
@@ -135,18 +140,35 @@ class Encoder:
         except BaseException:
             self._pickler = None
             raise
-        finally:
-            self.busy = False
         if len(payload) > LARGE_PAYLOAD:
             self._pickler = None
         return Encoded(payload, tuple(self._places), graph)
+
+    def _dump_again(self, graph: Any) -> Encoded | None:
+        """The usual case on a short way; None, and nothing done, where something has to be looked at more closely."""
+        pickler, parts = self._pickler, self._parts
+        assert pickler is not None
+        self._places, self._itself = {}, None
+        parts.clear()
+        pickler.clear_memo()
+        try:
+            pickler.dump(graph)
+        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
+            self._pickler = None
+            return None  # the long way meets the same error, and says what it means
+        except BaseException:
+            self._pickler = None
+            raise
+        if len(parts) > 1 or len(parts[0]) > LARGE_PAYLOAD:
+            return None
+        return _new_tuple(Encoded, (parts[0], tuple(self._places), graph))
 
     def _pickled(self, graphs: tuple[Any, ...]) -> bytes:
         pickler, parts = self._pickler, self._parts
         if pickler is None:
             parts = self._parts = []
             pickler = self._pickler = _FastPickler(_Sink(parts), self._protocol)
-            pickler.encoder = self
+            pickler.place_of, pickler.by_name = self.place_of, self.by_name
         parts.clear()
         pickler.clear_memo()
         for graph in graphs:
@@ -157,7 +179,7 @@ class Encoder:
         self._places = {}
         parts: list[bytes] = []
         pickler = _DeepPickler(_Sink(parts), self._protocol)
-        pickler.encoder = self
+        pickler.place_of, pickler.by_name = self.place_of, self.by_name
         for graph in graphs:
             pickler.dump(graph)
         return b"".join(parts)

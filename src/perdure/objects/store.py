@@ -110,7 +110,8 @@ class Store:
     def save_many(self, objects: Iterable[T]) -> list[Id[T]]:
         """Save many objects as one step; gives their ids in order."""
         given = list(objects)
-        return [Id(id_) for id_ in transaction.save_many(self.desk(), given)]
+        ids = transaction.save_many(self.desk(), given)
+        return [id_ if type(id_) is Id else Id(id_) for id_ in ids]
 
     @overload
     def load_many(self, ids: Iterable[Id[T]], *, trust: Trust | None = None) -> list[T]: ...

@@ -12,6 +12,7 @@ from typing import Any
 from perdure.clock import Clock
 from perdure.errors import ConflictError, KeyMissing, NotFound, ReadOnly, StillReferred, TransactionError
 from perdure.objects.classes import facts_of
+from perdure.objects.memory import collection_paused
 from perdure.objects.persistable import AWAKE, GHOST, Persistable, entry_of
 from perdure.objects.view import View
 from perdure.objects.worklist import CodeOf, Naming, Worklist, require_idle
@@ -60,7 +61,7 @@ class Commit:
     def run(self, *, everything: bool) -> int:
         """Write it; gives the revision (the present one if there was nothing to write)."""
         view = self.desk.view
-        with view.lock:
+        with view.lock, collection_paused():
             worklist = self.desk.worklist = Worklist(view, self.desk.naming, self.desk.code_of, everything=everything)
             try:
                 batch = self._batch(worklist)
@@ -80,8 +81,8 @@ class Commit:
 
     def _batch(self, worklist: Worklist) -> Batch | None:
         worklist.removed = self.removals
+        worklist.explain_from(self.saved)
         for obj in self.saved:
-            worklist.explain_from(obj)
             worklist.add(obj, kept=True)
         worklist.run()
         for id_, value in self.values:
@@ -241,7 +242,13 @@ def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:
     except ConflictError as error:
         _let_go(desk.view, error.ids)
         raise
-    return [id_ or obj.persistent_id for id_, obj in zip(ids, objects, strict=True)]
+    return [id_ or _id_of(obj) for id_, obj in zip(ids, objects, strict=True)]
+
+
+def _id_of(obj: Any) -> str:
+    entry = entry_of(obj)
+    assert entry is not None
+    return entry.id
 
 
 def _let_go(view: View, ids: Iterable[str]) -> None:

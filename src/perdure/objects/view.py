@@ -189,7 +189,9 @@ class View(Reader):
             return entry.state == AWAKE
         if entry.state != AWAKE:
             return False
-        encoded = self._probe().encode(obj, facts_of(type(obj)))
+        probe = self._probe()
+        encoded = probe.encode(obj, facts_of(type(obj)))
+        probe.release()
         return not is_as_stored(entry, encoded) and bool(self.differing([(entry, encoded)]))
 
     def differing(self, doubtful: Sequence[tuple[Entry, Encoded]]) -> list[tuple[Entry, Encoded]]:

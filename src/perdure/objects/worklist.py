@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from perdure.backends.base import Backend
@@ -16,11 +17,14 @@ from perdure.errors import CannotPickle, TransactionError
 from perdure.ids import Id, IdFactory
 from perdure.objects.classes import ClassFacts, facts_of
 from perdure.objects.encoding import Encoded, Encoder, explain
-from perdure.objects.ghosts import real_class
+from perdure.objects.ghosts import assign_class, real_class
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, Entry, Persistable, entry_of
-from perdure.objects.view import View, is_as_stored, note_stored
+from perdure.objects.view import View, is_as_stored
 from perdure.pickling.classes import shown_name
 from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft
+
+_new_text = str.__new__  # what Id() comes to, in half the time
+_new_tuple = tuple.__new__
 
 FIRST_BLOCK, LAST_BLOCK = 16, 8192  # numbers reserved at a time: grows with the commit
 
@@ -63,7 +67,7 @@ class Naming:
     def new(self, obj: Any, facts: ClassFacts) -> Id[Any]:
         factory = self._factory
         if factory is None:
-            return Id(f"{facts.prefix}.{self.numbers.take()}")
+            return _new_text(Id, f"{facts.prefix}.{self.numbers.take()}")
         # A number is one object's, whatever its prefix: perdure's own records must take theirs from the same source.
         named = factory.new(obj) if factory.next_id_fn is not None else factory.name(obj, self.numbers.take())
         return Id(f"{facts.prefix}.{named.number}") if facts.flags & INTERNAL else named
@@ -86,11 +90,11 @@ class Worklist:
         self._queued: set[int] = set(view.enlisted) if everything else set()
         self._position = 0
         self._doubtful: list[tuple[Entry, Encoded]] = []
-        self._written: list[tuple[Entry, Encoded]] = []
+        self._written: list[tuple[Entry, int, tuple[str, ...]]] = []  # with digest and references, as in the entry
         self._drafts: list[Draft] = []
         self._new: list[Entry] = []
-        self._looked_at: list[Any] = []
-        self._origin: Any = None
+        self._looked_at: list[tuple[Entry, Any]] = []
+        self._origins: list[Any] = []
         self._codes: dict[str, str] = {}  # module -> id of its code record
         self.removed: Mapping[str, int] = {}  # ids that the same step removes: not looked at
 
@@ -127,12 +131,10 @@ class Worklist:
 
     def run(self) -> None:
         """Look at everything on the list, and at what turns up meanwhile."""
-        queue = self._queue
-        while self._position < len(queue):  # it grows meanwhile
-            obj = queue[self._position]
-            self._position += 1
+        queue, removed = self._queue, self.removed
+        for obj in islice(queue, self._position, None):  # it grows meanwhile
             entry = entry_of(obj)
-            if entry is None or entry.state == GHOST or entry.id in self.removed:
+            if entry is None or entry.state == GHOST or (removed and entry.id in removed):
                 continue
             if entry.state == DOZING:
                 if not entry.forced:
@@ -140,6 +142,7 @@ class Worklist:
                     continue
                 self._view.wake(entry, obj)
             self._look_at(entry, obj)
+        self._position = len(queue)
         if self._doubtful:
             for entry, encoded in self._view.differing(self._doubtful):
                 obj = entry()
@@ -156,18 +159,20 @@ class Worklist:
 
     def finish(self, revision: int) -> None:
         """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
-        for entry, encoded in self._written:
-            entry.revision = revision
-            note_stored(entry, encoded)
-            entry.forced = False
+        for entry, digest, references in self._written:
+            entry.revision, entry.digest, entry.references, entry.forced = revision, digest, references, False
         self.rest()
 
     def rest(self) -> None:
-        view = self._view
-        for obj in self._looked_at:
-            entry = entry_of(obj)
-            if entry is not None and entry.state == AWAKE and entry.revision:
-                view.doze(entry, obj)
+        """Let what was looked at doze: `View.doze` written out, since it is done for each object."""
+        enlisted = self._view.enlisted
+        for entry, obj in self._looked_at:
+            if entry.state == AWAKE and entry.revision:
+                ghost = entry.facts.ghost
+                if ghost is not None:
+                    entry.state = DOZING
+                    assign_class(obj, ghost)
+                    enlisted.pop(entry.address, None)
 
     def release(self) -> None:
         """Nothing more will be encoded."""
@@ -186,11 +191,13 @@ class Worklist:
             facts = facts_of(type(obj))
             entry = self._view.enrol(obj, facts, self._naming.new(obj, facts))
             self._new.append(entry)
-            self._enqueue(entry, obj)
         elif entry.view is not self._view:
             self._view.own_entry(obj)  # raises WrongView
-        elif not self._everything and entry.state != GHOST:
-            self._enqueue(entry, obj)
+        elif self._everything or entry.state == GHOST:
+            return entry
+        if entry.address not in self._queued:
+            self._queued.add(entry.address)
+            self._queue.append(obj)
         return entry
 
     def _enqueue(self, entry: Entry, obj: Any) -> None:
@@ -210,11 +217,12 @@ class Worklist:
 
     def _look_at(self, entry: Entry, obj: Any) -> None:
         cls = type(obj)
-        facts = facts_of(cls)
-        if facts is not entry.facts:
+        facts: Any = entry.facts
+        if facts.cls is not cls:
+            facts = facts_of(cls)
             entry.facts, entry.forced = facts, True
         encoded = self._encode(obj, facts)
-        self._looked_at.append(obj)
+        self._looked_at.append((entry, obj))
         if entry.revision == 0 or entry.forced:
             self._write(entry, obj, facts, encoded)
         elif not is_as_stored(entry, encoded):
@@ -224,13 +232,13 @@ class Worklist:
         try:
             return self._encoder.encode(obj, facts, under=under)
         except CannotPickle as error:
-            if self._origin is None or self._origin is obj:
+            if len(self._origins) != 1 or self._origins[0] is obj:
                 raise
-            raise explain(self._origin, error, stop_at=self._is_stored) from error
+            raise explain(self._origins[0], error, stop_at=self._is_stored) from error
 
-    def explain_from(self, obj: Any) -> None:
-        """Paths in errors begin at this object, which the user asked to save."""
-        self._origin = obj
+    def explain_from(self, objects: list[Any]) -> None:
+        """Paths in errors begin at the object which the user asked to save, if it is one."""
+        self._origins = objects
 
     @staticmethod
     def _is_stored(obj: object) -> bool:
@@ -238,14 +246,17 @@ class Worklist:
         return entry is not None and entry.state != AWAKE
 
     def _write(self, entry: Entry, obj: Any, facts: ClassFacts, encoded: Encoded) -> None:
-        self._written.append((entry, encoded._replace(graph=None)))
+        payload, references, _ = encoded
+        self._written.append((entry, hash(payload), references))
         entry.flags = facts.flags | entry.flags & KEPT
         self._draft(entry.id, entry.revision, facts, entry.flags, encoded, obj)
 
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
         fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
-        code = "" if flags & INTERNAL else self._code(facts.module)
-        self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, encoded.references, fields, encoded.payload))
+        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        payload, references, _ = encoded
+        parts = (id_, base, flags, facts.name, 0, code, references, fields, payload)
+        self._drafts.append(_new_tuple(Draft, parts))
 
     def _code(self, module: str) -> str:
         code = self._codes.get(module)
@@ -258,14 +269,10 @@ class Worklist:
         """The names of the classes and functions that the payloads hold."""
         return self._encoder.names
 
-    @property
-    def busy(self) -> bool:
-        return self._encoder.busy
-
 
 def require_idle(worklist: Worklist | None) -> None:
-    """Refuse a save from within the pickling of an object: re-entering a C pickler crashes the interpreter."""
-    if worklist is not None and worklist.busy:
+    """Refuse a save while a commit is put together: it comes from within the pickling of an object."""
+    if worklist is not None:
         raise TransactionError(
             "A save was started from within __getstate__ or __reduce__ of an object that is being saved.",
             hint="State methods may only look; save afterwards.",
