@@ -26,6 +26,7 @@ from perdure.flows.tasks import KeptNumbers, Outcome, Task, failure
 from perdure.objects.coding import Codes
 from perdure.objects.store import Store
 from perdure.pickling.classes import find
+from perdure.records.values import INTERNAL
 
 
 class Progress(NamedTuple):
@@ -111,7 +112,7 @@ class Engine:
 
     def _step(self, outcomes: Iterable[Outcome]) -> list[tuple[Task, int]]:
         """Commit what has come in and what goes out now; gives the tasks to hand out, and to which worker."""
-        checked = [self._checked(outcome) for outcome in outcomes]
+        checked = _first_wins([self._checked(outcome) for outcome in outcomes])
         while True:
             try:
                 return self._commit(checked)
@@ -121,15 +122,17 @@ class Engine:
                 if not hit:
                     raise
                 self._read()
-                checked = [failure(o.job, o.started, error) if o in hit else o for o in checked]
+                checked = [failure(o.job, o.started, error, o.code) if o in hit else o for o in checked]
 
     def _commit(self, outcomes: list[Outcome]) -> list[tuple[Task, int]]:
         for outcome in outcomes:
             self._learn(outcome)
         with self._store.transaction() as transaction:
             for outcome in outcomes:
-                self._end(outcome)
-                transaction.step.drafts.extend(outcome.drafts)
+                code = self._end(outcome)
+                transaction.step.drafts.extend(
+                    draft if draft.flags & INTERNAL else draft._replace(code=code) for draft in outcome.drafts
+                )
             for id_ in self._graph.take_hopeless():
                 self._jobs[id_].go(JobState.SKIPPED)
             started = [(self._start(id_, pid), pid) for id_, pid in self._next()]
@@ -149,7 +152,8 @@ class Engine:
         self._graph.go(id_, JobState.RUNNING)
         return id_
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, outcome: Outcome) -> str:
+        """The attempt and the job learn what came of them; gives the id of the code record."""
         id_ = outcome.job
         job, attempt = self._jobs[id_], self._out.pop(id_)
         if outcome.code is not None:
@@ -164,6 +168,9 @@ class Engine:
             attempt.fail(*error, outcome.started, outcome.ended)
             job.fail()
         self._graph.go(id_, job.stored_state)
+        if attempt.code is None:
+            return ""
+        return attempt.code.persistent_id or self._store.save(attempt.code)
 
     def _tasks(self, started: list[tuple[str, int]], revision: int) -> list[tuple[Task, int]]:
         """The tasks of jobs that have started, with the records that they will read: one read for all of them."""
@@ -251,6 +258,24 @@ class Engine:
             total = len(self._jobs)
             ended = total - waiting - running
             self._watcher(Progress(total, ended, counts[JobState.FAILED], running, self._run.id or ""))
+
+
+def _first_wins(outcomes: list[Outcome]) -> list[Outcome]:
+    """Of jobs that end in one step and changed the same object, all but the first have failed."""
+    taken: dict[str, str] = {}
+    result = []
+    for outcome in outcomes:
+        met = [draft.id for draft in outcome.drafts if draft.id in taken]
+        if met:
+            told = ConflictError(
+                f"{', '.join(met)} was changed by {taken[met[0]]} at the same time.",
+                hint="Let one job take the other's result, or declare retries.",
+                ids=met,
+            )
+            outcome = failure(outcome.job, outcome.started, told, outcome.code)
+        taken.update({draft.id: outcome.job for draft in outcome.drafts})
+        result.append(outcome)
+    return result
 
 
 def _drafts_any(outcome: Outcome, ids: Iterable[str]) -> bool:

@@ -1,6 +1,8 @@
 """Who drives a run: host, process, its start time, and an operating system's lock that dies with the process.
 
-- The lock file has a name of its own for each ownership, in the user's state directory, and goes with it.
+- The lock file has a name of its own for each ownership, in the user's state directory, and goes with it. Who sees
+  that directory, but no such file or a free one, knows that the owner is gone, even if its process lives on.
+- Who sees another directory (another user, a container) goes by the process table.
 - An owner on another host cannot be looked at from here: it counts as living, and the error says so.
 """
 
@@ -27,20 +29,23 @@ class Owner(NamedTuple):
     pid: int
     process_start: int
     token: str
+    place: str
 
     def lives(self) -> bool:
         """Whether that process still drives the run."""
         if self.host != host_name():
             return True
+        if self.place != _place():
+            return self.process_start != 0 and process_start(self.pid) == self.process_start
         path = _lock_path(self.token)
         files = Files()
-        if files.kind(path) is not None:
-            try:
-                with files.lock(path, exclusive=True, timeout=0):
-                    return False
-            except StoreBusy:
-                return True
-        return self.process_start != 0 and process_start(self.pid) == self.process_start
+        if files.kind(path) is None:
+            return False
+        try:
+            with files.lock(path, exclusive=True, timeout=0):
+                return False
+        except StoreBusy:
+            return True
 
     def forget(self) -> None:
         """Take away the lock file that an owner left who was killed."""
@@ -58,7 +63,7 @@ class Owner(NamedTuple):
 def owner_of(text: str) -> Owner | None:
     """The owner in a run's header, as `Owner.header` wrote it; None where there is none."""
     parts = text.split(" ")
-    return Owner(parts[0], int(parts[1]), int(parts[2]), parts[3]) if len(parts) == 4 else None
+    return Owner(parts[0], int(parts[1]), int(parts[2]), *parts[3:]) if len(parts) == 5 else None
 
 
 @contextmanager
@@ -70,7 +75,7 @@ def ownership() -> Iterator[Owner]:
     files.make_directories(os.path.dirname(path), mode=0o700)
     with files.lock(path, exclusive=True, create=True, timeout=0):
         try:
-            yield Owner(host_name(), os.getpid(), process_start(os.getpid()) or 0, token)
+            yield Owner(host_name(), os.getpid(), process_start(os.getpid()) or 0, token, _place())
         finally:
             files.unlink(path)
 
@@ -89,5 +94,18 @@ def process_start(pid: int) -> int | None:
     return int(text.rpartition(")")[2].split()[19])  # field 22 of proc(5), counted behind the name in parentheses
 
 
+def _directory() -> Path:
+    return Path(platformdirs.user_state_dir("perdure", appauthor=False)) / "runs"
+
+
 def _lock_path(token: str) -> str:
-    return str(Path(platformdirs.user_state_dir("perdure", appauthor=False)) / "runs" / f"{token}.lock")
+    return str(_directory() / f"{token}.lock")
+
+
+def _place() -> str:
+    """What tells the directory of the lock files from others of its name; empty where there is none."""
+    try:
+        found = _directory().stat()
+    except OSError:
+        return ""
+    return f"{found.st_dev:x}-{found.st_ino:x}"

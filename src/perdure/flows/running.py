@@ -22,7 +22,7 @@ from perdure.flows.executors.base import Executor
 from perdure.flows.executors.inline import InlineExecutor
 from perdure.flows.executors.processes import ProcessesExecutor
 from perdure.flows.executors.worker import inside_worker
-from perdure.flows.model import Job, Run, view_of
+from perdure.flows.model import Job, Run, newest, view_of
 from perdure.flows.ownership import ownership
 from perdure.flows.states import ENDED, UNDONE, JobState
 from perdure.objects.store import Store
@@ -116,6 +116,7 @@ def resume(
     """
     _refuse_here()
     found = _run(run, store)
+    _view(found)
     chosen = _executor(executor, workers)
     if found.state in ENDED and found.stored_state in ENDED and not _resumable(found):
         raise FlowError(
@@ -191,6 +192,7 @@ def _drive(
 
     if wait:
         work(_nothing)
+        newest(run)  # what the caller holds is as the jobs have left it
     else:
         _in_thread(work, f"perdure {id_}")
 

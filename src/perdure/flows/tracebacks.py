@@ -16,7 +16,7 @@ from typing import Any
 
 from perdure.code.git import find_repository
 
-_CODE_FILE = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s'\"<>()|*?]+\.(?:pyc?|pyi|pyd|so)\b")
+_CODE_FILE = re.compile(r"(?<![\w./\\-])(?:[A-Za-z]:)?[/\\][^\s'\"<>()|*?]+\.(?:pyc?|pyi|pyd|so)\b")
 _INSTALLED = tuple({os.path.realpath(prefix) + os.sep for prefix in (sys.prefix, sys.base_prefix)})
 
 _short_names: dict[tuple[str, str], str] = {}
@@ -72,7 +72,7 @@ def _users_part(trace: TracebackType | None) -> TracebackType | None:
     start = trace
     while start is not None and start.tb_frame.f_globals.get("__name__", "").startswith("perdure."):
         start = start.tb_next
-    return start
+    return start or trace
 
 
 def _shorten(told: traceback.TracebackException, seen: set[int]) -> None:
