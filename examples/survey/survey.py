@@ -27,7 +27,8 @@ def parse(path: str) -> dict:
         try:
             tree = ast.parse(source, file.name)
         except (SyntaxError, ValueError) as error:
-            page["finding"] = f"{file.parent.name}/{file.name}: {getattr(error, 'msg', error)}"
+            what = getattr(error, "msg", error)
+            page["finding"] = f"{file.parent.name}/{file.name}: {what}"
             return page
     for node in statements(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

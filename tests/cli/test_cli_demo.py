@@ -30,7 +30,7 @@ def test_the_demo(command, library, folder):
     done = command("demo", "--folder", "library", "--keep", "kept")
     assert (done.returncode, done.stdout.count("\n$ perdure ")) == (0, 4), done.stdout + done.stderr
     assert "1 of which do not parse" in done.stdout
-    assert "bad.py'): SyntaxError: Missing parentheses" in done.stderr
+    assert "bad.py')  SyntaxError: Missing parentheses" in done.stderr
     assert "survey:parse has changed (commit " in done.stderr
     assert "The tally is that of the plain loop; 2 of 5 jobs ran." in done.stdout
     assert f"sqlite:///{folder}/kept/survey.db" in done.stdout

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-BAD_JOB = "half(3): ValueError: is no good: 3"
-
 
 def states(command, run: str = "last") -> dict[str, int]:
     return json.loads(command("show", run, "--json").stdout)["states"]
@@ -39,7 +37,7 @@ def test_a_run_that_fails_names_what_failed(command, executor):
     assert (done.returncode, done.stdout) == (1, "")
     told = done.stderr.splitlines()
     assert told[0] == "Run.1 failed: 2 succeeded, 1 failed, 1 skipped of 4 jobs."
-    assert told[1].endswith("half(3): ValueError: is no good: 3")
+    assert told[1].endswith("half(3)  ValueError: is no good: 3")
     assert told[-1].endswith("perdure rerun Run.1")
     told = json.loads(command("run", "small.py", "total", "3", "--json", "--executor", executor).stdout)
     assert (told["state"], told["result"]) == ("failed", None)

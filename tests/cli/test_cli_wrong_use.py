@@ -90,10 +90,10 @@ BAD_FILES = {
     "perdure.py": ("", "perdure.py would hide another module 'perdure'."),
     "my-flows.py": ("", "my-flows.py cannot be imported: 'my-flows' is no Python name. Rename it, for example"),
     "flows.txt": ("", "flows.txt is no Python file"),
-    "unfinished.py": ("def half(:\n", "imported: SyntaxError: invalid syntax (unfinished.py, line 1)"),
+    "unfinished.py": ("def half(:\n", "unfinished.py raised SyntaxError: invalid syntax (unfinished.py, line 1)"),
     "raising.py": ("x = 1\nx.y\n", "AttributeError: 'int' object has no attribute 'y' (raising.py, line 2)"),
-    "needing.py": ("import nowhere_to_be_found\n", "cannot be imported: ModuleNotFoundError: No module named 'nowh"),
-    "leaving.py": ("raise SystemExit(3)\n", "leaving.py ends the program while it is imported: SystemExit: 3"),
+    "needing.py": ("import nowhere_to_be_found\n", "needing.py raised ModuleNotFoundError: No module named"),
+    "leaving.py": ("raise SystemExit(3)\n", "ends the program (SystemExit: 3 (leaving.py, line 1)) while it is"),
     "empty.py": ("", "There is no flow 'total' in empty. Decorate a function with @perdure.flow."),
 }  # fmt: skip
 

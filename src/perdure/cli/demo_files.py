@@ -74,7 +74,8 @@ MENDED = """\
         try:
             tree = ast.parse(source, file.name)
         except (SyntaxError, ValueError) as error:
-            page["finding"] = f"{file.parent.name}/{file.name}: {getattr(error, 'msg', error)}"
+            what = getattr(error, "msg", error)
+            page["finding"] = f"{file.parent.name}/{file.name}: {what}"
             return page"""
 
 BROKEN = {

@@ -14,7 +14,7 @@ from perdure.cli.looking import (
     print_tracebacks,
 )
 from perdure.cli.options import Command, Parser, add_json, add_store, open_store
-from perdure.cli.reading import JOB, LAST, RUN, AttemptRow, JobRow, Reader
+from perdure.cli.reading import JOB, LAST, RUN, AttemptRow, JobRow, Reader, state_counts
 from perdure.cli.terminal import clean, counted, moment, painted, state_colour, table, tallied
 from perdure.objects.store import ObjectVersion
 from perdure.records.values import INTERNAL, Fields, Record
@@ -179,10 +179,7 @@ def _print_by_code(attempts: list[AttemptRow]) -> None:
     for attempt in attempts:
         groups.setdefault(attempt.code, []).append(attempt)
     for code, found in groups.items():
-        counts: dict[str, int] = {}
-        for attempt in found:
-            counts[attempt.state] = counts.get(attempt.state, 0) + 1
-        print(f"  {moment(found[0].started)}  {clean(code) or 'code unknown'}: {tallied(counts)}")
+        print(f"  {moment(found[0].started)}  {clean(code) or 'code unknown'}: {tallied(state_counts(found))}")
 
 
 def _print_repeated(jobs: list[JobRow], attempts: dict[str, list[AttemptRow]]) -> None:

@@ -2,18 +2,16 @@
 
 - A file is loaded as the module of its stem, with its directory first on the import path, so that workers and later
   processes find the same names.
-- What the user's module does while it is imported may fail in any way: that is told in one sentence.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import traceback
-from importlib import import_module
 from pathlib import Path, PurePosixPath
-from types import ModuleType, TracebackType
+from types import ModuleType
 
+from perdure.cli.importing import import_users, told
 from perdure.errors import FlowError
 from perdure.flows import Flow
 
@@ -30,7 +28,7 @@ def load_target(target: str) -> tuple[ModuleType, str]:
     if _locate(target) is None:
         hint = f"Is it the file {target}.py in another directory?" if "." not in target else ""
         raise FlowError(f"There is no module {target!r} here, and no file of that name.", hint=hint)
-    return _imported(target, target), target
+    return import_users(target, target), target
 
 
 def load_file(file: Path) -> ModuleType:
@@ -48,7 +46,7 @@ def load_file(file: Path) -> ModuleType:
         )
     _refuse_hiding(stem, file)
     _put_first(str(file.resolve().parent))
-    return _imported(stem, str(file))
+    return import_users(stem, str(file))
 
 
 def load_again(flow: str, source: str, given: str | None) -> ModuleType:
@@ -63,19 +61,19 @@ def load_again(flow: str, source: str, given: str | None) -> ModuleType:
             raise FlowError(f"{given} {told}, which the flow {flow} is in.")
         _refuse_hiding(name.partition(".")[0], Path(given))
         _put_first(str(root.resolve()))
-        return _imported(name, given)
+        return import_users(name, given)
     for candidate in _candidates(source):
         root = root_of(name, candidate)
         if root is not None and candidate.is_file():
             _put_first(str(root.resolve()))
-            return _imported(name, str(candidate))
+            return import_users(name, str(candidate))
     _put_first(os.getcwd())
     if _locate(name) is None:
         raise FlowError(
             f"The module {name} of the flow {flow} is not found from here (it was run from {source or 'elsewhere'}).",
             hint="Start in the directory that it was run in, or give --file FILE.",
         )
-    return _imported(name, name)
+    return import_users(name, name)
 
 
 def flow_in(module: ModuleType, name: str) -> Flow[..., object]:
@@ -99,32 +97,6 @@ def root_of(module: str, file: Path) -> Path | None:
         if file.parts[-len(ending) :] == tuple(ending):
             return Path(*file.parts[: -len(ending)])
     return None
-
-
-def told(error: BaseException, trace: TracebackType | None = None) -> str:
-    """What a user's code raised, in one sentence with the line that did it."""
-    text = " ".join(str(error).split())
-    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{type(error).__name__}: {error.msg} ({_near(error.filename)}, line {error.lineno})"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(trace or error.__traceback__)
-        if not frame.filename.startswith("<") and not _is_house(frame.filename)
-    ]
-    return f"{what} ({_near(frames[-1].filename)}, line {frames[-1].lineno})" if frames else what
-
-
-def _imported(name: str, shown: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except SystemExit as error:
-        raise FlowError(
-            f"{shown} ends the program while it is imported: {told(error)}.",
-            hint='Put what it does as a script under `if __name__ == "__main__":`.',
-        ) from error
-    except Exception as error:
-        raise FlowError(f"{shown} cannot be imported: {told(error)}.") from error
 
 
 def _refuse_hiding(stem: str, file: Path) -> None:
@@ -164,15 +136,6 @@ def _named(file: Path) -> str:
     """The file as a run notes it: below the working directory, or its name only; never an absolute path."""
     inside = os.path.relpath(file)
     return file.name if inside.startswith("..") else Path(inside).as_posix()
-
-
-def _near(file: str) -> str:
-    inside = os.path.relpath(file)
-    return file if inside.startswith("..") else inside
-
-
-def _is_house(file: str) -> bool:
-    return file.startswith(os.path.dirname(os.path.dirname(__file__)) + os.sep)
 
 
 def _identifier(stem: str) -> str:

@@ -236,7 +236,7 @@ class Reader:
         return found
 
 
-def state_counts(jobs: Iterable[JobRow]) -> dict[str, int]:
-    """How many jobs are in each state, states in their usual order."""
-    counts = Counter(job.state for job in jobs)
+def state_counts(rows: Iterable[JobRow] | Iterable[AttemptRow]) -> dict[str, int]:
+    """How many jobs or attempts are in each state, states in their usual order."""
+    counts = Counter(row.state for row in rows)
     return {state: counts[state] for state in [*STATES, *(set(counts) - set(STATES))] if counts[state]}

@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from perdure.cli.binding import bind
-from perdure.cli.loading import flow_in, load_again, load_target, told
+from perdure.cli.importing import told
+from perdure.cli.loading import flow_in, load_again, load_target
 from perdure.cli.options import Command, Parser, add_json, add_store, command_line, open_store
 from perdure.cli.reading import AttemptRow, Reader, RunRow, state_counts
-from perdure.cli.terminal import clean, counted, is_terminal, painted, shortened, span, state_colour, tallied, width_of
+from perdure.cli.terminal import counted, is_terminal, painted, span, state_colour, table, tallied, width_of
 from perdure.code.capture import capture
 from perdure.code.values import CodeState, changes_between
 from perdure.errors import FlowError, KeyMissing, PerdureError, RunAlive
@@ -374,13 +375,12 @@ def _tell_failures(reader: Reader, row: RunRow, options: argparse.Namespace) -> 
     jobs = reader.jobs(reader.run_record(row.id), row)
     counts = state_counts(jobs)
     state = painted(row.state, state_colour(row.state), sys.stderr)
-    print(f"{row.id} {state}: {tallied(counts)} of {counted(len(jobs), 'job')}.", file=sys.stderr)
+    print(f"{row.id} {state}: {tallied(counts, sys.stderr)} of {counted(len(jobs), 'job')}.", file=sys.stderr)
     failed = [job for job in jobs if job.state in (JobState.FAILED, JobState.INTERRUPTED)]
     attempts = reader.attempts(failed[:FAILURES_SHOWN], alive=row.alive)
-    for job in failed[:FAILURES_SHOWN]:
-        error = _error(job.state, attempts[job.id])
-        line = f"  {job.id} {clean(job.call)}: {clean(error)}"
-        print(shortened(line, max(width_of(sys.stderr), 160)), file=sys.stderr)
+    cells = [[job.id, job.call, _error(job.state, attempts[job.id])] for job in failed[:FAILURES_SHOWN]]
+    lines = table(["JOB", "CALL", "ERROR"], cells, give=("CALL", "ERROR"), indent="  ", stream=sys.stderr)
+    print("\n".join(lines[1:]), file=sys.stderr)
     if len(failed) > FAILURES_SHOWN:
         print(f"  … and {len(failed) - FAILURES_SHOWN} more", file=sys.stderr)
     print(f"See more:  {command_line(options, 'show', row.id)}", file=sys.stderr)

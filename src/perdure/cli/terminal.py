@@ -27,6 +27,7 @@ _STATES = {
 }
 UNLIMITED = 1_000_000
 NARROWEST = 40
+_BOTH_ENDS = ("CALL", "ARGUMENTS", "FLOW")
 LEAST = 8  # a column is not made narrower than this
 
 
@@ -64,13 +65,17 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "�" for c in str(text))
 
 
-def shortened(text: str, width: int) -> str:
-    """The text in at most `width` columns."""
+def shortened(text: str, width: int, *, keep: int = 0) -> str:
+    """The text in at most `width` columns; of its end about `keep` columns are kept."""
     if columns(text) <= width:
         return text
-    while text and columns(text) > width - 1:
-        text = text[:-1]
-    return f"{text}…"
+    end = text[len(text) - keep :] if keep else ""
+    while columns(end) > keep:
+        end = end[1:]
+    start = text[: width - keep]
+    while start and columns(start) + 1 + columns(end) > width:
+        start = start[:-1]
+    return f"{start}…{end}"
 
 
 def columns(text: str) -> int:
@@ -81,9 +86,14 @@ def columns(text: str) -> int:
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[object]], *, give: Sequence[str] = (), indent: str = ""
+    heads: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    give: Sequence[str] = (),
+    indent: str = "",
+    stream: TextIO | None = None,
 ) -> list[str]:
-    """Aligned lines that fit the terminal. The columns in `give` give way, the first of them first.
+    """Aligned lines that fit the terminal: the columns in `give` give way, the widest first.
 
     The column `STATE` is coloured. A column without any value is left out.
     """
@@ -92,27 +102,24 @@ def table(
     names = [heads[place] for place in kept]
     texts = [[row[place] for place in kept] for row in texts]
     widths = [max(columns(cell) for cell in column) for column in zip(names, *texts, strict=True)]
-    too_much = sum(widths) + 2 * (len(widths) - 1) + len(indent) - width_of()
-    for name in give:
-        if too_much > 0 and name in names:
-            place = names.index(name)
-            less = min(too_much, max(0, widths[place] - LEAST))
-            widths[place] -= less
-            too_much -= less
-    lines = [painted(indent + _line(names, widths), "bold")]
+    too_much = sum(widths) + 2 * (len(widths) - 1) + len(indent) - width_of(stream)
+    giving = [place for place, name in enumerate(names) if name in give]
+    while too_much > 0 and any(widths[place] > LEAST for place in giving):
+        widths[max(giving, key=lambda place: widths[place])] -= 1
+        too_much -= 1
+    head = "  ".join(name.ljust(width) for name, width in zip(names, widths, strict=True)).rstrip()
+    lines = [painted(indent + head, "bold", stream)]
     for row in texts:
-        colours = [state_colour(cell) if name == "STATE" else "" for name, cell in zip(names, row, strict=True)]
-        lines.append(indent + _line(row, widths, colours))
+        cells = [_cell(cell, name, width, stream) for cell, name, width in zip(row, names, widths, strict=True)]
+        lines.append(indent + "  ".join(cells).rstrip())
     return lines
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], colours: Sequence[str] | None = None) -> str:
-    parts = []
-    for place, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        text = shortened(cell, width)
-        filling = "" if place == len(cells) - 1 else " " * (width - columns(text))
-        parts.append(painted(text, colours[place] if colours else "") + filling)
-    return "  ".join(parts).rstrip()
+def _cell(cell: str, name: str, width: int, stream: TextIO | None) -> str:
+    """A cell of that column, filled up to its width; of a call both ends are worth seeing."""
+    text = shortened(cell, width, keep=width // 2 if name in _BOTH_ENDS else 0)
+    colour = state_colour(text) if name == "STATE" else ""
+    return painted(text, colour, stream) + " " * (width - columns(text))
 
 
 def moment(seconds: float | None) -> str:
@@ -142,6 +149,8 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def tallied(counts: Mapping[str, int]) -> str:
+def tallied(counts: Mapping[str, int], stream: TextIO | None = None) -> str:
     """`3 succeeded, 1 failed`, in colours."""
-    return ", ".join(painted(f"{number} {state}", state_colour(state)) for state, number in counts.items() if number)
+    return ", ".join(
+        painted(f"{number} {state}", state_colour(state), stream) for state, number in counts.items() if number
+    )
