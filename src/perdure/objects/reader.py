@@ -186,7 +186,7 @@ class Reader(ABC):
             entry.state = LOADING
             try:
                 unpickler = StateUnpickler(BytesIO(payload))
-                unpickler.objects = [held[target] for target in references] if references else ()
+                unpickler.objects = [*map(held.__getitem__, references)] if references else ()
                 into = _attribute(obj, "__dict__")
                 for name, value in unpickler.load().items():
                     into[intern(name)] = value

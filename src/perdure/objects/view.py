@@ -57,7 +57,7 @@ class View(Reader):
         with self.lock:
             if len(ids) < FEW:
                 return self.read_many(ids)
-            with collection_paused():
+            with collection_paused(lasting=True):
                 return self.read_many(ids)
 
     def own_entry(self, obj: Any) -> Entry | None:

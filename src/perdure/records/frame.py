@@ -40,7 +40,7 @@ Parts = tuple[str, int, int, str, int, str, tuple[str, ...], Fields, bytes]  # o
 
 def encoder(key: Key) -> Encoder:
     """A function that turns a draft and the revision of its commit into a sealed frame."""
-    pack, pack_crc, key_id, tag, crc = _NARROW.pack, _CRC.pack, key.id, key.tag, crc32
+    pack, pack_crc, key_id, fork, crc = _NARROW.pack, _CRC.pack, key.id, key.fork, crc32
     texts: dict[str, bytes] = {"": b""}  # class names and code ids, which repeat
 
     def encode(draft: Draft, revision: int) -> bytes:
@@ -59,7 +59,9 @@ def encoder(key: Key) -> Encoder:
             head = _WIDE.pack(MAGIC, FORMAT, flags | WIDE, class_version, key_id, revision, *lengths)
         body = b"".join((head, id_bytes, code_bytes, class_bytes, refs_bytes, fields_bytes, payload))
         body += pack_crc(crc(body))
-        return body + tag(body)
+        state = fork()
+        state.update(body)
+        return body + state.digest()
 
     return encode
 
@@ -89,35 +91,28 @@ def decoder(key: Key | None, *, trust_all: bool = False) -> Callable[[bytes], Pa
     """
     if key is None:
         return lambda frame: decode(frame, None, trust_all=trust_all)
-    tag, same, unpack = key.tag, compare_digest, _NARROW.unpack_from
-    texts: dict[bytes, str] = {b"": ""}  # class names and code ids, which repeat
-    targets: dict[bytes, tuple[str, ...]] = {b"": ()}  # references, which often do
+    fork, same, unpack = key.fork, compare_digest, _NARROW.unpack_from
+    middles: dict[bytes, tuple[str, int, str, tuple[str, ...], Fields]] = {}  # what stands between id and payload
 
     def decode_usual(frame: bytes) -> Parts:
-        if not same(tag(frame[:-TAG_SIZE]), frame[-TAG_SIZE:]) or frame[5] & 0x80 or frame[3] != FORMAT:
+        state = fork()
+        state.update(frame[:-TAG_SIZE])
+        if not same(state.digest(), frame[-TAG_SIZE:]) or frame[5] & 0x80 or frame[3] != FORMAT:
             return decode(frame, key, trust_all=trust_all)
         _, _, flags, version, _, revision, n_id, n_code, n_class, n_refs, n_fields, n_payload = unpack(frame)
         code_at = NARROW_HEAD + n_id
-        class_at = code_at + n_code
-        refs_at = class_at + n_class
-        fields_at = refs_at + n_refs
-        payload_at = fields_at + n_fields
+        payload_at = code_at + n_code + n_class + n_refs + n_fields
         if payload_at + n_payload + TAIL != len(frame):
             return decode(frame, key, trust_all=trust_all)
-        code, class_name, references = frame[code_at:class_at], frame[class_at:refs_at], frame[refs_at:fields_at]
-        if references not in targets:
-            targets[references] = tuple(references.decode().split("\n"))
-        return (
-            frame[NARROW_HEAD:code_at].decode(),
-            revision,
-            flags,
-            texts.get(class_name) or texts.setdefault(class_name, class_name.decode()),
-            version,
-            texts[code] if code in texts else texts.setdefault(code, code.decode()),
-            targets[references],
-            json.loads(frame[fields_at:payload_at]) if n_fields else NO_FIELDS,
-            frame[payload_at:-TAIL],
-        )
+        # Many records of a bulk have it in common, with its lengths: then nothing of it is decoded again.
+        middle = frame[16:24] + frame[code_at:payload_at]
+        known = middles.get(middle)
+        if known is None or known[1] != version:
+            record = _parse(frame)
+            known = middles[middle] = record.class_name, version, record.code, record.references, record.fields
+        class_name, version, code, references, fields = known
+        id_ = frame[NARROW_HEAD:code_at].decode()
+        return id_, revision, flags, class_name, version, code, references, fields, frame[payload_at:-TAIL]
 
     return decode_usual
 

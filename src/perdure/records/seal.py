@@ -17,7 +17,7 @@ SECRET_SIZE = 32
 class Key:
     """The secret that a store's records are sealed with."""
 
-    __slots__ = ("_base", "id", "secret")
+    __slots__ = ("_base", "fork", "id", "secret")
 
     def __init__(self, secret: bytes):
         if len(secret) != SECRET_SIZE:
@@ -26,6 +26,7 @@ class Key:
         digest = hashlib.blake2b(secret, digest_size=4, person=b"perdure key id").digest()
         self.id = int.from_bytes(digest, "little")
         self._base = hashlib.blake2b(key=secret, digest_size=TAG_SIZE)
+        self.fork = self._base.copy  # for loops over many frames: `update` what it gives, `digest` is the tag
 
     @classmethod
     def new(cls) -> Key:
