@@ -24,6 +24,7 @@ from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
 
 _new_tuple = tuple.__new__
+_attribute = object.__getattribute__
 
 LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
 
@@ -79,14 +80,31 @@ class Encoder:
         """
         if facts.simple:
             graph: Any = simple_state(obj)
-            if self._pickler is not None and under is None:
-                encoded = self._dump_again(graph)
-                if encoded is not None:
-                    return encoded
             return self._dump(obj, (graph,), graph, under)
         making, filling = self._ask(obj, facts)
         told = (tuple(making), tuple(filling))  # plain tuples: payloads name no class of perdure's
         return self._dump(obj, told, told, under)
+
+    def encode_simple(self, obj: Any) -> Encoded | None:
+        """What `encode` does for an object of a simple class, on a short way; None where it takes the long one."""
+        pickler, parts = self._pickler, self._parts
+        if pickler is None:
+            return None
+        graph = _attribute(obj, "__dict__")
+        self._places, self._itself = {}, None
+        parts.clear()
+        pickler.clear_memo()
+        try:
+            pickler.dump(graph)
+        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
+            self._pickler = None
+            return None  # the long way meets the same error, and says what it means
+        except BaseException:
+            self._pickler = None
+            raise
+        if len(parts) > 1 or len(parts[0]) > LARGE_PAYLOAD:
+            return None
+        return _new_tuple(Encoded, (parts[0], tuple(self._places), graph))
 
     def encode_value(self, value: Any) -> Encoded:
         """The payload of a plain value."""
@@ -143,25 +161,6 @@ class Encoder:
         if len(payload) > LARGE_PAYLOAD:
             self._pickler = None
         return Encoded(payload, tuple(self._places), graph)
-
-    def _dump_again(self, graph: Any) -> Encoded | None:
-        """The usual case on a short way; None, and nothing done, where something has to be looked at more closely."""
-        pickler, parts = self._pickler, self._parts
-        assert pickler is not None
-        self._places, self._itself = {}, None
-        parts.clear()
-        pickler.clear_memo()
-        try:
-            pickler.dump(graph)
-        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
-            self._pickler = None
-            return None  # the long way meets the same error, and says what it means
-        except BaseException:
-            self._pickler = None
-            raise
-        if len(parts) > 1 or len(parts[0]) > LARGE_PAYLOAD:
-            return None
-        return _new_tuple(Encoded, (parts[0], tuple(self._places), graph))
 
     def _pickled(self, graphs: tuple[Any, ...]) -> bytes:
         pickler, parts = self._pickler, self._parts

@@ -93,7 +93,15 @@ class Store:
         Raises `NotFound`, `InvalidId`, `UntrustedRecord` (unless `trust="all"` is given here or at opening),
         `CorruptRecord`, `ClassNotFound`, `CannotLoad`.
         """
-        return self.load_many([id_], trust=trust)[0]
+        desk = self.desk()
+        checked = id_ if type(id_) is Id else parse_id(id_)
+        desk.view.refresh()
+        if desk.transaction is not None:
+            self._refuse_removed(desk, (checked,))
+        if trust is None:
+            return desk.view.load_many((checked,))[0]
+        with _trusting(desk.view, trust):
+            return desk.view.load_many((checked,))[0]
 
     def replace(self, id_: str, obj: object) -> None:
         """Store a copy of `obj` under an id that exists; `obj` itself keeps the id that it had, or none."""

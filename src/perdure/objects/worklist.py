@@ -221,7 +221,9 @@ class Worklist:
         if facts.cls is not cls:
             facts = facts_of(cls)
             entry.facts, entry.forced = facts, True
-        encoded = self._encode(obj, facts)
+        encoded = self._encoder.encode_simple(obj) if facts.simple else None
+        if encoded is None:
+            encoded = self._encode(obj, facts)
         self._looked_at.append((entry, obj))
         if entry.revision == 0 or entry.forced:
             self._write(entry, obj, facts, encoded)
@@ -248,15 +250,16 @@ class Worklist:
     def _write(self, entry: Entry, obj: Any, facts: ClassFacts, encoded: Encoded) -> None:
         payload, references, _ = encoded
         self._written.append((entry, hash(payload), references))
-        entry.flags = facts.flags | entry.flags & KEPT
-        self._draft(entry.id, entry.revision, facts, entry.flags, encoded, obj)
+        flags = entry.flags = facts.flags | entry.flags & KEPT
+        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
+        parts = (entry.id, entry.revision, flags, facts.name, 0, code, references, fields, payload)
+        self._drafts.append(_new_tuple(Draft, parts))
 
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
         fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
-        payload, references, _ = encoded
-        parts = (id_, base, flags, facts.name, 0, code, references, fields, payload)
-        self._drafts.append(_new_tuple(Draft, parts))
+        self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, encoded.references, fields, encoded.payload))
 
     def _code(self, module: str) -> str:
         code = self._codes.get(module)

@@ -41,23 +41,29 @@ Parts = tuple[str, int, int, str, int, str, tuple[str, ...], Fields, bytes]  # o
 def encoder(key: Key) -> Encoder:
     """A function that turns a draft and the revision of its commit into a sealed frame."""
     pack, pack_crc, key_id, fork, crc = _NARROW.pack, _CRC.pack, key.id, key.fork, crc32
-    texts: dict[str, bytes] = {"": b""}  # class names and code ids, which repeat
+    middles: dict[tuple[str, str, tuple[str, ...]], tuple[int, int, int, bytes]] = {}  # what many have in common
 
     def encode(draft: Draft, revision: int) -> bytes:
         id_, _, flags, class_name, class_version, code, references, fields, payload = draft
         id_bytes = id_.encode()
-        code_bytes = texts[code] if code in texts else texts.setdefault(code, code.encode())
-        class_bytes = texts[class_name] if class_name in texts else texts.setdefault(class_name, class_name.encode())
-        refs_bytes = "\n".join(references).encode() if references else b""
+        common = middles.get((code, class_name, references))
+        if common is None:
+            code_bytes, class_bytes, refs_bytes = code.encode(), class_name.encode(), "\n".join(references).encode()
+            common = len(code_bytes), len(class_bytes), len(refs_bytes), code_bytes + class_bytes + refs_bytes
+            middles[code, class_name, references] = common
+        n_code, n_class, n_refs, middle = common
         fields_bytes = json.dumps(fields, separators=(",", ":")).encode() if fields else b""
-        # fmt: off
-        lengths = (len(id_bytes), len(code_bytes), len(class_bytes), len(refs_bytes), len(fields_bytes), len(payload))
-        # fmt: on
         try:
-            head = pack(MAGIC, FORMAT, flags, class_version, key_id, revision, *lengths)
+            head = pack(
+                MAGIC, FORMAT, flags, class_version, key_id, revision,
+                len(id_bytes), n_code, n_class, n_refs, len(fields_bytes), len(payload),
+            )  # fmt: skip
         except StructError:
-            head = _WIDE.pack(MAGIC, FORMAT, flags | WIDE, class_version, key_id, revision, *lengths)
-        body = b"".join((head, id_bytes, code_bytes, class_bytes, refs_bytes, fields_bytes, payload))
+            head = _WIDE.pack(
+                MAGIC, FORMAT, flags | WIDE, class_version, key_id, revision,
+                len(id_bytes), n_code, n_class, n_refs, len(fields_bytes), len(payload),
+            )  # fmt: skip
+        body = b"".join((head, id_bytes, middle, fields_bytes, payload))
         body += pack_crc(crc(body))
         state = fork()
         state.update(body)
