@@ -51,7 +51,7 @@ def test_the_lock_files_agree():
 
 
 def test_few_packages_are_needed_to_run(declared):
-    assert {package_of(requirement) for requirement in declared["project"]["dependencies"]} == {"platformdirs"}
+    assert {package_of(requirement) for requirement in declared["project"]["dependencies"]} == {"platformdirs", "tqdm"}
 
 
 def test_the_installed_version_is_this_one(declared):

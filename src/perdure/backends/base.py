@@ -146,6 +146,7 @@ def number_of(id_: str) -> int:
 
 
 def chunks(items: Iterable[str], size: int = CHUNK) -> Iterator[list[str]]:
+    """`items` in lists of at most `size`."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
