@@ -23,7 +23,7 @@ from perdure.flows.executors.inline import InlineExecutor
 from perdure.flows.executors.processes import ProcessesExecutor
 from perdure.flows.executors.worker import inside_worker
 from perdure.flows.model import Job, Run, newest, view_of
-from perdure.flows.ownership import ownership
+from perdure.flows.ownership import Owner, ownership
 from perdure.flows.states import ENDED, UNDONE, JobState
 from perdure.objects.store import Store
 from perdure.objects.stores import MemoryStore, make_store
@@ -219,38 +219,36 @@ def _in_thread(work: Callable[[Callable[[], None]], None], name: str) -> None:
 
 
 def _take_over(engine: Engine, prepare: Prepare, held: ExitStack) -> None:
-    """Become the owner, if there is none who lives."""
-    run = engine.run
-    before = run.owner
-    if run.stored_state not in ENDED and run.owned():
-        raise _alive(run)
+    """Become the owner, if there is none who lives: of several who try at once, one wins."""
+    gone: list[Owner] = []
+
+    def settled(run: Run) -> None:
+        # Only here, in the snapshot that the commit is compared with, is it certain who the owner is.
+        if run.stored_state not in ENDED and run.owned():
+            raise RunAlive(
+                f"{run.id} belongs to {run.owner}, which lives (or cannot be looked at from here).",
+                hint="Wait for it, or end that process first.",
+                ids=(run.id or "",),
+            )
+        if run.owner is not None:
+            gone.append(run.owner)
+        now = time.time()
+        for job in run.stored_jobs():
+            if job.stored_state is JobState.RUNNING:
+                job.cut_off(now)
+        prepare(run)
+
     try:
-        engine.begin(held.enter_context(ownership()), lambda stored: _settled(stored, prepare))
+        engine.begin(held.enter_context(ownership()), settled)
     except ConflictError as error:
-        raise RunAlive(f"{run.id} was taken over by another process at this moment.", ids=(run.id or "",)) from error
-    if before is not None:
-        before.forget()
-
-
-def _settled(run: Run, prepare: Prepare) -> None:
-    """Jobs that a process left running when it went are interrupted; then what the caller wants."""
-    now = time.time()
-    for job in run.stored_jobs():
-        if job.stored_state is JobState.RUNNING:
-            job.cut_off(now)
-    prepare(run)
+        id_ = engine.run.id or ""
+        raise RunAlive(f"{id_} was taken over by another process at this moment.", ids=(id_,)) from error
+    for owner in gone:
+        owner.forget()
 
 
 def _nothing() -> None:
     """Nobody waits for the beginning."""
-
-
-def _alive(run: Run) -> RunAlive:
-    return RunAlive(
-        f"{run.id} belongs to {run.owner}, which lives (or cannot be looked at from here).",
-        hint="Wait for it, or end that process first.",
-        ids=(run.id or "",),
-    )
 
 
 def _resumable(run: Run) -> bool:
