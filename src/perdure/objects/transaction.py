@@ -12,7 +12,7 @@ from typing import Any
 from perdure.clock import Clock
 from perdure.errors import ConflictError, KeyMissing, NotFound, ReadOnly, StillReferred, TransactionError
 from perdure.objects.classes import facts_of
-from perdure.objects.memory import collection_paused
+from perdure.objects.memory import CollectionPaused
 from perdure.objects.persistable import AWAKE, GHOST, Persistable, entry_of
 from perdure.objects.view import View
 from perdure.objects.worklist import CodeOf, Naming, Worklist, require_idle
@@ -61,13 +61,14 @@ class Commit:
     def run(self, *, everything: bool) -> int:
         """Write it; gives the revision (the present one if there was nothing to write)."""
         view = self.desk.view
-        with view.lock, collection_paused():
+        with view.lock, CollectionPaused() as pause:
             worklist = self.desk.worklist = Worklist(view, self.desk.naming, self.desk.code_of, everything=everything)
             try:
                 batch = self._batch(worklist)
                 if batch is None:
                     worklist.rest()
                     return view.revision
+                pause.made = len(batch.drafts)
                 receipt = self._apply(batch)
             except BaseException:
                 worklist.forget_new()

@@ -19,7 +19,7 @@ from perdure.objects.classes import facts_of
 from perdure.objects.decoding import StoredReference, comparable
 from perdure.objects.encoding import Encoded, Encoder
 from perdure.objects.ghosts import assign_class
-from perdure.objects.memory import collection_paused
+from perdure.objects.memory import CollectionPaused
 from perdure.objects.persistable import AWAKE, GHOST, LOADING, Entry, Persistable, entry_of
 from perdure.objects.reader import Reader
 from perdure.pickling.compare import same_state
@@ -57,7 +57,8 @@ class View(Reader):
         with self.lock:
             if len(ids) < FEW:
                 return self.read_many(ids)
-            with collection_paused(lasting=True):
+            with CollectionPaused() as pause:
+                pause.made = len(ids)
                 return self.read_many(ids)
 
     def own_entry(self, obj: Any) -> Entry | None:
