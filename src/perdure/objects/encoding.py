@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from itertools import count
 from types import FunctionType
 from typing import Any, NamedTuple
 
 from perdure.errors import CannotPickle, PerdureError, TransactionError
 from perdure.objects.classes import ClassFacts
 from perdure.objects.ghosts import real_class
-from perdure.objects.persistable import Entry, Persistable
+from perdure.objects.persistable import Entry, Persistable, entry_of
 from perdure.objects.states import PROTOCOL, Reduced, reduced, simple_state
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
 from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
 
+_marks = count(1)
 _new_tuple = tuple.__new__
 _attribute = object.__getattribute__
 
@@ -68,6 +70,7 @@ class Encoder:
         self._protocol = protocol
         self._enrol = enrol
         self._places: dict[str, int] = {}
+        self._mark = next(_marks)
         self._itself: tuple[Any, str] | None = None
         self._parts: list[bytes] = []
         self._pickler: _FastPickler | None = None
@@ -117,10 +120,14 @@ class Encoder:
 
     def place_of(self, obj: Any) -> int:
         """The place of an object among the references of the payload that is being made."""
+        entry = entry_of(obj)
         if self._itself is not None and obj is self._itself[0]:
             id_ = self._itself[1]
+        elif entry is not None and entry.mark == self._mark:
+            id_ = entry.id  # asked about before
         else:
-            id_ = self._enrol(obj).id
+            entry = self._enrol(obj)
+            entry.mark, id_ = self._mark, entry.id
         places = self._places
         return places.setdefault(id_, len(places))
 

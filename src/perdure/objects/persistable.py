@@ -80,6 +80,7 @@ class Entry(weakref.ref[Any]):
         "flags",
         "forced",
         "id",
+        "mark",
         "number",
         "references",
         "revision",
@@ -98,6 +99,7 @@ class Entry(weakref.ref[Any]):
     flags: int
     forced: bool
     references: tuple[str, ...]
+    mark: int  # of the last commit that met the object as one that is referred to
 
     @property
     def cls(self) -> type[Any]:
@@ -134,6 +136,7 @@ def new_entry(
     entry.digest = 0
     entry.forced = False
     entry.references = ()
+    entry.mark = 0
     _entries[address] = entry
     return entry
 

@@ -271,7 +271,7 @@ def _join(desk: Desk, step: Commit, obj: Any) -> str:
     entry = desk.view.own_entry(obj)
     if entry is None:
         facts = facts_of(type(obj))
-        entry = desk.view.enrol(obj, facts, desk.naming.new(obj, facts))
+        entry = desk.view.enrol(obj, facts, *desk.naming.new(obj, facts))
     step.saved.append(obj)
     return entry.id
 

@@ -246,6 +246,7 @@ class _Unsaved:
     """Stands for the entry of an object that was never saved."""
 
     id = "new.0"
+    mark = 0
 
 
 def _reference(obj: object) -> str | None:

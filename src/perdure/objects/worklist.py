@@ -64,13 +64,15 @@ class Naming:
         self._factory = factory
         self.numbers = Numbers(backend)
 
-    def new(self, obj: Any, facts: ClassFacts) -> Id[Any]:
+    def new(self, obj: Any, facts: ClassFacts) -> tuple[Id[Any], int]:
+        """An id, and its number."""
         factory = self._factory
         if factory is None:
-            return _new_text(Id, f"{facts.prefix}.{self.numbers.take()}")
+            number = self.numbers.take()
+            return _new_text(Id, f"{facts.prefix}.{number}"), number
         # A number is one object's, whatever its prefix: perdure's own records must take theirs from the same source.
         named = factory.new(obj) if factory.next_id_fn is not None else factory.name(obj, self.numbers.take())
-        return Id(f"{facts.prefix}.{named.number}") if facts.flags & INTERNAL else named
+        return (Id(f"{facts.prefix}.{named.number}") if facts.flags & INTERNAL else named), named.number
 
     def new_value(self, value: Any) -> Id[Any]:
         factory = self._factory or IdFactory()
@@ -106,7 +108,8 @@ class Worklist:
                 self._view.wake(entry, obj)
             entry.flags |= KEPT
             entry.forced = True
-        self._enqueue(entry, obj)
+        if entry.address not in self._queued:
+            self._enqueue(entry, obj)
         return entry.id
 
     def add_copy(self, id_: str, obj: Any, base: int) -> None:
@@ -189,7 +192,7 @@ class Worklist:
         entry = entry_of(obj)
         if entry is None:
             facts = facts_of(type(obj))
-            entry = self._view.enrol(obj, facts, self._naming.new(obj, facts))
+            entry = self._view.enrol(obj, facts, *self._naming.new(obj, facts))
             self._new.append(entry)
         elif entry.view is not self._view:
             self._view.own_entry(obj)  # raises WrongView
