@@ -96,6 +96,7 @@ class Worklist:
         self._drafts: list[Draft] = []
         self._new: list[Entry] = []
         self._looked_at: list[tuple[Entry, Any]] = []
+        self._left: set[int] | None = None  # addresses of enlisted objects that may not be on the list yet
         self._origins: list[Any] = []
         self._codes: dict[str, str] = {}  # module -> id of its code record
         self.removed: Mapping[str, int] = {}  # ids that the same step removes: not looked at
@@ -210,13 +211,24 @@ class Worklist:
 
     def _follow(self, entry: Entry) -> None:
         """Go through an unchanged object to what it refers to: only as long as something enlisted is not yet found."""
-        if self._everything or self._view.enlisted.keys() <= self._queued:
+        if self._everything or not self._is_any_left():
             return
         for id_ in entry.references:
             other = self._view.entry(id_)
             obj = other() if other is not None else None
             if other is not None and obj is not None and other.state != GHOST:
                 self._enqueue(other, obj)
+
+    def _is_any_left(self) -> bool:
+        """Whether an enlisted object is not on the list yet. The set only shrinks: what is new gets on the list."""
+        if self._left is None:
+            self._left = set(self._view.enlisted)
+        while self._left:
+            address = self._left.pop()
+            if address not in self._queued:
+                self._left.add(address)
+                return True
+        return False
 
     def _look_at(self, entry: Entry, obj: Any) -> None:
         cls = type(obj)
