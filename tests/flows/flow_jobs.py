@@ -177,6 +177,24 @@ def leave(how):
     raise AssertionError(how)
 
 
+@job
+def fork(folder, how):
+    """The child leaves the job's function: it must not come back as a second worker."""
+    child = os.fork()
+    if child == 0:
+        if how == "raise":
+            raise ValueError("in the child")
+        return "child"
+    _, status = os.waitpid(child, 0)
+    mark(folder, "parent")
+    return os.waitstatus_to_exitcode(status)
+
+
+@flow
+def forking(folder):
+    return [fork(folder, "raise"), fork(folder, "return"), touch(folder, "after")]
+
+
 @flow
 def leaving(how, folder):
     leave(how)

@@ -161,6 +161,7 @@ def test_errors_of_an_engine_in_the_background_are_told(store, marks, switch, mo
     until(lambda: told)
     assert str(told[0].exc_value) == "the executor broke"
     until(lambda: run.state is RunState.INTERRUPTED)
+    assert [attempt.state for attempt in run.jobs()[0].attempts] == [JobState.INTERRUPTED]
     assert run.failures() == {f"parse ({run.jobs()[0].persistent_id})": "interrupted"}
     perdure.rerun(run)
     assert run.result() == 1
@@ -175,6 +176,29 @@ def test_a_broken_executor_breaks_the_call(store):
         perdure.start(flow_jobs.survey, ["1"], store=store, executor=Broken())
     (id_,) = (id_ for id_ in store.list(all=True) if id_.startswith("Run."))
     assert store.load(id_).state is RunState.INTERRUPTED
+
+
+def test_a_full_disk_ends_the_engine_and_harms_nothing(any_store, marks, monkeypatch):
+    """The commit of a job's end fails: the caller is told, the job counts as cut off, what was done stays done."""
+    real, begun = any_store.backend.apply, []
+
+    def apply(batch, encode):
+        begun.append(batch)
+        if len(begun) == 4:
+            raise perdure.DiskFull("No space is left.", hint="Make room.")
+        return real(batch, encode)
+
+    monkeypatch.setattr(any_store.backend, "apply", apply)
+    with pytest.raises(perdure.DiskFull, match="No space is left"):
+        perdure.start(flow_jobs.leaving, "nothing", marks.folder, store=any_store)
+    run = newest_run(any_store)
+    assert run.state is RunState.INTERRUPTED
+    assert [str(made.state) for made in run.jobs()] == ["failed", "interrupted", "waiting"]
+    perdure.resume(run)
+    assert [str(made.state) for made in run.jobs()] == ["failed", "interrupted", "succeeded"]
+    perdure.rerun(run)
+    assert [str(made.state) for made in run.jobs()] == ["failed", "succeeded", "succeeded"]
+    assert (marks.count("one"), marks.count("two")) == (2, 1)
 
 
 # -- Ctrl-C and resume -----------------------------------------------------------------------------------

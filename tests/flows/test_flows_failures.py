@@ -108,6 +108,12 @@ def test_a_job_that_leaves_fails_inline_too(store, marks, how):
     assert run.job("leave").attempts[0].error_type == LEAVING[how][0]
 
 
+def test_a_child_that_a_job_forks_is_no_second_worker(store, marks):
+    run = perdure.start(flow_jobs.forking, marks.folder, store=store, executor="processes", workers=1)
+    assert run.result() == [1, 0, "after"]
+    assert (marks.count("parent"), marks.count("after")) == (2, 1)
+
+
 GIVING = {
     "lock": ("CannotPickle", r"value\['inside'\]\[0\] cannot be saved"),
     "function": ("CannotPickle", "cannot be saved"),
@@ -211,6 +217,16 @@ def test_a_time_out_in_a_process(store, how, monkeypatch):
     assert attempt.error_type == "JobTimeout"
     assert "ran longer than its time-out of 0.3 s" in attempt.error
     assert 0.25 < attempt.ended - attempt.started < 8
+
+
+def test_a_time_out_that_cannot_be_kept_fails_the_job(store):
+    told = []
+    run = perdure.start(flow_jobs.timed, "done", store=store, wait=False, watch=told.append)
+    while run.state is RunState.RUNNING:
+        time.sleep(0.01)
+    (attempt,) = run.jobs()[0].attempts
+    assert "has a time-out, which cannot be kept outside the main thread" in attempt.error
+    assert "executor='processes'" in attempt.error
 
 
 def test_a_time_out_that_is_kept_disturbs_nothing(store):

@@ -26,6 +26,9 @@ class Tried(Protocol):
     @property
     def persistent_id(self) -> str | None: ...
 
+    @property
+    def state(self) -> JobState: ...
+
 
 class RanCode(NamedTuple):
     """The code that a function came from: its code record, that one's summary, the digest of the function's source."""
@@ -48,7 +51,7 @@ class Attempt(Persistable):
         self.pid = pid
         self.started = started
         self.ended: float | None = None
-        self.state = JobState.RUNNING
+        self._state = JobState.RUNNING
         self.ran_with(code)
         self.error = ""
         self.error_type = ""
@@ -58,6 +61,13 @@ class Attempt(Persistable):
     def ran_with(self, code: RanCode) -> None:
         """Note the code."""
         self.code, self.code_summary, self.function_digest = code
+
+    @property
+    def state(self) -> JobState:
+        """The state now; `interrupted` when the process that drove the run is gone."""
+        if self._state is JobState.RUNNING and self.job.state is JobState.INTERRUPTED:
+            return JobState.INTERRUPTED
+        return self._state  # read again: to ask the job was to move forward
 
     def result(self) -> Any:
         """What the job returned; raises `ResultNotReady` if this attempt did not succeed."""
@@ -77,13 +87,13 @@ class Attempt(Persistable):
         self._end(JobState.INTERRUPTED, ended)
 
     def _end(self, state: JobState, at: float) -> None:
-        self.state = next_job_state(self.state, state, f"Attempt {self.number} of {self.name}")
+        self._state = next_job_state(self._state, state, f"Attempt {self.number} of {self.name}")
         self.ended = at
         self.changed = True
 
     def __record_fields__(self) -> dict[str, Plain]:
         return {
-            "job": self.job.persistent_id, "name": self.name, "number": self.number, "state": str(self.state),
+            "job": self.job.persistent_id, "name": self.name, "number": self.number, "state": str(self._state),
             "started": self.started, "ended": self.ended, "host": self.host, "pid": self.pid,
             "error": self.error[:ERROR_SHOWN], "error_type": self.error_type, "traceback": self.traceback,
             "code": self.code_summary, "function": self.function_digest,
@@ -91,7 +101,7 @@ class Attempt(Persistable):
         }  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"<Attempt {self.number} of {self.name}: {self.state}>"
+        return f"<Attempt {self.number} of {self.name}: {self._state}>"
 
 
 class Result(Persistable):

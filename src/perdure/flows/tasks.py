@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -200,6 +201,7 @@ class Workplace:
 def run_task(task: Task, place: Workplace) -> Outcome:
     """Run one job; gives its outcome, whatever happens in it. Only Ctrl-C comes through."""
     started = time.time()
+    process = os.getpid()
     store, backend = place.store(task)
     code = None
     try:
@@ -209,6 +211,8 @@ def run_task(task: Task, place: Workplace) -> Outcome:
             args, kwargs = _arguments(task, store)
             with time_limit(task.timeout, task.name):
                 value = function(*args, **kwargs)
+            if os.getpid() != process:
+                os._exit(0)  # a child that the job has forked came out of its function: it is no second engine
             held = Result(value)
             store.save(held)
         result = held.persistent_id
@@ -216,6 +220,8 @@ def run_task(task: Task, place: Workplace) -> Outcome:
         names = store.desk().names | {draft.class_name for draft in drafts}
         return Outcome(task.job, started, time.time(), drafts, result, names, code=code)
     except BaseException as error:  # the user's function: anything may come out, and it is the outcome
+        if os.getpid() != process:
+            os._exit(0 if isinstance(error, SystemExit) and not error.code else 1)
         if isinstance(error, KeyboardInterrupt):
             raise
         return failure(task.job, started, error, code)

@@ -68,7 +68,8 @@ class _Worker:
         self.task: Task | None = None
         self.since = 0.0
         self.deadline = float("inf")
-        self.channel.send(HELLO, *hello)
+        with suppress(OSError):  # it has died already: found out when it is given a task
+            self.channel.send(HELLO, *hello)
 
     def begin(self, task: Task) -> None:
         self.task = task
@@ -135,6 +136,7 @@ class ProcessesExecutor(Executor):
             worker.task = task  # it died while idle: `wait` finds the end of its channel
 
     def wait(self) -> list[Outcome]:
+        # To linger for others that are about to end was tried: fewer commits, but the engine is what all wait for.
         outcomes: list[Outcome] = []
         while not outcomes:
             busy = [worker for worker in self._workers if worker.task is not None]
