@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
+from pathlib import Path
 
 import flow_jobs
 import pytest
@@ -128,6 +130,18 @@ def test_a_result_that_cannot_be_pickled_fails_the_job_and_says_where(store, mar
     (attempt,) = run.job("give").attempts
     assert attempt.error_type == "CannotPickle"
     assert re.search(GIVING[what][1], attempt.error), attempt.error
+
+
+def test_arguments_that_cannot_be_pickled_are_told_before_anything_runs(store):
+    @perdure.flow
+    def locked(value):
+        return flow_jobs.same({"deep": [value]})
+
+    with pytest.raises(perdure.CannotPickle, match=r"_args\[0\]|\['deep'\]\[0\]"):
+        perdure.start(locked, threading.Lock(), store=store)
+    assert store.list(all=True) == []
+    locks = Path(os.environ["XDG_STATE_HOME"]) / "perdure" / "runs"
+    assert list(locks.iterdir()) == []  # nobody owns anything
 
 
 def test_a_result_of_a_class_that_only_the_worker_has_fails_the_job(store, marks):

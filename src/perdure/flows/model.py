@@ -280,15 +280,15 @@ class Run(Persistable):
     def failures(self) -> dict[str, str]:
         """For each job that failed or was interrupted: its name (with its id) and the error's text."""
         gone = self.state is RunState.INTERRUPTED
+        bad = {JobState.FAILED, JobState.INTERRUPTED} | ({JobState.RUNNING} if gone else set())
+        jobs = [job for job in self.stored_jobs() if job.stored_state in bad]
+        load_together(job.last_attempt for job in jobs)
         found = {}
-        for job in self.stored_jobs():
-            state = job.stored_state
-            if gone and state is JobState.RUNNING:
-                state = JobState.INTERRUPTED
-            if state in (JobState.FAILED, JobState.INTERRUPTED):
-                last = job.last_attempt
-                text = f"{last.error_type}: {last.error}" if last is not None and last.error_type else str(state)
-                found[f"{job.name} ({job.persistent_id})"] = text
+        for job in jobs:
+            last = job.last_attempt
+            state = JobState.FAILED if job.stored_state is JobState.FAILED else JobState.INTERRUPTED
+            text = f"{last.error_type}: {last.error}" if last is not None and last.error_type else str(state)
+            found[f"{job.name} ({job.persistent_id})"] = text
         return found
 
     # -- for the engine ----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from perdure.flows.executors.base import Executor
 from perdure.flows.executors.inline import InlineExecutor
 from perdure.flows.executors.processes import ProcessesExecutor
 from perdure.flows.executors.worker import inside_worker
-from perdure.flows.model import Job, Run, newest, view_of
+from perdure.flows.model import Job, Run, load_together, newest, view_of
 from perdure.flows.ownership import Owner, ownership
 from perdure.flows.states import ENDED, UNDONE, JobState
 from perdure.objects.store import Store
@@ -159,6 +159,7 @@ def jobs_to_rerun(run: Run, *, from_job: str | None = None, all: bool = False) -
 def changed_functions(jobs: list[Job]) -> dict[str, str]:
     """The functions of these jobs that differ from their last attempt: name -> what is different."""
     changed: dict[str, str] = {}
+    load_together(job.last_attempt for job in jobs)
     for job in jobs:
         last = job.last_attempt
         if last is None or job.function in changed:
