@@ -219,7 +219,7 @@ def test_a_reference_whose_record_is_gone(place):
     id_ = store.save(Holder(Item("pen")))
     frame = store.backend.read([id_])[id_]
     record = parse_unverified(frame)
-    draft = Draft("Holder.777", 0, STATE, record.class_name, 0, "", ("Item.999",), {}, record.payload)
+    draft = Draft("Holder.777", 0, record.flags, record.class_name, 0, "", ("Item.999",), {}, record.payload)
     store.backend.apply(Batch([draft]), encoder(store.key))
     place.is_whole = False
     holder = store.load("Holder.777")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from perdure.errors import CannotPickle
@@ -13,6 +13,8 @@ from perdure.objects.states import is_simple
 from perdure.pickling.classes import name_of
 from perdure.records.values import INTERNAL, REDUCED, STATE, Fields
 
+LEARNING = 8  # objects of a class that are searched for references among their attributes
+
 
 class Lost(Persistable):
     """What a reference becomes whose record or class is not there: the error comes when it is touched."""
@@ -21,7 +23,10 @@ class Lost(Persistable):
 class ClassFacts:
     """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
 
-    __slots__ = ("cls", "direct", "eager", "fields", "flags", "ghost", "module", "name", "prefix", "simple")
+    __slots__ = (
+        "cls", "direct", "eager", "fields", "flags", "ghost", "links", "links_to_learn", "module", "name", "prefix",
+        "simple",
+    )  # fmt: skip
 
     def __init__(self, cls: type[Any]):
         if not cls.__weakrefoffset__:
@@ -42,6 +47,13 @@ class ClassFacts:
         self.fields: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)
         internal = INTERNAL if getattr(cls, "__record_internal__", False) else 0
         self.flags = internal | (STATE if self.simple else REDUCED)
+        self.links: dict[str, None] = {}  # attributes that were seen to hold nothing but a reference
+        self.links_to_learn = LEARNING
+
+    def learn_links(self, names: Iterable[str]) -> None:
+        """Attributes that hold nothing but a reference: their places stand beside the state from now on."""
+        self.links_to_learn -= 1
+        self.links = {**self.links, **dict.fromkeys(names)}  # another thread may be going through the old one
 
 
 _facts: dict[int, ClassFacts] = {}  # by address: metaclasses may not be hashable; the facts hold the class

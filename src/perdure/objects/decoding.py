@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from perdure.errors import CannotLoad, PerdureError
 from perdure.pickling.classes import find_global
 from perdure.pickling.references import MODULE, NAME
-from perdure.records.values import KIND_BITS, STATE, VALUE, Record
+from perdure.records.values import KIND_BITS, LINKED, STATE, VALUE, Record
 
 
 class StoredReference(NamedTuple):
@@ -43,7 +43,13 @@ class StateUnpickler(pickle.Unpickler):
 def state_of(record: Record, objects: Sequence[Any]) -> Any:
     """A simple object's state, or a plain value."""
     try:
-        return ObjectUnpickler(record.payload, objects).load()
+        loaded = ObjectUnpickler(record.payload, objects).load()
+        if not record.flags & LINKED:
+            return loaded
+        state, links = loaded
+        for name, place in links.items():
+            state[name] = objects[place]
+        return state
     except PerdureError:
         raise
     except Exception as error:  # the user's own constructors and state methods run here: anything may come out

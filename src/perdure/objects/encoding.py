@@ -1,7 +1,9 @@
 """Objects to payloads. The pickler never calls the store: it emits references; the worklist decides what is written.
 
-- A simple object's payload is its `__dict__`; any other's is two pickles in a row (how it is made, what is put in),
-  so that the bare object exists before anything refers to it; a plain value's is one pickle of the value.
+- A simple object's payload is its `__dict__`. Attributes that are nothing but a reference stand beside it (`LINKED`):
+  to name the place there costs a third of a call in the pickle. Any other object's payload is two pickles in a row
+  (how it is made, what is put in), so that the bare object exists before anything refers to it; a plain value's is one
+  pickle of the value. A payload that names no class and no function says so (`PLAIN`).
 - One C pickler is used again and again, and made anew after an error or a large record (its memo never shrinks).
   Where its recursion ends, the iterative pickler takes over.
 """
@@ -23,6 +25,7 @@ from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
 from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
+from perdure.records.values import LINKED, PLAIN
 
 _marks = count(1)
 _new_tuple = tuple.__new__
@@ -37,6 +40,7 @@ class Encoded(NamedTuple):
     payload: bytes
     references: tuple[str, ...]
     graph: Any
+    flags: int = 0  # LINKED, PLAIN
 
 
 class _Hooks:
@@ -44,8 +48,10 @@ class _Hooks:
 
     place_of: Callable[[Any], int]
     by_name: Callable[[Any], Any]
+    asked: bool  # whether anything was pickled that is no plain value
 
     def reducer_override(self, obj: Any) -> Any:
+        self.asked = True
         if obj is reference:
             return NotImplemented
         if isinstance(obj, Persistable):
@@ -82,32 +88,47 @@ class Encoder:
         With `under`, it is encoded as if its id were that one (a copy that refers to itself refers to the copy).
         """
         if facts.simple:
-            graph: Any = simple_state(obj)
-            return self._dump(obj, (graph,), graph, under)
+            found = self.encode_simple(obj, facts) if under is None else None
+            state = simple_state(obj)
+            return found or self._dump(obj, (state,), state, under)
         making, filling = self._ask(obj, facts)
         told = (tuple(making), tuple(filling))  # plain tuples: payloads name no class of perdure's
         return self._dump(obj, told, told, under)
 
-    def encode_simple(self, obj: Any) -> Encoded | None:
+    def encode_simple(self, obj: Any, facts: ClassFacts) -> Encoded | None:
         """What `encode` does for an object of a simple class, on a short way; None where it takes the long one."""
-        pickler, parts = self._pickler, self._parts
-        if pickler is None:
-            return None
-        graph = _attribute(obj, "__dict__")
+        pickler = self._pickler or self._new_pickler()
+        parts = self._parts
+        graph = pickled = _attribute(obj, "__dict__")
         self._places, self._itself = {}, None
         parts.clear()
         pickler.clear_memo()
+        pickler.asked = False
+        flags = 0
         try:
-            pickler.dump(graph)
+            if facts.links:
+                links: dict[str, int] = {}
+                for name in facts.links:
+                    value = graph.get(name)
+                    if isinstance(value, Persistable):
+                        links[name] = self.place_of(value)
+                if links:
+                    pickled, flags = ({**graph, **dict.fromkeys(links)}, links), LINKED
+            pickler.dump(pickled)
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
             self._pickler = None
             return None  # the long way meets the same error, and says what it means
         except BaseException:
             self._pickler = None
             raise
-        if len(parts) > 1 or len(parts[0]) > LARGE_PAYLOAD:
-            return None
-        return _new_tuple(Encoded, (parts[0], tuple(self._places), graph))
+        payload = parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(payload) > LARGE_PAYLOAD:
+            self._pickler = None
+        if not pickler.asked:
+            flags |= PLAIN
+        elif facts.links_to_learn:
+            facts.learn_links(name for name, value in graph.items() if isinstance(value, Persistable))
+        return _new_tuple(Encoded, (payload, tuple(self._places), graph, flags))
 
     def encode_value(self, value: Any) -> Encoded:
         """The payload of a plain value."""
@@ -170,16 +191,19 @@ class Encoder:
         return Encoded(payload, tuple(self._places), graph)
 
     def _pickled(self, graphs: tuple[Any, ...]) -> bytes:
-        pickler, parts = self._pickler, self._parts
-        if pickler is None:
-            parts = self._parts = []
-            pickler = self._pickler = _FastPickler(_Sink(parts), self._protocol)
-            pickler.place_of, pickler.by_name = self.place_of, self.by_name
+        pickler = self._pickler or self._new_pickler()
+        parts = self._parts
         parts.clear()
         pickler.clear_memo()
         for graph in graphs:
             pickler.dump(graph)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _new_pickler(self) -> _FastPickler:
+        self._parts = []
+        pickler = self._pickler = _FastPickler(_Sink(self._parts), self._protocol)
+        pickler.place_of, pickler.by_name = self.place_of, self.by_name
+        return pickler
 
     def _pickled_deep(self, graphs: tuple[Any, ...]) -> bytes:
         self._places = {}

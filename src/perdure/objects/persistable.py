@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 GHOST, DOZING, AWAKE, LOADING = 0, 1, 2, 3
@@ -68,6 +69,9 @@ class Facts(Protocol):
     direct: bool
     flags: int
     simple: bool
+    links: dict[str, None]
+
+    def learn_links(self, names: Iterable[str]) -> None: ...
 
 
 class Entry(weakref.ref[Any]):

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from pickle import loads
 from sys import intern
 from typing import Any
 
@@ -25,7 +26,7 @@ from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Pe
 from perdure.pickling.classes import find
 from perdure.records.frame import Parts, decoder
 from perdure.records.seal import Key
-from perdure.records.values import KIND_BITS, STATE, VALUE, Record
+from perdure.records.values import KIND_BITS, LINKED, PLAIN, STATE, VALUE, Record
 
 _new = object.__new__
 _attribute = object.__getattribute__
@@ -185,10 +186,16 @@ class Reader(ABC):
                 continue
             entry.state = LOADING
             try:
-                unpickler = StateUnpickler(BytesIO(payload))
-                unpickler.objects = [*map(held.__getitem__, references)] if references else ()
+                if flags & PLAIN:
+                    state = loads(payload)
+                else:
+                    unpickler = StateUnpickler(BytesIO(payload))
+                    unpickler.objects = [*map(held.__getitem__, references)] if references else ()
+                    state = unpickler.load()
+                if flags & LINKED:
+                    state = _linked(state, references, held, entry)
                 into = _attribute(obj, "__dict__")
-                for name, value in unpickler.load().items():
+                for name, value in state.items():
                     into[intern(name)] = value
                 entry.state = DOZING
             except PerdureError:
@@ -379,6 +386,18 @@ class _Late(Sequence[Any]):
 
     def __getitem__(self, place: Any) -> Any:
         return self._reader.objects_of([self._ids[place]])[0]
+
+
+def _linked(
+    pair: tuple[dict[str, Any], dict[str, int]], references: Sequence[str], held: dict[str, Any], entry: Entry
+) -> dict[str, Any]:
+    """The state with the objects in the attributes that are just references."""
+    state, links = pair
+    for name, place in links.items():
+        state[name] = held[references[place]]
+    if not links.keys() <= entry.facts.links.keys():
+        entry.facts.learn_links(links)
+    return state
 
 
 def _note_read(entry: Entry, record: Record) -> None:

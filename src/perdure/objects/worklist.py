@@ -236,7 +236,7 @@ class Worklist:
         if facts.cls is not cls:
             facts = facts_of(cls)
             entry.facts, entry.forced = facts, True
-        encoded = self._encoder.encode_simple(obj) if facts.simple else None
+        encoded = self._encoder.encode_simple(obj, facts) if facts.simple else None
         if encoded is None:
             encoded = self._encode(obj, facts)
         self._looked_at.append((entry, obj))
@@ -263,9 +263,9 @@ class Worklist:
         return entry is not None and entry.state != AWAKE
 
     def _write(self, entry: Entry, obj: Any, facts: ClassFacts, encoded: Encoded) -> None:
-        payload, references, _ = encoded
+        payload, references, _, payload_flags = encoded
         self._written.append((entry, hash(payload), references))
-        flags = entry.flags = facts.flags | entry.flags & KEPT
+        flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
         fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
         parts = (entry.id, entry.revision, flags, facts.name, 0, code, references, fields, payload)
@@ -274,6 +274,7 @@ class Worklist:
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
         fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        flags |= encoded.flags
         self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, encoded.references, fields, encoded.payload))
 
     def _code(self, module: str) -> str:

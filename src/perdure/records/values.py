@@ -18,6 +18,9 @@ REDUCED = 1  # the payload is what __reduce_ex__ gave, apart from the class
 VALUE = 2  # the payload is a whole pickled value that is no Persistable
 KIND_BITS = 0x0003
 INTERNAL = 0x0004  # perdure's own: roots, code records, runs, jobs
+LINKED = 0x0010  # the payload is a pair: a state, and for attributes that are just a reference, its place
+PLAIN = 0x0020  # the payload names no class and no function
+PAYLOAD_BITS = LINKED | PLAIN
 KEPT = 0x0008  # saved by name or by `save`, not only because something refers to it
 
 NO_FIELDS: Fields = {}
@@ -99,5 +102,3 @@ class Description(NamedTuple):
     key: int
     revision: int
     next_number: int
-
-
