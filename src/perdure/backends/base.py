@@ -125,7 +125,10 @@ class Backend(ABC):
 def runs_of(numbers: Iterable[int]) -> str:
     """Sorted numbers as text, runs shortened: `1-20000,20005`. The form in which commits name what they wrote."""
     runs: list[list[int]] = []
-    for number in sorted(numbers):
+    numbers = sorted(numbers)
+    if len(numbers) > 1 and numbers[-1] - numbers[0] + 1 == len(numbers) == len(set(numbers)):
+        return f"{numbers[0]}-{numbers[-1]}"  # a bulk save: one run
+    for number in numbers:
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:

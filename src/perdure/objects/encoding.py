@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from perdure.errors import CannotPickle, PerdureError, TransactionError
 from perdure.objects.classes import ClassFacts
 from perdure.objects.ghosts import real_class
-from perdure.objects.persistable import Entry, Persistable, entry_of
+from perdure.objects.persistable import ENTRIES, Entry, Persistable, entry_of
 from perdure.objects.states import PROTOCOL, Reduced, reduced, simple_state
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
@@ -108,12 +108,20 @@ class Encoder:
         try:
             if facts.links:
                 links: dict[str, int] = {}
+                places, mark = self._places, self._mark
                 for name in facts.links:
                     value = graph.get(name)
                     if isinstance(value, Persistable):
-                        links[name] = self.place_of(value)
+                        entry = ENTRIES.get(id(value))  # `place_of` written out
+                        if entry is None or entry.mark != mark:
+                            entry = self._enrol(value)
+                            entry.mark = mark
+                        links[name] = places.setdefault(entry.id, len(places))
                 if links:
-                    pickled, flags = ({**graph, **dict.fromkeys(links)}, links), LINKED
+                    state = graph.copy()
+                    for name in links:
+                        state[name] = None
+                    pickled, flags = (state, links), LINKED
             pickler.dump(pickled)
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
             self._pickler = None

@@ -84,6 +84,7 @@ class Entry(weakref.ref[Any]):
         "flags",
         "forced",
         "id",
+        "listed",
         "mark",
         "number",
         "references",
@@ -103,6 +104,7 @@ class Entry(weakref.ref[Any]):
     flags: int
     forced: bool
     references: tuple[str, ...]
+    listed: int  # number of the last worklist that it was on
     mark: int  # of the last commit that met the object as one that is referred to
 
     @property
@@ -111,12 +113,14 @@ class Entry(weakref.ref[Any]):
         return self.facts.cls
 
 
-_entries: dict[int, Entry] = {}  # address of the object -> its entry; addresses are freed after the entry is gone
+# Address of the object -> its entry; addresses are freed after the entry is gone. Others use `entry_of`, except where
+# the call itself would cost more than the look-up.
+ENTRIES: dict[int, Entry] = {}
 
 
 def entry_of(obj: Any) -> Entry | None:
     """The entry of a persistable object; None for one that no store knows."""
-    return _entries.get(id(obj))
+    return ENTRIES.get(id(obj))
 
 
 def _gone(entry: Any) -> None:
@@ -140,12 +144,12 @@ def new_entry(
     entry.digest = 0
     entry.forced = False
     entry.references = ()
-    entry.mark = 0
-    _entries[address] = entry
+    entry.mark = entry.listed = 0
+    ENTRIES[address] = entry
     return entry
 
 
 def drop_entry(entry: Entry) -> None:
     """Forget an entry while its object lives on, as an object that no store knows."""
-    if _entries.get(entry.address) is entry:
-        del _entries[entry.address]
+    if ENTRIES.get(entry.address) is entry:
+        del ENTRIES[entry.address]

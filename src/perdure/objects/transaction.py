@@ -13,7 +13,7 @@ from perdure.clock import Clock
 from perdure.errors import ConflictError, KeyMissing, NotFound, ReadOnly, StillReferred, TransactionError
 from perdure.objects.classes import facts_of
 from perdure.objects.memory import CollectionPaused
-from perdure.objects.persistable import AWAKE, GHOST, Persistable, entry_of
+from perdure.objects.persistable import AWAKE, ENTRIES, GHOST, Persistable, entry_of
 from perdure.objects.view import View
 from perdure.objects.worklist import CodeOf, Naming, Worklist, require_idle
 from perdure.records.frame import decode, encoder
@@ -35,6 +35,7 @@ class Desk:
     def require_writable(self) -> None:
         """Raise before anything is done if this store cannot be written."""
         require_idle(self.worklist)
+        self.naming.numbers.check_process()
         if self.view.backend.read_only:
             raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
         if self.view.key is None:
@@ -83,8 +84,7 @@ class Commit:
     def _batch(self, worklist: Worklist) -> Batch | None:
         worklist.removed = self.removals
         worklist.explain_from(self.saved)
-        for obj in self.saved:
-            worklist.add(obj, kept=True)
+        worklist.add_kept(self.saved)
         worklist.run()
         for id_, value in self.values:
             worklist.add_value(id_, value)
@@ -230,26 +230,21 @@ def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:
     if desk.transaction is not None:
         return [_join(desk, desk.transaction.step, obj) for obj in objects]
     step = Commit(desk)
-    ids = []
-    for obj in objects:
-        if isinstance(obj, Persistable):
-            step.saved.append(obj)
-            ids.append("")
-        else:
-            ids.append(desk.naming.new_value(obj))
-            step.values.append((ids[-1], obj))
+    step.saved = [obj for obj in objects if isinstance(obj, Persistable)]
+    values = {}  # place -> id
+    if len(step.saved) < len(objects):
+        values = {
+            place: desk.naming.new_value(obj) for place, obj in enumerate(objects) if not isinstance(obj, Persistable)
+        }
+        step.values = [(id_, objects[place]) for place, id_ in values.items()]
     try:
         step.run(everything=False)
     except ConflictError as error:
         _let_go(desk.view, error.ids)
         raise
-    return [id_ or _id_of(obj) for id_, obj in zip(ids, objects, strict=True)]
-
-
-def _id_of(obj: Any) -> str:
-    entry = entry_of(obj)
-    assert entry is not None
-    return entry.id
+    if not values:
+        return [ENTRIES[id(obj)].id for obj in objects]
+    return [values.get(place) or ENTRIES[id(obj)].id for place, obj in enumerate(objects)]
 
 
 def _let_go(view: View, ids: Iterable[str]) -> None:

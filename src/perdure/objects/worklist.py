@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count, islice
 from typing import Any
 
 from perdure.backends.base import Backend
@@ -18,13 +19,14 @@ from perdure.ids import Id, IdFactory
 from perdure.objects.classes import ClassFacts, facts_of
 from perdure.objects.encoding import Encoded, Encoder, explain
 from perdure.objects.ghosts import assign_class, real_class
-from perdure.objects.persistable import AWAKE, DOZING, GHOST, Entry, Persistable, entry_of
+from perdure.objects.persistable import AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
 from perdure.objects.view import View, is_as_stored
 from perdure.pickling.classes import shown_name
 from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft
 
 _new_text = str.__new__  # what Id() comes to, in half the time
 _new_tuple = tuple.__new__
+_numbers = count(1)
 
 FIRST_BLOCK, LAST_BLOCK = 16, 8192  # numbers reserved at a time: grows with the commit
 
@@ -36,23 +38,30 @@ class Numbers:
 
     def __init__(self, backend: Backend):
         self._backend = backend
-        self._next = self._end = 0
         self._block = FIRST_BLOCK
+        self._end = 0
+        self._left = iter(range(0))
         self._process = os.getpid()
 
     def take(self) -> int:
-        if self._next == self._end or self._process != os.getpid():
+        for number in self._left:
+            return number
+        first = self._backend.reserve(self._block, durable=False)
+        self._end = first + self._block
+        self._left = iter(range(first + 1, self._end))
+        self._block = min(self._block * 8, LAST_BLOCK)
+        return first
+
+    def check_process(self) -> None:
+        """A forked child must not go on with the numbers of its parent."""
+        if self._process != os.getpid():
             self._process = os.getpid()
-            self._next = self._backend.reserve(self._block, durable=False)
-            self._end = self._next + self._block
-            self._block = min(self._block * 8, LAST_BLOCK)
-        number = self._next
-        self._next += 1
-        return number
+            self._left = iter(range(0))
 
     def give_back(self) -> tuple[int, int]:
-        rest = (self._next, self._end)
-        self._next = self._end = 0
+        """What is left over, as (first, end)."""
+        rest = (self._end - operator.length_hint(self._left), self._end)
+        self._left = iter(range(0))
         self._block = FIRST_BLOCK
         return rest
 
@@ -88,11 +97,16 @@ class Worklist:
         self._code_of = code_of
         self._everything = everything
         self._encoder = Encoder(self._refer, view.protocol)
-        self._queue: list[Any] = list(view.enlisted.values()) if everything else []
-        self._queued: set[int] = set(view.enlisted) if everything else set()
+        self._queue: list[tuple[Entry, Any]] = []  # the entry belongs to the object, and keeps it in no way
+        self._number = next(_numbers)  # what is on the list bears it
+        if everything:
+            for address, obj in view.enlisted.items():
+                if address in ENTRIES:
+                    self._enqueue(ENTRIES[address], obj)
         self._position = 0
         self._doubtful: list[tuple[Entry, Encoded]] = []
         self._written: list[tuple[Entry, int, tuple[str, ...]]] = []  # with digest and references, as in the entry
+        self._created: list[Entry] = []
         self._drafts: list[Draft] = []
         self._new: list[Entry] = []
         self._looked_at: list[tuple[Entry, Any]] = []
@@ -109,9 +123,17 @@ class Worklist:
                 self._view.wake(entry, obj)
             entry.flags |= KEPT
             entry.forced = True
-        if entry.address not in self._queued:
-            self._enqueue(entry, obj)
+        self._enqueue(entry, obj)
         return entry.id
+
+    def add_kept(self, objects: Iterable[Any]) -> None:
+        """Put objects that are saved by name on the list."""
+        known, enrol = ENTRIES, self._enrol
+        for obj in objects:
+            if id(obj) in known:
+                self.add(obj, kept=True)
+            else:
+                enrol(obj).flags |= KEPT
 
     def add_copy(self, id_: str, obj: Any, base: int) -> None:
         """Write a copy of `obj`, which keeps its own id, under another."""
@@ -135,10 +157,18 @@ class Worklist:
 
     def run(self) -> None:
         """Look at everything on the list, and at what turns up meanwhile."""
-        queue, removed = self._queue, self.removed
-        for obj in islice(queue, self._position, None):  # it grows meanwhile
-            entry = entry_of(obj)
-            if entry is None or entry.state == GHOST or (removed and entry.id in removed):
+        queue, removed, encode, write = self._queue, self.removed, self._encoder.encode_simple, self._write
+        looked_at = self._looked_at
+        for pair in islice(queue, self._position, None):  # it grows meanwhile
+            entry, obj = pair
+            facts: Any = entry.facts
+            if entry.revision == 0 and entry.state == AWAKE and facts.simple and facts.cls is type(obj) and not removed:
+                encoded = encode(obj, facts)  # the way of most objects in a bulk
+                if encoded is not None:
+                    looked_at.append(pair)
+                    write(entry, obj, facts, encoded)
+                    continue
+            if entry.state == GHOST or (removed and entry.id in removed):
                 continue
             if entry.state == DOZING:
                 if not entry.forced:
@@ -163,6 +193,8 @@ class Worklist:
 
     def finish(self, revision: int) -> None:
         """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
+        for entry in self._created:
+            entry.revision, entry.forced = revision, False
         for entry, digest, references in self._written:
             entry.revision, entry.digest, entry.references, entry.forced = revision, digest, references, False
         self.rest()
@@ -192,22 +224,26 @@ class Worklist:
     def _refer(self, obj: Any) -> Entry:
         entry = entry_of(obj)
         if entry is None:
-            facts = facts_of(type(obj))
-            entry = self._view.enrol(obj, facts, *self._naming.new(obj, facts))
-            self._new.append(entry)
-        elif entry.view is not self._view:
+            return self._enrol(obj)
+        if entry.view is not self._view:
             self._view.own_entry(obj)  # raises WrongView
-        elif self._everything or entry.state == GHOST:
-            return entry
-        if entry.address not in self._queued:
-            self._queued.add(entry.address)
-            self._queue.append(obj)
+        elif not self._everything and entry.state != GHOST:
+            self._enqueue(entry, obj)
+        return entry
+
+    def _enrol(self, obj: Any) -> Entry:
+        """The entry of a new object, which is on the list from now on."""
+        facts = facts_of(type(obj))
+        entry = self._view.enrol(obj, facts, *self._naming.new(obj, facts))
+        self._new.append(entry)
+        entry.listed = self._number
+        self._queue.append((entry, obj))
         return entry
 
     def _enqueue(self, entry: Entry, obj: Any) -> None:
-        if entry.address not in self._queued:
-            self._queued.add(entry.address)
-            self._queue.append(obj)
+        if entry.listed != self._number:
+            entry.listed = self._number
+            self._queue.append((entry, obj))
 
     def _follow(self, entry: Entry) -> None:
         """Go through an unchanged object to what it refers to: only as long as something enlisted is not yet found."""
@@ -225,7 +261,7 @@ class Worklist:
             self._left = set(self._view.enlisted)
         while self._left:
             address = self._left.pop()
-            if address not in self._queued:
+            if address in ENTRIES and ENTRIES[address].listed != self._number:
                 self._left.add(address)
                 return True
         return False
@@ -264,7 +300,11 @@ class Worklist:
 
     def _write(self, entry: Entry, obj: Any, facts: ClassFacts, encoded: Encoded) -> None:
         payload, references, _, payload_flags = encoded
-        self._written.append((entry, hash(payload), references))
+        if entry.revision:
+            self._written.append((entry, hash(payload), references))
+        else:
+            self._created.append(entry)
+            entry.digest, entry.references = hash(payload), references  # if the commit fails, it is written again
         flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
         fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
