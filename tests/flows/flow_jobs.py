@@ -55,6 +55,13 @@ def diamond(start):
     return add(add(top, 10), b=add(top, 100))
 
 
+@flow
+def chosen_last(start):
+    made = [add(start, i) for i in range(4)]
+    add(made[3], made[1])
+    return made[2]
+
+
 Pair = namedtuple("Pair", "left right")
 
 

@@ -68,6 +68,14 @@ def test_as_many_workers_as_cores_by_default():
     assert ProcessesExecutor()._most == len(os.sched_getaffinity(0))
 
 
+def test_the_ids_of_jobs_are_in_the_order_in_which_the_flow_made_them(store):
+    for started in (flow_jobs.diamond, flow_jobs.diamond, flow_jobs.chosen_last):
+        run = perdure.start(started, 1, store=store)
+        numbers = [int(job.persistent_id.partition(".")[2]) for job in run.jobs()]
+        assert numbers == sorted(numbers)
+        assert int(run.id.partition(".")[2]) < numbers[0]
+
+
 def test_without_a_store_it_runs_in_memory():
     assert perdure.start(flow_jobs.survey, ["1"]).result() == 1
 

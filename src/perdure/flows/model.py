@@ -183,7 +183,7 @@ class Run(Persistable):
         self._kwargs = kwargs
         self._shown = shown(args, kwargs, _shown)
         self._jobs = jobs
-        self._value = value
+        self._returned = (value,)  # in a tuple: a job that is returned must not get its id before the others
         self._state = RunState.WAITING
         self._owner: Owner | None = None
         self._created = time.time()
@@ -271,11 +271,11 @@ class Run(Persistable):
                 ids=(self.id or "",),
                 failures=failures,
             )
-        jobs = jobs_in(self._value, Job)
+        jobs = jobs_in(self._returned, Job)
         load_together(jobs)
         load_together(attempts := [job.last_attempt for job in jobs])
         load_together(attempt.outcome for attempt in attempts if attempt is not None)
-        return replaced(self._value, Job, Job.result)
+        return replaced(self._returned, Job, Job.result)[0]
 
     def failures(self) -> dict[str, str]:
         """For each job that failed or was interrupted: its name (with its id) and the error's text."""
