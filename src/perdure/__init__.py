@@ -69,7 +69,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_FLOWS = {"Attempt", "Flow", "Job", "JobState", "Run", "RunState", "flow", "job", "rerun", "resume", "start"}
+_LATE = {
+    "Attempt": "perdure.flows.attempts", "Flow": "perdure.flows.definitions", "Job": "perdure.flows.model",
+    "JobState": "perdure.flows.states", "Run": "perdure.flows.model", "RunState": "perdure.flows.states",
+    "flow": "perdure.flows.definitions", "job": "perdure.flows.definitions", "rerun": "perdure.flows.running",
+    "resume": "perdure.flows.running", "start": "perdure.flows.running",
+}  # fmt: skip
+
+# Classes of perdure's own records, which name them so: found here wherever they live, but not public.
+_RECORDED = {
+    "Arguments": "perdure.flows.attempts", "Result": "perdure.flows.attempts", "Code": "perdure.objects.coding",
+    "Source": "perdure.objects.coding", "Root": "perdure.objects.roots", "RootNames": "perdure.objects.roots",
+}  # fmt: skip
 
 __all__ = [
     "AccessDenied", "Attempt", "CannotLoad", "CannotPickle", "ClassNotFound", "ConflictError", "CorruptRecord",
@@ -86,8 +97,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """A name of the flows' wing: imported now, since most programs that only keep objects never need it."""
-    if name in _FLOWS:
-        return getattr(import_module("perdure.flows"), name)
+    module = _LATE.get(name) or _RECORDED.get(name)
+    if module is not None:
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'perdure' has no attribute {name!r}")
 
 

@@ -58,7 +58,7 @@ WRONG_IN_A_STORE = {
     "show zzz": (2, "'zzz' is not an id."),
     "show Run.99": (2, "There is no Run.99 in this store."),
     "show Job.2": (2, "Job.2 is a job of Run.1."),
-    "show Arguments.4": (2, "Arguments.4 is no run, but a perdure.flows."),
+    "show Arguments.4": (2, "Arguments.4 is no run, but a perdure:"),
     "history Run.99": (2, "There never was a Run.99"),
     "history ../../etc/passwd": (2, "is not an id."),
     "rerun Run.99": (2, "There is no Run.99"),

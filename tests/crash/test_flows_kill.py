@@ -49,16 +49,16 @@ class Scene:
 
     def records(self, name):
         with make_store(self.url, read_only=True) as store:
-            found = map(parse_unverified, store.backend.scan(class_name=f"perdure.flows.{name}"))
+            found = map(parse_unverified, store.backend.scan(class_name=f"perdure:{name}"))
             return {record.id: record.fields for record in found}
 
     def run_id(self):
-        (id_,) = self.records("model:Run")
+        (id_,) = self.records("Run")
         return id_
 
     def seen_state(self):
         """The run's state as headers and the table of processes tell it."""
-        (fields,) = self.records("model:Run").values()
+        (fields,) = self.records("Run").values()
         owner = owner_of(fields["owner"] or "")
         return "interrupted" if fields["state"] == "running" and not owner.lives() else fields["state"]
 
@@ -110,7 +110,7 @@ def kill(scene, process, chance):
     process.kill()
     killed = process.wait() == -9
     process.communicate()
-    workers = {fields["pid"] for fields in scene.records("attempts:Attempt").values()} - {os.getpid()}
+    workers = {fields["pid"] for fields in scene.records("Attempt").values()} - {os.getpid()}
     until(lambda: all(map(is_gone, workers)), 3)
     return killed
 
@@ -124,7 +124,7 @@ def test_killed_at_any_moment(tmp_path, executor, kind, seed):
     killed = kill(scene, scene.begin("layers", str(scene.folder), kind), chance)
     for kills in range(1, MOST_KILLS + 1):
         states = scene.look()
-        if not killed or next(iter(scene.records("model:Run").values()))["state"] != "running":
+        if not killed or next(iter(scene.records("Run").values()))["state"] != "running":
             break  # it was faster
         assert scene.seen_state() == "interrupted"
         assert "running" not in states.values()
@@ -192,10 +192,10 @@ def test_a_killed_worker_costs_its_job_only(tmp_path):
     scene = Scene(tmp_path, "processes")
     engine = scene.begin("hold", str(scene.folder), str(go))
     until(lambda: scene.marks()["hold"] == 1)
-    (attempt,) = scene.records("attempts:Attempt").values()
+    (attempt,) = scene.records("Attempt").values()
     os.kill(attempt["pid"], 9)
     assert scene.finish(engine) == ""
-    (attempt,) = scene.records("attempts:Attempt").values()
+    (attempt,) = scene.records("Attempt").values()
     assert (attempt["state"], attempt["error_type"]) == ("failed", "WorkerDied")
     assert "killed by SIGKILL" in attempt["error"]
     go.touch()

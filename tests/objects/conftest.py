@@ -4,57 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from places import Place
 
-from perdure import Persistable, Store, make_store
-from perdure.objects.persistable import GHOST, entry_of
+from perdure import Store
 from perdure.upkeep.check import check
-
-
-class Holder(Persistable):
-    """Refers to something, so that loading the holder gives a ghost of it."""
-
-    def __init__(self, target: Any):
-        self.target = target
-
-
-class Place:
-    """Where a store is; `open` opens it once more, as another program would (without what is in memory)."""
-
-    def __init__(self, kind: str, folder: Path):
-        self.kind = kind
-        self.folder = folder
-        self.url = {
-            "memory": "memory:",
-            "directory": str(folder / "objects"),
-            "sqlite": f"sqlite:////{(folder / 'objects.db').as_posix().lstrip('/')}",
-        }[kind]
-        self.opened: list[Store] = []
-        self.is_whole = True  # a test that harms the store on purpose says so
-
-    def open(self, **settings: Any) -> Store:
-        if self.kind == "memory" and self.opened:
-            first = self.opened[0]
-            settings.pop("read_only", None)
-            store = Store(first.backend, first.key, **settings)
-        else:
-            store = make_store(self.url, **settings)
-        self.opened.append(store)
-        return store
-
-    def ghost(self, obj: Any) -> Any:
-        """`obj` as it is seen by who only loaded something that refers to it."""
-        id_ = self.open().save(Holder(obj))
-        ghost = self.open().load(id_).target
-        assert entry_of(ghost).state == GHOST
-        return ghost
-
-    def copy(self, obj: Any) -> Any:
-        """`obj` saved here and loaded by another program."""
-        id_ = self.open().save(obj)
-        return self.open().load(id_)
 
 
 @pytest.fixture(params=["memory", "directory", "sqlite"])

@@ -9,9 +9,9 @@ import fractions
 import numpy
 import pandas
 import pytest
-from conftest import Holder, Place
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from places import Holder, Place
 
 from perdure import CannotPickle, Persistable
 from perdure.objects.persistable import AWAKE, DOZING, entry_of

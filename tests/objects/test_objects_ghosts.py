@@ -16,7 +16,7 @@ import pickle
 import typing
 
 import pytest
-from conftest import Holder
+from places import Holder
 
 from perdure import CannotLoad, CannotPickle, Persistable
 from perdure.objects.ghosts import real_class

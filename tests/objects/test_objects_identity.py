@@ -9,7 +9,7 @@ import weakref
 
 import pandas
 import pytest
-from conftest import Holder
+from places import Holder
 
 from perdure import Id, InvalidId, NotFound, Persistable, StoreClosed
 from perdure.objects.persistable import DOZING, GHOST, entry_of

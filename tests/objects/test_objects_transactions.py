@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Holder
+from places import Holder
 
 from perdure import (
     ClassNotFound,

@@ -10,7 +10,7 @@ import sys
 import textwrap
 
 import pytest
-from conftest import Holder
+from places import Holder
 
 from perdure import (
     ClassNotFound,
@@ -27,7 +27,7 @@ from perdure.keys import KeyRing
 from perdure.objects.persistable import GHOST, entry_of
 from perdure.records.frame import encoder, parse_unverified
 from perdure.records.seal import Key
-from perdure.records.values import STATE, VALUE, Batch, Draft, Version
+from perdure.records.values import VALUE, Batch, Draft, Version
 from perdure.upkeep.check import check
 
 

@@ -10,7 +10,7 @@ import textwrap
 import threading
 
 import pytest
-from conftest import Holder
+from places import Holder
 
 from perdure import ConflictError, Persistable, TransactionError, WrongView
 from perdure.objects.persistable import DOZING, entry_of

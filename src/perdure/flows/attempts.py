@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from perdure.errors import ResultNotReady
-from perdure.flows.states import JobState, next_job_state
+from perdure.flows.states import JobState, StoredState, next_job_state
 from perdure.objects.coding import Code
 from perdure.objects.persistable import Persistable
 from perdure.records.values import Plain
@@ -41,7 +41,9 @@ class RanCode(NamedTuple):
 class Attempt(Persistable):
     """One try of one job. Times are seconds since 1970 (UTC); `pid` is that of the process that ran it."""
 
+    __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
+    _state = StoredState(JobState)
 
     def __init__(self, job: Tried, number: int, *, host: str, pid: int, started: float, code: RanCode):
         self.job = job
@@ -107,6 +109,7 @@ class Attempt(Persistable):
 class Result(Persistable):
     """Holds what an attempt returned."""
 
+    __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
 
     def __init__(self, value: Any):
@@ -116,6 +119,7 @@ class Result(Persistable):
 class Arguments(Persistable):
     """What a job was called with: written once, however often the job's state changes."""
 
+    __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]):

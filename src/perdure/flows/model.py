@@ -17,7 +17,7 @@ from perdure.errors import NotFound, ResultNotReady, RunFailed
 from perdure.flows.arguments import jobs_in, replaced, shown
 from perdure.flows.attempts import ERROR_SHOWN, Arguments, Attempt, RanCode, Settings
 from perdure.flows.ownership import Owner
-from perdure.flows.states import ENDED, JobState, RunState, next_job_state, next_run_state
+from perdure.flows.states import ENDED, JobState, RunState, StoredState, next_job_state, next_run_state
 from perdure.objects.persistable import Persistable, entry_of
 from perdure.objects.view import View
 from perdure.records.values import Plain
@@ -28,14 +28,16 @@ __all__ = ["Attempt", "Job", "Run", "Settings", "newest"]
 class Job(Persistable):
     """A call of a `@job` function in a flow: its arguments may be other jobs, whose results it then gets."""
 
+    __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
+    _state = StoredState(JobState)
 
     def __init__(self, name: str, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings):
         self._name = name
         self._function = function
         self._arguments = Arguments(args, kwargs)
         self._shown = ""
-        self._settings = settings
+        self._settings = (settings.retries, settings.timeout, settings.idempotent)  # records hold plain values
         self._state = JobState.WAITING
         self._attempts: list[Attempt] = []
         self._needs: list[Job] = []
@@ -66,7 +68,7 @@ class Job(Persistable):
 
     @property
     def settings(self) -> Settings:
-        return self._settings
+        return Settings(*self._settings)
 
     @property
     def needs(self) -> list[Job]:
@@ -141,7 +143,7 @@ class Job(Persistable):
         """To be run again, with all its tries."""
         if self._state is not JobState.WAITING:
             self.go(JobState.WAITING)
-        self._tries_left = self._settings.retries
+        self._tries_left = self.settings.retries
 
     def cut_off(self, at: float) -> None:
         """The process that ran it is gone."""
@@ -172,7 +174,9 @@ class Job(Persistable):
 class Run(Persistable):
     """One execution of a flow, with its whole history. Made by `perdure.start`."""
 
+    __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
+    _state = StoredState(RunState)
 
     def __init__(
         self, flow: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], jobs: list[Job], value: Any
@@ -185,7 +189,7 @@ class Run(Persistable):
         self._jobs = jobs
         self._returned = (value,)  # in a tuple: a job that is returned must not get its id before the others
         self._state = RunState.WAITING
-        self._owner: Owner | None = None
+        self._owner: tuple[str, int, int, str, str] | None = None
         self._created = time.time()
         self._ended: float | None = None
         for job in jobs:
@@ -230,11 +234,12 @@ class Run(Persistable):
 
     @property
     def owner(self) -> Owner | None:
-        return self._owner
+        return None if self._owner is None else Owner(*self._owner)
 
     def owned(self) -> bool:
         """Whether the process that drives this run still lives."""
-        return self._owner is not None and self._owner.lives()
+        owner = self.owner
+        return owner is not None and owner.lives()
 
     def jobs(self) -> list[Job]:
         """The jobs, in the order in which the flow made them."""
@@ -301,7 +306,7 @@ class Run(Persistable):
     def begin(self, owner: Owner) -> None:
         """The run belongs to `owner` from now on."""
         self.go(RunState.RUNNING)
-        self._owner = owner
+        self._owner = (owner.host, owner.pid, owner.process_start, owner.token, owner.place)
         self._ended = None
 
     def end(self, state: RunState, at: float) -> None:
@@ -314,7 +319,7 @@ class Run(Persistable):
         return {
             "flow": self._flow, "source": self._source, "state": str(self._state), "created": self._created,
             "ended": self._ended, "jobs": len(self._jobs), "arguments": self._shown,
-            "owner": None if self._owner is None else self._owner.header(),
+            "owner": None if self._owner is None else Owner(*self._owner).header(),
         }  # fmt: skip
 
     def __repr__(self) -> str:

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any, Generic, TypeVar
 
 from perdure.errors import IllegalTransition
 
 
 class JobState(StrEnum):
     """Where a job stands."""
+
+    __module__ = "perdure"
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -25,6 +28,8 @@ class JobState(StrEnum):
 
 class RunState(StrEnum):
     """Where a run stands."""
+
+    __module__ = "perdure"
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -71,3 +76,23 @@ def next_run_state(now: RunState, then: RunState, name: str) -> RunState:
     if then not in _RUN_STEPS[now]:
         raise IllegalTransition(f"{name} cannot go from {now} to {then}.")
     return then
+
+
+S = TypeVar("S", JobState, RunState)
+
+
+class StoredState(Generic[S]):
+    """An attribute that is a state in the program, and plain text in the record: records name no class for it."""
+
+    def __init__(self, kind: type[S]):
+        self._kind: type[S] = kind
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._place = f"{name}_name"
+
+    def __get__(self, obj: Any, owner: type) -> S:
+        state: S = self._kind(obj.__dict__[self._place])
+        return state
+
+    def __set__(self, obj: Any, state: S) -> None:
+        setattr(obj, self._place, state.value)

@@ -17,6 +17,7 @@ from perdure.errors import NotFound
 from perdure.objects.persistable import Persistable
 from perdure.objects.view import View
 from perdure.objects.worklist import Worklist
+from perdure.pickling.classes import name_of
 from perdure.records.frame import parse_unverified
 from perdure.records.values import Plain
 
@@ -26,6 +27,7 @@ FRESH = 1.0  # seconds for which a commit takes the state of the code to be the 
 class Source(Persistable):
     """The text of one module, stored once however many code records name it."""
 
+    __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
 
     def __init__(self, digest: str, text: str):
@@ -39,13 +41,19 @@ class Source(Persistable):
 class Code(Persistable):
     """A code record: which code made something. `state` holds commit, modules, packages; `sources` the texts."""
 
+    __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
 
     def __init__(self, state: CodeState, sources: dict[str, Source]):
-        self.state = state
+        self._plain = state.as_plain()
         self.sources = sources
         self.digest = state.digest
         self.summary = state.summary()
+
+    @property
+    def state(self) -> CodeState:
+        """What was captured; its texts are in `sources`."""
+        return CodeState.from_plain(self._plain)
 
     def __record_fields__(self) -> dict[str, Plain]:
         commits = [repository.commit for repository in self.state.repositories if repository.commit]
@@ -116,7 +124,7 @@ class Codes:
     def _read_new(self) -> None:
         """Learn the code records that came since the last look."""
         newest = self._seen_until
-        for name in (f"{__name__}:Code", f"{__name__}:Source"):
+        for name in (name_of(Code), name_of(Source)):
             for frame in self._store.backend.scan(class_name=name, after=self._seen_until):
                 record = parse_unverified(frame)
                 self._ids[str(record.fields["digest"])] = record.id

@@ -21,6 +21,7 @@ ATTEMPTS = 20  # two programs that set different names at the same time both suc
 class RootNames(Persistable):
     """The one record that holds the names."""
 
+    __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class RootNames(Persistable):
 class Root(Persistable):
     """Holds a value that is no record of its own."""
 
+    __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
 
     def __init__(self, name: str, value: Any):
