@@ -178,6 +178,9 @@ class Reader:
         alive = owner is not None and owner.lives()
         state = str(fields.get("state", ""))
         if state not in ENDED and not alive:
+            now = self.one(record.id)
+            if now.revision != record.revision:
+                return self.run(now)  # it ended, or found a new owner, between the two looks
             state = RunState.INTERRUPTED
         return RunRow(
             id=record.id, state=str(state), flow=fields.get("flow", ""), arguments=fields.get("arguments", ""),
