@@ -81,11 +81,11 @@ class Medium:
             raise self._not_a_store("it has a file named .perdure")
         with files.lock(self.path("lock"), create=True, timeout=timeout):
             if files.kind(self.path("store")) is not None:
+                self._make_folders()  # copying tools, git among them, leave out what is empty
                 return
             if files.size(self.path("log")) or files.size(self.path("journal")):
                 raise self._not_a_store("its file .perdure/store was taken away")
-            for name in ("own", "old", "aside"):
-                files.make_directories(self.path(name))
+            self._make_folders()
             for name in ("log", "journal"):
                 files.write_new(self.path(name), b"")
                 files.sync(self.path(name))
@@ -95,6 +95,10 @@ class Medium:
                 files.sync_directory(os.path.dirname(self.directory))
             text = json.dumps({"perdure": LAYOUT, "store": store, "key": new_key()})
             files.replace_durably(self.path("store"), f"{crc32(text.encode()):08x} {text}\n".encode())
+
+    def _make_folders(self) -> None:
+        for name in ("own", "old", "aside"):
+            self.files.make_directories(self.path(name))
 
     def identify(self) -> tuple[int, str, int]:
         """Format, store id and key id; raises `StoreNotFound`, `NotAStore` or `NewerFormat`."""
