@@ -162,7 +162,7 @@ class Reader(ABC):
         made: dict[str, Any] = {}
         entries, classes = self._entries, self._classes
         for id_, parts in records.items():
-            own_id, revision, flags, class_name, _, _, references, _, payload = parts
+            own_id, _, flags, class_name, _, _, references, _, _ = parts
             if own_id != id_:
                 raise CannotLoad(f"The record under {id_} says that it is {own_id}.", ids=(id_,))
             if flags & KIND_BITS == VALUE:
@@ -184,29 +184,7 @@ class Reader(ABC):
             if not entry.facts.direct or flags & KIND_BITS != STATE:
                 self._put_state(entry, obj, Record(*parts), [held[target] for target in references])
                 continue
-            entry.state = LOADING
-            try:
-                if flags & PLAIN:
-                    state = loads(payload)
-                else:
-                    unpickler = StateUnpickler(BytesIO(payload))
-                    unpickler.objects = [*map(held.__getitem__, references)] if references else ()
-                    state = unpickler.load()
-                if flags & LINKED:
-                    state = _linked(state, references, held, entry)
-                into = _attribute(obj, "__dict__")
-                for name, value in state.items():
-                    into[intern(name)] = value
-                entry.state = DOZING
-            except PerdureError:
-                raise
-            except Exception as error:  # the user's own constructors and state methods run here: anything may come out
-                raise refused(Record(*parts), error) from error
-            finally:
-                if entry.state == LOADING:
-                    states.clear(obj)
-                    entry.state = GHOST
-            entry.revision, entry.flags, entry.references, entry.digest = revision, flags, references, hash(payload)
+            _fill_directly(entry, obj, parts, held)
         return made
 
     def _make_ghosts(self, names: dict[str, str | None]) -> dict[str, Any]:
@@ -386,6 +364,34 @@ class _Late(Sequence[Any]):
 
     def __getitem__(self, place: Any) -> Any:
         return self._reader.objects_of([self._ids[place]])[0]
+
+
+def _fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) -> None:
+    """Give a ghost of a simple class its state; run for each object of a bulk."""
+    _, revision, flags, _, _, _, references, _, payload = parts
+    entry.state = LOADING
+    try:
+        if flags & PLAIN:
+            state = loads(payload)
+        else:
+            unpickler = StateUnpickler(BytesIO(payload))
+            unpickler.objects = [*map(held.__getitem__, references)] if references else ()
+            state = unpickler.load()
+        if flags & LINKED:
+            state = _linked(state, references, held, entry)
+        into = _attribute(obj, "__dict__")
+        for name, value in state.items():
+            into[intern(name)] = value
+        entry.state = DOZING
+    except PerdureError:
+        raise
+    except Exception as error:  # the user's own constructors and state methods run here: anything may come out
+        raise refused(Record(*parts), error) from error
+    finally:
+        if entry.state == LOADING:
+            states.clear(obj)
+            entry.state = GHOST
+    entry.revision, entry.flags, entry.references, entry.digest = revision, flags, references, hash(payload)
 
 
 def _linked(
