@@ -35,6 +35,7 @@ from perdure.files import DIRECTORY, FILE, Files
 
 LAYOUT = 1  # the format of everything in .perdure, and of the names outside it
 OWN_FOLDER = ".perdure"
+FOLDERS = ("own", "old", "aside")  # in it
 JOURNAL_COMMITS = 64
 JOURNAL_BYTES = 4 << 20
 NAME_BYTES = 250  # what file systems allow is 255
@@ -69,7 +70,7 @@ class Medium:
     def make(self, store: str, new_key: NewKey, timeout: float) -> None:
         """Make the store unless it is there; its `store` file comes last, so half a store is none."""
         files = self.files
-        if files.kind(self.path("store")) is not None:
+        if files.kind(self.path("store")) is not None and self._has_folders():
             return
         try:
             files.make_directories(self.own)
@@ -96,8 +97,11 @@ class Medium:
             text = json.dumps({"perdure": LAYOUT, "store": store, "key": new_key()})
             files.replace_durably(self.path("store"), f"{crc32(text.encode()):08x} {text}\n".encode())
 
+    def _has_folders(self) -> bool:
+        return all(self.files.kind(self.path(name)) == DIRECTORY for name in FOLDERS)
+
     def _make_folders(self) -> None:
-        for name in ("own", "old", "aside"):
+        for name in FOLDERS:
             self.files.make_directories(self.path(name))
 
     def identify(self) -> tuple[int, str, int]:

@@ -203,14 +203,12 @@ class SqliteBackend(Backend):
         if len(ids) < 2:
             sql = f"SELECT {columns} FROM records WHERE number = ? AND revision <= ?"
             return self._rows(sql, (number_of(ids[0]), until) if ids else (None, until))
-        first, last = number_of(ids[0]), number_of(ids[-1])
-        if not _is_dense(first, last, len(ids)):
-            numbers = sorted(map(number_of, ids))
-            first, last = numbers[0], numbers[-1]
-            if not _is_dense(first, last, len(ids)):
-                sql = f"SELECT {columns} FROM {_LISTED} records ON number = value WHERE revision <= ?"
-                return self._rows(sql, (str(numbers), until))
-        # Where the numbers leave hardly a gap (a guess, if only the ends were looked at), a range is fastest.
+        numbers = sorted({*map(number_of, ids)})
+        first, last = numbers[0], numbers[-1]
+        if not _is_dense(first, last, len(numbers)):
+            sql = f"SELECT {columns} FROM {_LISTED} records ON number = value WHERE revision <= ?"
+            return self._rows(sql, (str(numbers), until))
+        # Where the numbers leave hardly a gap, a range is fastest.
         sql = f"SELECT {columns} FROM records WHERE number BETWEEN ? AND ? AND revision <= ?"
         return self._rows(sql, (first, last, until))
 
