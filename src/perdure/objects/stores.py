@@ -156,7 +156,7 @@ def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> St
     Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`.
     Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`.
     """
-    text = os.fspath(uri)
+    text = _text(uri)
     scheme = _scheme(text)
     if scheme is None:
         return cast(Store, _constructors["file"](Path(text).absolute().as_uri(), *args, **extra_args))
@@ -167,6 +167,20 @@ def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> St
             hint=f"There are: {', '.join(sorted(_constructors))}, and plain paths of directories.",
         )
     return cast(Store, constructor(text, *args, **extra_args))  # a registered one may be of another kind
+
+
+def _text(uri: object) -> str:
+    text = os.fspath(uri) if isinstance(uri, os.PathLike) else uri
+    if not isinstance(text, str):
+        raise TypeError(
+            f"A store is named by a URL or the path of a directory, not by {type(uri).__name__}: {uri!r:.60}"
+        )
+    if not text.strip():
+        raise UnknownScheme(
+            "The URL of the store is empty.",
+            hint="Is an environment variable empty, such as PERDURE_STORE? The working directory is '.'.",
+        )
+    return text
 
 
 def _scheme(text: str) -> str | None:
