@@ -181,6 +181,16 @@ def test_real_files(tmp_path):
 # -- damage ------------------------------------------------------------------------------------------------
 
 
+def test_sentences_about_frames_outside_of_stores():
+    with pytest.raises(CorruptRecord, match=r"^The record is damaged or was cut short"):
+        loads(dumps(1, key=KEY) + b"xx", key=KEY)
+    with pytest.raises(
+        UntrustedRecord, match=rf"^The record does not .* \({OTHER.name}; the record names {KEY.name}\)"
+    ) as e:
+        loads(dumps(1, key=KEY), key=OTHER)
+    assert "store" not in e.value.message
+
+
 def test_cut_off_anywhere():
     data = dumps({"a": [1, 2]}, key=KEY)
     for length in range(1, len(data)):

@@ -83,7 +83,7 @@ def decode(frame: bytes, key: Key | None, *, trust_all: bool = False) -> Record:
     if trust_all:
         return record
     raise UntrustedRecord(
-        f"{record.id or 'The record'} does not carry a good seal of this store's key"
+        f"{record.id or 'The record'} does not carry a good seal of the key that it is read with"
         f" ({'none is here' if key is None else key.name}; the record names {sealed_by(frame)}).",
         hint="If you know where it comes from, open it with trust='all'.",
         ids=(record.id,),
@@ -167,7 +167,7 @@ def _named(frame: bytes) -> str:
         name = id_of(frame)
     except (UnicodeDecodeError, IndexError):
         return ""
-    return f" {name}" if name.isprintable() else ""
+    return f" {name}" if name and name.isprintable() else ""
 
 
 def _parse(frame: bytes) -> Record:
