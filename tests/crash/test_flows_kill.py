@@ -15,7 +15,7 @@ import pytest
 from perdure import make_store
 from perdure.flows.ownership import owner_of
 from perdure.records.frame import parse_unverified
-from perdure.upkeep.check import check
+from perdure.upkeep import check
 
 pytestmark = pytest.mark.crash
 

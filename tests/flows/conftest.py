@@ -9,7 +9,7 @@ import pytest
 from flow_jobs import Marks
 
 from perdure import Store, make_store
-from perdure.upkeep.check import check
+from perdure.upkeep import check
 
 URLS = {"memory": "memory:", "directory": "{folder}/objects", "sqlite": "sqlite:///{folder}/objects.db"}
 

@@ -9,7 +9,7 @@ import pytest
 from places import Place
 
 from perdure import Store
-from perdure.upkeep.check import check
+from perdure.upkeep import check
 
 
 @pytest.fixture(params=["memory", "directory", "sqlite"])

@@ -10,7 +10,7 @@ import pytest
 import perdure
 from perdure import make_store
 from perdure.records.seal import Key
-from perdure.upkeep.check import check
+from perdure.upkeep import check
 
 FORMAT_1 = Path(__file__).resolve().parent.parent / "data" / "format-1"
 KEY = Key(bytes(range(32)))

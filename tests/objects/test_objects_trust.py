@@ -28,7 +28,7 @@ from perdure.objects.persistable import GHOST, entry_of
 from perdure.records.frame import encoder, parse_unverified
 from perdure.records.seal import Key
 from perdure.records.values import VALUE, Batch, Draft, Version
-from perdure.upkeep.check import check
+from perdure.upkeep import check
 
 
 class Item(Persistable):
