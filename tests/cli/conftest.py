@@ -29,7 +29,7 @@ class Basket(perdure.Persistable):
 @job
 def half(number):
     if number == 3:
-        raise ValueError(f"this number\\nis no good: {number}")
+        raise ValueError(f"is no good: {number}\\nas this number never is")
     return number / 2
 
 

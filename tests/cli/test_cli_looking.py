@@ -43,10 +43,10 @@ def test_show_tells_why(ran):
     assert (status, err) == (0, "")
     assert "3 jobs: 1 succeeded, 1 failed, 1 skipped" in out
     assert "half(3)  " in out
-    assert "ValueError: is no good: 3" in out
+    assert "ValueError: is no good: 3 …" in out
     assert "no repository: small.py" in out
     assert "Traceback" not in out
-    assert 'raise ValueError(f"this number' in ran("show", "Run.1", "--traceback")[1]
+    assert 'raise ValueError(f"is no good' in ran("show", "Run.1", "--traceback")[1]
     run = json.loads(ran("show", "Run.1", "--json")[1])
     attempt = next(job for job in run["jobs"] if job["state"] == "failed")["attempts"][0]
     assert (attempt["error_type"], attempt["number"]) == ("ValueError", 1)

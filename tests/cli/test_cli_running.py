@@ -37,11 +37,11 @@ def test_a_run_that_fails_names_what_failed(command, executor):
     assert (done.returncode, done.stdout) == (1, "")
     told = done.stderr.splitlines()
     assert told[0] == "Run.1 failed: 2 succeeded, 1 failed, 1 skipped of 4 jobs."
-    assert told[1].endswith("half(3)  ValueError: is no good: 3")
+    assert told[1].endswith("half(3)  ValueError: is no good: 3 …")
     assert told[-1].endswith("perdure rerun Run.1")
     told = json.loads(command("run", "small.py", "total", "3", "--json", "--executor", executor).stdout)
     assert (told["state"], told["result"]) == ("failed", None)
-    assert [failure["error"] for failure in told["failures"]] == ["ValueError: is no good: 3"]
+    assert [failure["error"] for failure in told["failures"]] == ["ValueError: is no good: 3 …"]
 
 
 def test_of_many_failures_ten_are_named(command):

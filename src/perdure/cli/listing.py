@@ -143,7 +143,7 @@ def _job_history(reader: Reader, id_: str, versions: list[ObjectVersion], option
     if not attempts:
         return
     heads = ["ATTEMPT", "STATE", "STARTED", "TOOK", "HOST", "PROCESS", "CODE", "ERROR"]
-    cells = [[*attempt_cells(attempt)[1:], attempt.last_line] for attempt in attempts]
+    cells = [[*attempt_cells(attempt)[1:], attempt.first_line] for attempt in attempts]
     print("\n".join(table(heads, cells, give=("ERROR", "HOST", "CODE"), indent="  ")))
     if options.traceback:
         print_tracebacks(attempts)
@@ -187,7 +187,7 @@ def _print_repeated(jobs: list[JobRow], attempts: dict[str, list[AttemptRow]]) -
     if not jobs:
         return
     cells = [
-        [job.id, job.call, attempt.number, attempt.state, attempt.code, attempt.last_line]
+        [job.id, job.call, attempt.number, attempt.state, attempt.code, attempt.first_line]
         for job in jobs[:REPEATED_SHOWN]
         for attempt in attempts[job.id]
     ]

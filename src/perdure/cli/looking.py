@@ -149,7 +149,7 @@ def _print_jobs(reader: Reader, row: RunRow, jobs: list[JobRow]) -> None:
     cells = []
     for job in jobs:
         took = None if job.started is None or job.ended is None else job.ended - job.started
-        error = attempts[job.id][-1].last_line if attempts.get(job.id) else ""
+        error = attempts[job.id][-1].first_line if attempts.get(job.id) else ""
         cells.append([job.id, job.state, job.call, span(took), error])
     print()
     print("\n".join(table(["JOB", "STATE", "CALL", "TOOK", "ERROR"], cells, give=("CALL", "ERROR"), indent="  ")))
@@ -211,7 +211,7 @@ def _print_next(row: RunRow, counts: dict[str, int], options: argparse.Namespace
 def _job_plain(job: JobRow, attempts: list[AttemptRow]) -> dict[str, Any]:
     return {
         "id": job.id, "name": job.name, "state": job.state, "function": job.function, "arguments": job.arguments,
-        "error": attempts[-1].last_line if attempts and attempts[-1].error_type else None,
+        "error": attempts[-1].first_line if attempts and attempts[-1].error_type else None,
         "attempts": [attempt_plain(attempt) for attempt in attempts],
     }  # fmt: skip
 

@@ -84,10 +84,10 @@ class AttemptRow(NamedTuple):
         return None if self.ended is None else self.ended - self.started
 
     @property
-    def last_line(self) -> str:
-        """The error in one line; "" if there is none."""
-        lines = self.error.strip().splitlines()
-        text = lines[-1] if lines else ""
+    def first_line(self) -> str:
+        """The error in one line, with an ellipsis if there are more; "" if there is none."""
+        first, *more = self.error.strip().splitlines() or [""]
+        text = f"{first.rstrip()} …" if more else first
         return f"{self.error_type}: {text}".rstrip(": ") if self.error_type else text
 
 

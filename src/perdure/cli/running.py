@@ -367,7 +367,7 @@ def _as_plain(run: Run, row: RunRow, reader: Reader) -> dict[str, Any]:
 
 
 def _error(state: str, attempts: list[AttemptRow]) -> str:
-    return (attempts[-1].last_line if attempts else "") or state
+    return (attempts[-1].first_line if attempts else "") or state
 
 
 def _tell_failures(reader: Reader, row: RunRow, options: argparse.Namespace) -> None:
