@@ -330,3 +330,30 @@ def test_after_an_error_the_rest_of_the_store_is_as_it_was(place):
     thing.value = 3
     store.save(thing)
     assert place.open().load(id_).value == 3
+
+
+def test_containers_that_are_kept_over_commits_are_watched(store, place):
+    id_ = store.save(Holder([]))
+    kept = store.load(id_).target
+    store.roots["queue"] = queue = []
+    for number in range(3):
+        with store.transaction():
+            kept.append(number)
+            queue.append(number)
+    again = place.open()
+    assert again.load(id_).target == [0, 1, 2]
+    assert again.roots["queue"] == [0, 1, 2]
+
+
+def test_what_nobody_holds_dozes_after_a_commit(store):
+    holders = [Holder([number]) for number in range(20)]
+    store.save_many(holders)
+    assert sum(entry_of(holder).state == DOZING for holder in holders) == len(holders)
+    kept = holders[7].target
+    with store.transaction():
+        pass
+    assert entry_of(holders[7]).state == AWAKE
+    del kept
+    with store.transaction():
+        pass
+    assert entry_of(holders[7]).state == DOZING

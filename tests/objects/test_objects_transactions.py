@@ -549,3 +549,17 @@ def test_two_programs_that_set_different_names(place):
     second.roots["b"] = 2
     first.roots["c"] = 3
     assert dict(place.open().roots) == {"a": 1, "b": 2, "c": 3}
+
+
+def test_a_reference_to_what_others_removed_is_a_conflict(store, place):
+    other = place.open()
+    id_ = store.save(Holder("goes"))
+    with pytest.raises(ConflictError, match=f"{id_} was removed") as caught, other.transaction():
+        other.save(Holder(other.load(id_)))
+        store.remove(id_)
+    assert caught.value.ids == (id_,)
+    id_ = store.save(Holder("goes too"))
+    loaded = other.load(id_)
+    store.remove(id_)
+    with pytest.raises(ConflictError, match="was removed"):
+        other.save(Holder(loaded))

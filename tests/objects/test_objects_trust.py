@@ -125,7 +125,8 @@ def damage(place, id_, change):
     for store in place.opened:
         store.close()
     if place.kind == "directory":
-        path = place.folder / "objects" / id_
+        folder = place.folder / "objects"
+        path = folder / id_ if (folder / id_).exists() else folder / ".perdure" / "own" / id_
         path.write_bytes(change(path.read_bytes()))
         return
     connection = sqlite3.connect(place.folder / "objects.db")
@@ -293,3 +294,14 @@ def test_after_close_the_one_file_is_the_store(tmp_path):
     with make_store(f"sqlite:////{tmp_path.as_posix().lstrip('/')}/b.db") as store:
         assert [item.name for item in store.load_many(ids)] == list(range(100))
         assert check(store) == []
+
+
+def test_a_damaged_code_record_keeps_nothing_from_being_saved(place):
+    """What made an object is worth noting, but never worth a lost object."""
+    first = place.open()
+    first.save(Item("pen"))
+    for id_ in [id_ for id_ in first.list(all=True) if id_.startswith(("Code.", "Source."))]:
+        damage(place, id_, flipped)
+    second = place.open()
+    assert second.load(second.save(Item("ink"))).name == "ink"
+    place.is_whole = False

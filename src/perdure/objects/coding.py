@@ -13,7 +13,16 @@ from typing import Any, Protocol
 from perdure.backends.base import Backend
 from perdure.code.capture import capture
 from perdure.code.values import CodeState
-from perdure.errors import NotFound
+from perdure.errors import (
+    CannotLoad,
+    ClassNotFound,
+    CorruptRecord,
+    InvalidId,
+    NewerFormat,
+    NotFound,
+    UntrustedRecord,
+)
+from perdure.ids import parse_id
 from perdure.objects.persistable import Persistable
 from perdure.objects.view import View
 from perdure.objects.worklist import Worklist
@@ -117,8 +126,9 @@ class Codes:
             return None
         try:
             found: Persistable = self._store.load(id_)
-        except NotFound:
-            return None  # written after the revision that this view is at: a second one does no harm
+        except (NotFound, CorruptRecord, UntrustedRecord, NewerFormat, CannotLoad, ClassNotFound):
+            del self._ids[digest]
+            return None  # newer than this view, or damaged: what made an object must never keep it from being saved
         return found
 
     def _read_new(self) -> None:
@@ -126,9 +136,12 @@ class Codes:
         newest = self._seen_until
         for name in (name_of(Code), name_of(Source)):
             for frame in self._store.backend.scan(class_name=name, after=self._seen_until):
-                record = parse_unverified(frame)
-                self._ids[str(record.fields["digest"])] = record.id
-                newest = max(newest, int(record.id.rpartition(".")[2]))
+                try:
+                    record = parse_unverified(frame)
+                    newest = max(newest, parse_id(record.id).number)
+                except (CorruptRecord, NewerFormat, InvalidId):
+                    continue
+                self._ids[str(record.fields.get("digest"))] = record.id
         self._seen_until = newest
 
 

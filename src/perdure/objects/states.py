@@ -10,7 +10,7 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from sys import intern
+from sys import getrefcount, intern
 from typing import Any, NamedTuple
 
 from perdure.errors import CannotLoad, CannotPickle
@@ -18,6 +18,8 @@ from perdure.objects.ghosts import own_slots
 from perdure.objects.persistable import Persistable
 
 PROTOCOL = 5
+
+_ONLY_ATTRIBUTE = 3  # references to a value in that loop: the attribute, the loop's name, the argument
 
 _dict_of: Callable[[Any, str], Any] = object.__getattribute__
 _set: Callable[[Any, str, Any], None] = object.__setattr__
@@ -152,6 +154,19 @@ def attributes(obj: Any) -> Iterator[tuple[str, Any]]:
         for name in own_slots(base):
             with suppress(AttributeError):  # a slot that is not set
                 yield name, _dict_of(obj, name)
+
+
+def is_held_by_parts(obj: Any) -> bool:
+    """Whether somebody else holds a list, dict, set or bytearray that is an attribute: it may change unseen."""
+    try:
+        values = _dict_of(obj, "__dict__").values()
+    except AttributeError:
+        return False  # slots only
+    for value in values:  # this loop is run for every object of a commit
+        kind = type(value)
+        if (kind is list or kind is dict or kind is set or kind is bytearray) and getrefcount(value) > _ONLY_ATTRIBUTE:
+            return True
+    return False
 
 
 def clear(obj: Any) -> None:

@@ -67,6 +67,7 @@ class Commit:
             try:
                 batch = self._batch(worklist)
                 if batch is None:
+                    worklist.release()  # what it has pickled last is not held by it any more
                     worklist.rest()
                     return view.revision
                 pause.made = len(batch.drafts)
@@ -92,6 +93,8 @@ class Commit:
             worklist.add_copy(id_, obj, base)
         worklist.run()
         batch = worklist.batch(removals=self.removals, time=self.desk.clock.now(), note=self.note)
+        if batch is not None:
+            self._refuse_lost(batch)
         if batch is not None and self.drafts:  # read at other revisions than this view's: each base is compared
             batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1)
         if batch is not None and batch.removals:
@@ -125,6 +128,27 @@ class Commit:
         obj = entry() if entry is not None else None
         if entry is not None and obj is not None and entry.state != GHOST:
             self.desk.view.make_ghost(entry, obj)
+
+    def _refuse_lost(self, batch: Batch) -> None:
+        """No draft may bring a new reference to what another commit has removed meanwhile."""
+        view = self.desk.view
+        wanted = {id_ for draft in batch.drafts for id_ in draft[6]}
+        for id_, base, *_ in batch.drafts if wanted else ():
+            if base and (entry := view.entry(id_)) is not None:
+                wanted.difference_update(entry.references)  # those that it had already are nobody's fault now
+        wanted.difference_update([draft[0] for draft in (*batch.drafts, *self.drafts)])
+        if not wanted:
+            return
+        if view.backend.revision() == view.revision:  # what is loaded was there at this revision
+            wanted = {id_ for id_ in wanted if (entry := view.entry(id_)) is None or entry.state == GHOST}
+        absent = sorted(wanted.difference(view.backend.classes(wanted))) if wanted else []
+        if absent:
+            raise ConflictError(
+                f"{', '.join(absent[:5])} was removed by another commit, and what is saved refers to it.",
+                hint="Take the reference away, and repeat the change.",
+                ids=absent,
+                revisions=dict.fromkeys(absent, (view.revision, 0)),
+            )
 
     def _refuse_dangling(self, batch: Batch) -> None:
         """No removal may leave a reference behind, be it stored or in this very batch."""

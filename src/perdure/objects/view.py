@@ -137,7 +137,9 @@ class View(Reader):
         with self.lock:
             for obj in list(self.enlisted.values()):
                 entry = entry_of(obj)
-                if entry is not None and entry.revision and not self.is_changed(entry, obj):
+                if entry is None or not entry.revision or self.is_changed(entry, obj):
+                    continue
+                if not states.is_held_by_parts(obj):
                     self.doze(entry, obj)
             self._enlisted_limit = max(ENLISTED_AT_MOST, 2 * len(self.enlisted))
 

@@ -20,6 +20,7 @@ from perdure.objects.classes import ClassFacts, facts_of
 from perdure.objects.encoding import Encoded, Encoder, explain
 from perdure.objects.ghosts import assign_class, real_class
 from perdure.objects.persistable import AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
+from perdure.objects.states import is_held_by_parts
 from perdure.objects.view import View, is_as_stored
 from perdure.pickling.classes import shown_name
 from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft
@@ -200,12 +201,15 @@ class Worklist:
         self.rest()
 
     def rest(self) -> None:
-        """Let what was looked at doze: `View.doze` written out, since it is done for each object."""
+        """Let what was looked at doze: `View.doze` written out, since it is done for each object.
+
+        Who holds on to a container of an object may change it later, and that would not be seen: the object stays.
+        """
         enlisted = self._view.enlisted
         for entry, obj in self._looked_at:
             if entry.state == AWAKE and entry.revision:
                 ghost = entry.facts.ghost
-                if ghost is not None:
+                if ghost is not None and not is_held_by_parts(obj):
                     entry.state = DOZING
                     assign_class(obj, ghost)
                     enlisted.pop(entry.address, None)
