@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import OrderedDict, namedtuple
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -101,10 +103,120 @@ def test_containers_that_contain_themselves():
     loop.append(loop)
     assert jobs_in(loop, Mark) == []
     assert replaced(loop, Mark, lambda mark: mark.result) is loop
-    loop.append(Mark(1))
+    loop.append(Mark(5))
     assert len(jobs_in(loop, Mark)) == 1
-    with pytest.raises(FlowError, match="more than 200 containers deep"):
-        replaced(loop, Mark, lambda mark: mark.result)
+    made = replaced(loop, Mark, result)
+    assert (made[0], made[2], len(made)) == (1, 5, 3)
+    assert made[1] is made
+    assert loop[1] is loop
+
+
+def result(mark):
+    return mark.result
+
+
+def test_circles_through_tuples_from_every_side():
+    one, two = [], []
+    pair = (one, two, Mark(7))
+    one.append((pair, {"pair": pair}))
+    two.append((pair,))
+    made = replaced(pair, Mark, result)
+    assert made[2] == 7
+    assert made[0][0][0] is made
+    assert made[0][0][1]["pair"] is made
+    assert made[1][0][0] is made
+    made = replaced(one, Mark, result)
+    assert made[0][0][0] is made
+    assert made[0][0][1][0][0] is made[0][0]
+
+
+@dataclass
+class Node:
+    label: object
+    next: object = None
+    size: int = field(init=False)
+
+    def __post_init__(self):
+        self.size = len(self.label) if isinstance(self.label, list) else -1
+
+
+def test_dataclasses_are_made_of_whole_parts():
+    node = Node([Mark(1), Mark(2)])
+    made = replaced([node, {"it": node}], Mark, result)
+    assert (made[0].label, made[0].size) == ([1, 2], 2)
+    assert made[1]["it"] is made[0]
+    node.next = [node]  # a circle, but through a list
+    made = replaced(node, Mark, result)
+    assert made.next[0] is made
+    assert made.label == [1, 2]
+
+
+@pytest.mark.parametrize("walk", [jobs_in, lambda value, kind: replaced(value, kind, result)])
+def test_a_dataclass_that_contains_itself_is_refused_if_it_holds_a_job(walk):
+    node = Node("end")
+    node.next = Node("start", node)
+    walk([node], Mark)  # no job in it: it is passed on as it is
+    node.label = Mark(1)
+    with pytest.raises(FlowError, match="A dataclass that holds a job contains itself"):
+        walk([node], Mark)
+
+
+def test_what_is_shared_stays_shared_and_is_met_once():
+    asked = []
+    value = [Mark(3)]
+    for _ in range(40):
+        value = [value, value]
+    started = time.perf_counter()
+    assert len(jobs_in(value, Mark)) == 1
+    made = replaced(value, Mark, lambda mark: asked.append(mark) or mark.result)
+    assert time.perf_counter() - started < 1  # 2 ** 40 ways lead to the mark
+    assert len(asked) == 1
+    for _ in range(40):
+        assert made[0] is made[1]
+        made = made[0]
+    assert made == [3]
+
+
+def test_no_depth_is_too_deep():
+    value = Mark(3)
+    for number in range(20_000):
+        value = [value] if number % 2 else (value,)
+    made = replaced(value, Mark, result)
+    for _ in range(20_000):
+        (made,) = made
+    assert made == 3
+
+
+def plainly(value):
+    """The definition, for trees."""
+    if isinstance(value, Mark):
+        return value.result
+    if isinstance(value, dict):
+        return {plainly(key): plainly(item) for key, item in value.items()}
+    if isinstance(value, Node):
+        return Node(plainly(value.label), plainly(value.next))
+    return type(value)(map(plainly, value)) if isinstance(value, (list, tuple, set, frozenset)) else value
+
+
+LEAVES = st.integers(0, 5) | st.text(max_size=2) | st.builds(Mark, st.integers(0, 5))
+KEYS = st.recursive(LEAVES, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=2), max_leaves=3)
+TREES = st.recursive(
+    KEYS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(KEYS, inner, max_size=2)
+        | st.sets(KEYS, max_size=2)
+        | st.builds(Node, inner, inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(TREES)
+def test_trees_are_replaced_as_the_plain_definition_says(tree):
+    assert replaced(tree, Mark, result) == plainly(tree)
+    assert (replaced(tree, Mark, result) is tree) == (jobs_in(tree, Mark) == [])
 
 
 def test_subclasses_of_containers_are_kept():
