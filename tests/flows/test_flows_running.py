@@ -226,6 +226,32 @@ def test_a_cyclic_flow_is_refused_and_the_circle_is_named(store):
         perdure.start(itself, store=store)
 
 
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_shared_and_circular_arguments_stay_so(store, executor):
+    @flow
+    def knot():
+        box = [flow_jobs.same(1)]
+        box.append(box)
+        return flow_jobs.look({"box": box, "again": box})
+
+    told = perdure.start(knot, store=store, executor=executor, workers=1).result()
+    assert told["box"] is told["again"]
+    assert told["box"][1] is told["box"]
+    assert told["box"][0] == 1
+
+
+def test_a_dataclass_in_a_circle_is_refused_before_anything_runs(store):
+    @flow
+    def circle():
+        line = flow_jobs.Line(flow_jobs.same(1))
+        object.__setattr__(line, "end", line)
+        return flow_jobs.look(line)
+
+    with pytest.raises(FlowError, match="A dataclass that holds a job contains itself"):
+        perdure.start(circle, store=store)
+    assert store.list(all=True) == []
+
+
 def test_a_long_chain_is_no_circle_and_no_recursion(store):
     @flow
     def chain(length):
