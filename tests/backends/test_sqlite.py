@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import tempfile
 import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -188,6 +188,95 @@ def test_one_damaged_record_harms_no_other(path: Path) -> None:
         with pytest.raises(CorruptRecord, match="number 5"):
             backend.history("Item.5")
         backend.close()
+
+
+READS: dict[str, Callable[[SqliteBackend], object]] = {
+    "describe": lambda backend: backend.describe(),
+    "revision": lambda backend: backend.revision(),
+    "read": lambda backend: backend.read(["Item.1"]),
+    "read at": lambda backend: backend.read(["Item.1", "Item.2"], 1),
+    "classes": lambda backend: backend.classes(["Item.1"]),
+    "ids": lambda backend: backend.ids(),
+    "ids internal": lambda backend: backend.ids(internal=True),
+    "scan": lambda backend: list(backend.scan()),
+    "scan internal": lambda backend: list(backend.scan(internal=True)),
+    "changes": lambda backend: backend.changes(0),
+    "commits": lambda backend: backend.commits(),
+    "history": lambda backend: backend.history("Item.1"),
+    "referrers": lambda backend: backend.referrers(["Item.1"]),
+}
+DAMAGES = {
+    "UPDATE meta SET value = NULL WHERE name != 'format'": {"describe", "revision", "changes"},
+    "UPDATE meta SET value = 'x' WHERE name != 'format'": {"describe", "revision", "changes"},
+    "DELETE FROM meta WHERE name != 'format'": {"describe", "revision", "changes"},
+    "UPDATE records SET frame = 7": {"read", "ids", "scan", "scan internal", "history"},
+    "UPDATE records SET frame = 'text'": {"read", "ids", "scan", "scan internal", "history"},
+    "UPDATE records SET class = 99": {"classes"},
+    "UPDATE records SET class = 'x'": {"classes"},
+    "UPDATE records SET revision = 'x'": {"history"},
+    "UPDATE commits SET numbers = 'x', time = 'y', note = 5": {"changes", "commits"},
+    "UPDATE superseded SET frame = 7": {"read at", "history"},
+}
+
+
+@pytest.mark.parametrize("sql", DAMAGES)
+def test_values_that_cannot_be_are_damage_and_no_error_of_pythons(path: Path, sql: str) -> None:
+    backend = SqliteBackend(path)
+    commit(backend, draft("Item.1", b"one"), draft("Own.2", internal=True))
+    commit(backend, draft("Item.1", b"two", base=1))
+    backend.close()
+    change(path, sql)
+    backend = SqliteBackend(path)
+    named = set()
+    for name, call in READS.items():
+        try:
+            call(backend)
+        except (CorruptRecord, StorageError):
+            named.add(name)
+    assert named >= DAMAGES[sql]
+    backend.close()
+
+
+def test_a_format_that_is_no_number_is_damage(path: Path) -> None:
+    SqliteBackend(path).close()
+    change(path, "UPDATE meta SET value = NULL WHERE name = 'format'")
+    for read_only in (False, True):
+        with pytest.raises(StorageError, match="its format"):
+            SqliteBackend(path, read_only=read_only)
+
+
+def test_numbers_that_an_index_lost_are_damage(backend: SqliteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A damaged index gives NULL for the number of a row, which no statement can write there.
+    commit(backend, draft("Own.2", internal=True))
+    monkeypatch.setattr(backend, "_rows", lambda sql, values=(): [(None,)])
+    with pytest.raises(CorruptRecord, match="NoneType"):
+        list(backend.scan(internal=True))
+
+
+@pytest.mark.parametrize("instead", ["nothing", "another store"])
+def test_a_file_that_is_gone_is_neither_written_nor_read(path: Path, tmp_path: Path, instead: str) -> None:
+    backend = SqliteBackend(path)
+    commit(backend, draft("Item.1"))
+    path.unlink()
+    if instead == "another store":
+        SqliteBackend(tmp_path / "other.db").close()
+        os.replace(tmp_path / "other.db", path)
+    for call in (lambda: commit(backend, draft("Item.2")), lambda: backend.read(["Item.1"]), backend.revision):
+        with pytest.raises(StorageError, match="moved, removed or replaced"):
+            call()
+    backend.close()
+    assert path.exists() == (instead == "another store")
+
+
+@pytest.mark.parametrize(
+    "ids", [["Item.3", "Item.1", "Item.2"], ["Item.2", "Item.9", "Item.2", "Item.1"], ["Item.1"] * 3]
+)
+def test_ids_out_of_order_and_given_twice_are_all_found(backend: SqliteBackend, ids: list[str]) -> None:
+    commit(backend, *(draft(f"Item.{number}", b"%d" % number) for number in range(1, 11)))
+    expected = {id_: id_.rpartition(".")[2].encode() for id_ in ids}
+    for at in (None, 1):
+        assert payloads(backend.read(ids, at)) == expected
+        assert backend.classes(ids, at) == dict.fromkeys(ids, "shop:Item")
 
 
 # -- permissions, space, other processes -----------------------------------------------------------------

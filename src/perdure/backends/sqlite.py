@@ -3,6 +3,7 @@
 - Durable by default: write-ahead log, `synchronous=FULL`; one `apply` is one transaction.
 - Every public method is one snapshot: one statement, or one that later commits cannot make wrong.
 - Rows are found by number; then the id inside the frame must be the one that was asked for.
+- A damaged file gives `CorruptRecord` or `StorageError` from every call that reads, never an error of Python's own.
 - A batch whose view is at the stored revision cannot conflict, and looks nothing up but the numbers of new records.
 """
 
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import wraps
 from itertools import chain, islice, repeat
 from operator import itemgetter
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from perdure.backends.base import (
     CHUNK,
@@ -28,8 +30,9 @@ from perdure.backends.base import (
     runs_of,
 )
 from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteConnection
+from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect
 from perdure.backends.sqlite_schema import refuse_newer
-from perdure.errors import CorruptRecord, IdInUse, SnapshotTooOld
+from perdure.errors import CorruptRecord, IdInUse, PerdureError, SnapshotTooOld, StorageError
 from perdure.records.frame import NARROW_HEAD, Encoder, id_of, parse_unverified
 from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Receipt, Version
 
@@ -45,6 +48,26 @@ _UPSERT = (
 
 Rows = list[Any]  # of tuples
 ClassNumbers = dict[tuple[str, int], int]  # by name and the flag INTERNAL
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _reads(
+    method: Callable[Concatenate[SqliteBackend, P], T],
+) -> Callable[Concatenate[SqliteBackend, P], T]:
+    """Have what a damaged file gives named as damage."""
+
+    @wraps(method)
+    def reading(self: SqliteBackend, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except PerdureError:
+            raise
+        except UNREADABLE as error:
+            raise damaged(self.path, error) from error
+
+    return reading
 
 
 class SqliteBackend(Backend):
@@ -72,13 +95,16 @@ class SqliteBackend(Backend):
             else SqliteConnection(self.path, new_key=new_key, create=create, timeout=timeout)
         )
 
+    @_reads
     def describe(self) -> Description:
         meta = self._connection.read(self._meta)
+        expect(str, meta["store"])
         return Description(meta["format"], meta["store"], meta["key"], meta["revision"], meta["next_number"])
 
+    @_reads
     def revision(self) -> int:
         # As fast as PRAGMA data_version with a cache would be (both 4 us): the locks of the read are what costs.
-        return self._rows("SELECT value FROM meta WHERE name = 'revision'")[0][0]  # type: ignore[no-any-return]
+        return expect(int, self._rows("SELECT value FROM meta WHERE name = 'revision'")[0][0])
 
     def reserve(self, count: int, *, durable: bool = True) -> int:
         def work(connection: sqlite3.Connection) -> int:
@@ -98,6 +124,7 @@ class SqliteBackend(Backend):
         self._class_numbers = class_numbers  # only now: a commit that failed took its new classes back
         return Receipt(revision)
 
+    @_reads
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
         asked = list(ids)
         found = _by_id(self._find("frame", asked, at))
@@ -112,6 +139,7 @@ class SqliteBackend(Backend):
             self._refuse_damaged(wanted.difference(found))
         return found
 
+    @_reads
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
         asked = list(ids)
         wanted = set(asked)
@@ -124,12 +152,21 @@ class SqliteBackend(Backend):
             found.update({id_: parse_unverified(frame).class_name for id_, frame in older.items()})
         return found
 
+    @_reads
     def ids(self, *, internal: bool = False) -> list[str]:
         index = " INDEXED BY internal_records WHERE class < 0" if internal else " WHERE class > 0"
         rows = self._rows(f"SELECT number, substr(frame, 1, {_HEAD}) FROM records{index} ORDER BY number")
         return [_id_in(head, number) for number, head in rows]
 
     def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
+        try:
+            yield from self._chosen(class_name, internal, after)
+        except PerdureError:
+            raise
+        except UNREADABLE as error:
+            raise damaged(self.path, error) from error
+
+    def _chosen(self, class_name: str | None, internal: bool | None, after: int) -> Iterator[bytes]:
         if class_name is None:
             condition, only_internal = {None: "", False: " AND class > 0", True: ""}[internal], internal is True
         else:
@@ -143,23 +180,34 @@ class SqliteBackend(Backend):
         sql = f"SELECT number, frame FROM records WHERE number > ?{condition} ORDER BY number LIMIT {CHUNK}"
         yield from self._scan(sql, after, ())
 
+    @_reads
     def changes(self, since: int) -> tuple[int, set[int]]:
         rows = self._rows(
-            "SELECT value, '' FROM meta WHERE name = 'revision'"
+            "SELECT value, NULL FROM meta WHERE name = 'revision'"
             " UNION ALL SELECT revision, numbers FROM commits WHERE revision > ?",
             (since,),
         )
-        return rows[0][0], {number for _, text in rows for number in numbers_of(text)}
+        revision = rows[0][0] if rows[0][1] is None else None  # else the row of the revision is gone
+        return expect(int, revision), {number for _, text in rows[1:] for number in numbers_of(text)}
 
+    @_reads
     def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
         rows = self._rows(
             "SELECT revision, time, note, code, numbers FROM commits WHERE revision < ? ORDER BY revision DESC LIMIT ?",
             (_LAST if before is None else before, -1 if limit is None else limit),
         )
         return [
-            Commit(revision, time, note, code, tuple(numbers_of(text))) for revision, time, note, code, text in rows
+            Commit(
+                expect(int, revision),
+                expect(float, time),
+                expect(str, note),
+                expect(str, code),
+                tuple(numbers_of(text)),
+            )
+            for revision, time, note, code, text in rows
         ]
 
+    @_reads
     def history(self, id_: str) -> list[Version]:
         number = number_of(id_)
         rows = self._rows(
@@ -170,8 +218,11 @@ class SqliteBackend(Backend):
         frame = next((frame for _, frame in rows if frame is not None), None)
         if frame is None or _id_in(frame, number) != id_:
             return []
-        return [Version(*row) for row in rows]
+        return [
+            Version(expect(int, revision), None if frame is None else expect(bytes, frame)) for revision, frame in rows
+        ]
 
+    @_reads
     def referrers(self, ids: Collection[str]) -> dict[str, list[str]]:
         wanted = set(ids)
         if len(wanted) > FEW:
@@ -237,24 +288,29 @@ class SqliteBackend(Backend):
         while True:
             rows = self._rows(sql, (after, *values))
             for _, frame in rows:
-                yield frame
+                yield expect(bytes, frame)
             if len(rows) < CHUNK:
                 return
             after = rows[-1][0]
 
     def _scan_internal(self, condition: str, after: int) -> Iterator[bytes]:
         sql = f"SELECT number FROM records INDEXED BY internal_records WHERE class < 0{condition}"
-        numbers = sorted(number for (number,) in self._rows(sql) if number > after)
+        numbers = sorted(number for (number,) in self._rows(sql) if expect(int, number) > after)
         for start in range(0, len(numbers), CHUNK):
             chunk = str(numbers[start : start + CHUNK])
             for (frame,) in self._rows(f"SELECT frame FROM {_LISTED} records ON number = value", (chunk,)):
-                yield frame
+                yield expect(bytes, frame)
 
     # -- writing ---------------------------------------------------------------------------------------------
 
     def _meta(self, connection: sqlite3.Connection) -> dict[str, Any]:
         meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
         refuse_newer((meta["format"],) if "format" in meta else None, self.path)
+        for name in ("key", "revision", "next_number", "oldest"):
+            if not isinstance(meta.get(name), int):
+                raise StorageError(
+                    f"{self.path!r} is damaged: it does not tell its {name}.", hint="Go back to a backup."
+                )
         return meta
 
     def _apply(self, connection: sqlite3.Connection, batch: Batch, encode: Encoder, known: ClassNumbers) -> int:

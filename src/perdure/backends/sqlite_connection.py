@@ -2,6 +2,7 @@
 
 - One connection, guarded by a lock; it is in autocommit mode, and every call leaves it without a transaction.
 - Who finds the database busy lets go of the lock, sleeps a little and tries again, until `timeout` seconds are over.
+- A file that was moved, removed or replaced is neither read nor written any more: each call looks.
 - A forked child gets a connection of its own at its first call; the parent's is neither used nor closed there.
 - Reading only never writes a byte: without a log beside the file, the file is read as it stands (`immutable`), and
   read again if it changed meanwhile; with one, SQLite's own locks are used, as they are there already.
@@ -20,7 +21,7 @@ from contextlib import ExitStack
 from typing import TypeVar
 
 from perdure.backends.base import NewKey, no_key
-from perdure.backends.sqlite_errors import is_busy, leaves_outcome_unknown, outcome_unknown, translate
+from perdure.backends.sqlite_errors import is_busy, leaves_outcome_unknown, moved, outcome_unknown, translate
 from perdure.backends.sqlite_schema import create as create_tables
 from perdure.backends.sqlite_schema import is_empty, prepare
 from perdure.errors import AccessDenied, NotAStore, ReadOnly, StoreBusy, StoreClosed, StoreNotFound
@@ -46,6 +47,7 @@ class SqliteConnection:
         self._lock = threading.RLock()
         self._closed = False
         self._outcome_unknown = False
+        self._file: tuple[int, int] | None = None
         _OPEN.add(self)
         self.read(is_open)
         self._create = False  # a file that vanishes later is never made anew
@@ -117,7 +119,20 @@ class SqliteConnection:
     def _once(self, work: Work[T]) -> T:
         if self._connection is None:
             self._connection = self._open()
+        self._refuse_moved()
         return work(self._connection)
+
+    def _refuse_moved(self) -> None:
+        """Raise `StorageError` if the path leads elsewhere now: what is written to the old file, nobody would find."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError as error:
+            raise moved(self.path) from error
+        file = status.st_dev, status.st_ino
+        if self._file is None:
+            self._file = file
+        if file != self._file:
+            raise moved(self.path)
 
     def _open(self) -> sqlite3.Connection:
         if not self._create and not os.path.exists(self.path):

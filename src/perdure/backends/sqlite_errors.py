@@ -2,14 +2,30 @@
 
 - "The database is busy" is told apart from every other failure, so that the caller can wait and try again.
 - A failed commit is told apart by whether it can have reached the disk.
+- What is no error to SQLite, but cannot be in a store (NULL for a number), is named as damage.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+from typing import TypeVar
 
-from perdure.errors import AccessDenied, DiskFull, NotAStore, OutcomeUnknown, PerdureError, StorageError, StoreNotFound
+from perdure.errors import (
+    AccessDenied,
+    CorruptRecord,
+    DiskFull,
+    NotAStore,
+    OutcomeUnknown,
+    PerdureError,
+    StorageError,
+    StoreNotFound,
+)
+
+T = TypeVar("T")
+
+# What Python says of values that a damaged database gave, where it expected others.
+UNREADABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError)
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DENIED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}
@@ -38,6 +54,25 @@ def outcome_unknown(path: str) -> OutcomeUnknown:
     )
 
 
+def damaged(path: str, error: Exception) -> CorruptRecord:
+    """The error for what was read of the database `path`, where `error` (of `UNREADABLE`) came of it."""
+    return CorruptRecord(
+        f"{path!r} is damaged: a row holds what cannot be there ({error!r}).", hint="Go back to a backup.", path=path
+    )
+
+
+def expect(kind: type[T], value: object) -> T:
+    """`value`, if it is of that kind; else `TypeError`, which is one of `UNREADABLE`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} in place of {kind.__name__}")
+    return value
+
+
+def moved(path: str) -> StorageError:
+    """The error for a database file whose path now leads to another file, or to none."""
+    return StorageError(f"{path!r} was moved, removed or replaced while it was open.", hint="Open it again.", path=path)
+
+
 def translate(error: sqlite3.Error, path: str) -> PerdureError:
     """The error of perdure's that says the same as SQLite's `error` about the database file `path`."""
     code = _code(error)
@@ -45,7 +80,7 @@ def translate(error: sqlite3.Error, path: str) -> PerdureError:
     if primary == sqlite3.SQLITE_FULL:
         return DiskFull(f"No space is left for {path!r}; nothing of this commit was kept.", hint="Make room.")
     if code == sqlite3.SQLITE_READONLY_DBMOVED:
-        return StorageError(f"{path!r} was moved, removed or replaced while it was open.", hint="Open it again.")
+        return moved(path)
     if primary in _DENIED:
         return _denied(path)
     if primary == sqlite3.SQLITE_CANTOPEN:

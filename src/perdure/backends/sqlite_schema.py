@@ -82,9 +82,9 @@ def is_empty(connection: sqlite3.Connection, path: str) -> bool:
     return True
 
 
-def refuse_newer(row: tuple[int] | None, path: str) -> None:
+def refuse_newer(row: tuple[object] | None, path: str) -> None:
     """Raise `NewerFormat` if the store's format is later than this release's, `StorageError` if it has none."""
-    if row is None:
+    if row is None or not isinstance(row[0], int):
         raise StorageError(f"{path!r} is damaged: it does not tell its format.", hint="Go back to a backup.")
     if row[0] > FORMAT:
         raise NewerFormat(
