@@ -219,14 +219,42 @@ def test_a_damaged_file_harms_no_other_object(directory: Path):
     assert backend.ids() == ["Job.1", "Job.2"]
 
 
-def test_a_file_that_somebody_deleted_is_an_object_that_is_not_there(directory: Path):
+def test_a_file_that_somebody_deleted_is_damage_and_not_absence(directory: Path):
     backend = FilesystemBackend(directory)
-    save(backend, draft("Job.1"), draft("Job.2"))
+    save(backend, draft("Job.1"), draft("Job.2"), draft("Roots.3", flags=INTERNAL))
     backend.close()
     (directory / "Job.1").unlink()
+    (directory / ".perdure" / "own" / "Roots.3").unlink()
     backend = FilesystemBackend(directory)
-    assert list(backend.read(["Job.1", "Job.2"])) == ["Job.2"]
-    assert [decode(frame, KEY).id for frame in backend.scan()] == ["Job.2"]
+    for id_ in ("Job.1", "Roots.3"):
+        with pytest.raises(CorruptRecord, match=id_) as caught:
+            backend.read([id_, "Job.2"])
+        assert caught.value.ids == (id_,)
+    with pytest.raises(CorruptRecord, match=r"Job\.1"):
+        list(backend.scan())
+    assert list(backend.read(["Job.2", "Job.4"])) == ["Job.2"]
+
+
+def test_a_file_of_an_older_revision_is_not_taken_for_the_present_one(directory: Path):
+    backend = FilesystemBackend(directory)
+    save(backend, draft("Job.1", b"one"))
+    older = (directory / "Job.1").read_bytes()
+    save(backend, draft("Job.1", b"two", base=1))
+    backend.close()
+    (directory / "Job.1").write_bytes(older)
+    backend = FilesystemBackend(directory)
+    with pytest.raises(CorruptRecord, match=r"revision 1 of Job\.1, but the store has revision 2"):
+        backend.read(["Job.1"])
+    assert payload(backend, "Job.1", at=1) == b"one"
+
+
+def test_a_store_that_was_removed_while_it_was_open_is_told(directory: Path, tmp_path: Path):
+    backend = FilesystemBackend(directory)
+    save(backend, draft("Job.1"))
+    directory.rename(tmp_path / "elsewhere")
+    for call in (backend.ids, lambda: save(backend, draft("Job.2"))):
+        with pytest.raises(StorageError, match="moved or removed while it was open"):
+            call()
 
 
 def test_read_only_writes_nothing_and_says_so(directory: Path):

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from perdure.backends.base import CHUNK, Backend, NewKey, mismatches, no_key, number_of, refuse_conflicts
-from perdure.backends.filesystem_journal import Entry, Index, Written
+from perdure.backends.filesystem_journal import Entry, Index, Written, revision_of
 from perdure.backends.filesystem_medium import Medium
 from perdure.errors import CorruptRecord, IdInUse, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
 from perdure.files import Files
@@ -104,9 +104,8 @@ class FilesystemBackend(Backend):
             frames = {}
             for id_ in ids:
                 revision = _revision_of(index, id_, at)
-                frame = self._medium.frame(number_of(id_), revision) if revision else None
-                if frame is not None:
-                    frames[id_] = frame
+                if revision:
+                    frames[id_] = self._kept(number_of(id_), revision)
             return frames
 
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
@@ -131,8 +130,8 @@ class FilesystemBackend(Backend):
         while chunk := list(islice(numbers, CHUNK)):
             with self._reading() as index:
                 versions = [(number, index.version(number)) for number in chunk]
-                frames = [self._medium.frame(number, revision) for number, revision in versions if revision]
-            yield from (frame for frame in frames if frame is not None)
+                frames = [self._kept(number, revision) for number, revision in versions if revision]
+            yield from frames
 
     def changes(self, since: int) -> tuple[int, set[int]]:
         with self._reading() as index:
@@ -212,6 +211,7 @@ class FilesystemBackend(Backend):
         if self._holds_file_lock:
             yield
             return
+        self._medium.refuse_gone()
         with self._files.lock(self._medium.path("lock"), exclusive=exclusive, timeout=self._timeout):
             self._holds_file_lock = True
             try:
@@ -249,9 +249,19 @@ class FilesystemBackend(Backend):
 
     def _kept(self, number: int, revision: int) -> bytes:
         frame = self._medium.frame(number, revision)
+        id_ = self._medium.index.ids[number]
+        path = self._medium.place_of(number, revision)
         if frame is None:
-            path = self._medium.place_of(number, revision)
-            raise CorruptRecord(f"{path} was taken away.", hint="Take it from a backup.", path=path)
+            raise CorruptRecord(
+                f"{id_} cannot be read: {path} was taken away.", hint="Take it from a backup.", ids=(id_,), path=path
+            )
+        if revision_of(frame) not in (None, revision):
+            raise CorruptRecord(
+                f"{path} is revision {revision_of(frame)} of {id_}, but the store has revision {revision}.",
+                hint="Take it from a backup.",
+                ids=(id_,),
+                path=path,
+            )
         return frame
 
 

@@ -18,6 +18,8 @@ from zlib import crc32
 from perdure.backends.base import number_of
 from perdure.errors import CorruptRecord
 from perdure.ids import is_id
+from perdure.records.frame import MAGIC as FRAME
+from perdure.records.frame import WIDE_HEAD
 from perdure.records.values import Commit
 
 MAGIC = b"\xb7PJ\x01"
@@ -109,6 +111,13 @@ def parse_log(data: bytes) -> Iterator[tuple[Entry, int]]:
 def checksum(data: bytes | memoryview) -> int:
     """The CRC-32 of `data`."""
     return crc32(data)
+
+
+def revision_of(frame: bytes) -> int | None:
+    """The revision in a frame's head, unverified; None for what is no frame."""
+    if len(frame) < WIDE_HEAD or not frame.startswith(FRAME):
+        return None
+    return int.from_bytes(frame[12:16], "little")
 
 
 def _text(entry: Entry) -> bytes:

@@ -129,6 +129,15 @@ class Medium:
             raise CorruptRecord(f"{self.path('store')} is damaged.", hint="Take it from a backup.", path=self.directory)
         return format_, store, key_id
 
+    def refuse_gone(self) -> None:
+        """Raise `StorageError` if the store's folder is not there any more."""
+        if self.files.kind(self.own) is None:
+            raise StorageError(
+                f"The store {self.directory} was moved or removed while it was open.",
+                hint="Put it back, or open it where it is now.",
+                path=self.directory,
+            )
+
     def _not_a_store(self, why: str) -> NotAStore:
         return NotAStore(
             f"{self.directory} is no store: {why}.", hint="Give the path of a directory.", path=self.directory
