@@ -207,6 +207,25 @@ def test_damage_in_the_log_is_named_and_not_cut_away(directory: Path):
         assert log.read_bytes() == damaged
 
 
+@pytest.mark.parametrize("lines", [0, 1, 2])
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_log_that_lost_its_end_is_no_shorter_store(directory: Path, lines: int, noted: bool):
+    backend = FilesystemBackend(directory)
+    for number in (1, 2, 3):
+        save(backend, draft(f"Job.{number}"))
+    backend.close()
+    log = directory / ".perdure" / "log"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:lines]))
+    if not noted:  # as in the first stores of format 1, where only an empty log can be told
+        (directory / ".perdure" / "settled").unlink()
+    if noted or not lines:
+        for read_only in (True, False):
+            with pytest.raises(CorruptRecord, match="lost entries" if noted else r"is empty, yet there is .*Job\.1"):
+                FilesystemBackend(directory, read_only=read_only)
+    else:
+        assert FilesystemBackend(directory).revision() == lines
+
+
 def test_a_damaged_file_harms_no_other_object(directory: Path):
     backend = FilesystemBackend(directory)
     save(backend, draft("Job.1", b"one" * 50), draft("Job.2", b"two"))

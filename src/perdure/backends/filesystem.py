@@ -55,6 +55,8 @@ class FilesystemBackend(Backend):
         self._medium.identify()
         if not read_only:
             self._settle_if_needed()
+        with self._reading():
+            pass  # a log that is damaged, or lost its end, is told now
 
     def describe(self) -> Description:
         with self._reading() as index:

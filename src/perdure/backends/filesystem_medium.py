@@ -8,6 +8,7 @@
 - Frames are read from the journal until they are settled, so that nobody sees half of a commit.
 - To settle: make the journal and the files durable, then the log, and only then empty the journal; many commits share
   that.
+- The file `settled` tells, durably, how far the log goes at least: a log that lost its end is not taken for whole.
 - A settled file is given its second name in `old`, durably, before a newer version takes its first name.
 - Every method but `make` and `identify` is called with the store's lock held, exclusively by those that write.
 """
@@ -21,7 +22,15 @@ from contextlib import suppress
 from zlib import crc32
 
 from perdure.backends.base import NewKey, number_of
-from perdure.backends.filesystem_journal import Entry, Index, encode_entry, encode_line, parse_journal, parse_log
+from perdure.backends.filesystem_journal import (
+    Entry,
+    Index,
+    encode_entry,
+    encode_line,
+    parse_journal,
+    parse_log,
+    revision_of,
+)
 from perdure.errors import (
     AccessDenied,
     CorruptRecord,
@@ -32,6 +41,7 @@ from perdure.errors import (
     StoreNotFound,
 )
 from perdure.files import DIRECTORY, FILE, Files
+from perdure.records.frame import WIDE_HEAD
 
 LAYOUT = 1  # the format of everything in .perdure, and of the names outside it
 OWN_FOLDER = ".perdure"
@@ -61,6 +71,7 @@ class Medium:
         self._journal_end = 0
         self._settled_sequence = 0
         self._settled_revision = 0
+        self._noted = 0  # the last sequence that the file `settled` was seen to tell
         self._unsettled: dict[int, dict[int, tuple[int, int]]] = {}  # number -> revision -> place in the journal
         self._entries: list[Entry] = []  # those of the journal
         self._in_place: set[int] = set()  # revisions whose files this process put in place itself
@@ -157,9 +168,12 @@ class Medium:
         log_size, journal_size = self._sizes()
         if log_size < self._log_end or (log_size == self._log_end and journal_size < self._journal_end):
             self.forget()
+        anew = not self._log_end
         if log_size != self._log_end:
             self._read_log()
         self._read_journal()
+        if anew:
+            self._refuse_shortened()
         if log_size != self._log_end and not self._entries:
             # A torn tail comes from a crash while settling, and then the journal still holds what it was to be.
             raise CorruptRecord(
@@ -167,6 +181,27 @@ class Medium:
                 hint="Take the store from a backup.",
                 path=self.path("log"),
             )
+
+    def _refuse_shortened(self) -> None:
+        """Raise `CorruptRecord` if the log, just read from its beginning, does not reach as far as it once did."""
+        data = (self.files.read(self.path("settled")) or b"").split()
+        noted = len(data) == 2 and data[1].isdigit() and data[0] == b"%08x" % crc32(data[1])
+        self._noted = int(data[1]) if noted else 0
+        orphan = "" if self.index.sequence or noted else self._record_without_entry()
+        if self._noted > self._settled_sequence or orphan:
+            why = f"is empty, yet there is {orphan}" if orphan else "has lost entries at its end"
+            raise CorruptRecord(
+                f"The log {self.path('log')} {why}.", hint="Take the store from a backup.", path=self.path("log")
+            )
+
+    def _record_without_entry(self) -> str:
+        """The path of a record that lies in the store, or nothing; for stores that have no file `settled`."""
+        for folder in (self.path("own"), self.path("old"), self.directory):
+            for name in sorted(self.files.list(folder)) if self.files.kind(folder) == DIRECTORY else ():
+                path = os.path.join(folder, name)
+                if self.files.kind(path) == FILE and revision_of(self.files.read(path, 0, WIDE_HEAD) or b""):
+                    return path
+        return ""
 
     def _sizes(self) -> tuple[int, int]:
         log, journal = self.files.size(self.path("log")), self.files.size(self.path("journal"))
@@ -338,12 +373,21 @@ class Medium:
     def settle(self) -> None:
         """Move what the journal holds into durable files and the log; running it again changes nothing."""
         if not self._entries:
+            self._note_settled()
             self._cut_journal()
             return
         self._sync_journal()
         self._sync_files(list(self._settle_files()))
         self._extend_log()
+        self._note_settled()
         self._clear_journal()
+
+    def _note_settled(self) -> None:
+        if self._noted < self._settled_sequence:
+            self._sync_log()  # the note must never be ahead of the log, which a killed process may have written
+            text = b"%d" % self._settled_sequence
+            self.files.replace_durably(self.path("settled"), b"%08x %s\n" % (crc32(text), text))
+            self._noted = self._settled_sequence
 
     def _sync_journal(self) -> None:
         # Entries of a killed process may be whole and yet not durable.
@@ -372,6 +416,8 @@ class Medium:
 
     def _extend_log(self) -> None:
         self._cut(self.path("log"), self._log_end)
+        if self._settled_sequence == self.index.sequence:
+            return  # an error came after the log was extended, and this is the second attempt
         kept = [entry for entry in self._entries if entry.revision]
         if not self._entries[-1].revision:
             kept.append(self._entries[-1])  # the counter
