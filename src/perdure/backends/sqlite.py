@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import wraps
-from itertools import chain, islice, repeat
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,32 +22,35 @@ from perdure.backends.base import (
     FEW,
     Backend,
     NewKey,
-    mismatches,
     no_key,
     number_of,
     numbers_of,
-    refuse_conflicts,
     runs_of,
 )
 from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteConnection
 from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect
+from perdure.backends.sqlite_rows import HEAD, LISTED, as_json, by_id, id_in, readable_id
 from perdure.backends.sqlite_schema import refuse_newer
-from perdure.errors import CorruptRecord, IdInUse, PerdureError, SnapshotTooOld, StorageError
-from perdure.records.frame import NARROW_HEAD, Encoder, id_of, parse_unverified
-from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Receipt, Version
+from perdure.backends.sqlite_writing import (
+    ClassNumbers,
+    insert,
+    name_classes,
+    refuse_conflicts_in,
+    refuse_taken,
+    refuse_twice,
+    supersede,
+)
+from perdure.errors import PerdureError, SnapshotTooOld, StorageError
+from perdure.records.frame import Encoder, parse_unverified
+from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
 
 _LAST = 2**63 - 1  # above every revision and every number
-_HEAD = 320  # so many bytes of a frame hold its id
-_LISTED = "json_each(?) CROSS JOIN"  # joins a list of numbers, in its order; the fastest for thousands of them
-
 _KIND = itemgetter(2, 3)  # flags and class name of a draft
-_TOGETHER = 40  # rows that one INSERT takes: 21 ms for 20,000 of them, 33 ms one by one
 _UPSERT = (
     " ON CONFLICT (number) DO UPDATE SET revision = excluded.revision, class = excluded.class, frame = excluded.frame"
 )
 
 Rows = list[Any]  # of tuples
-ClassNumbers = dict[tuple[str, int], int]  # by name and the flag INTERNAL
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,7 +130,7 @@ class SqliteBackend(Backend):
     @_reads
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
         asked = list(ids)
-        found = _by_id(self._find("frame", asked, at))
+        found = by_id(self._find("frame", asked, at))
         wanted = set(asked)
         if found.keys() == wanted:
             return found
@@ -143,9 +146,9 @@ class SqliteBackend(Backend):
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
         asked = list(ids)
         wanted = set(asked)
-        rows = self._find(f"class, substr(frame, 1, {_HEAD})", asked, at)
+        rows = self._find(f"class, substr(frame, 1, {HEAD})", asked, at)
         names = dict(self._rows("SELECT number, name FROM classes"))
-        found = {id_: names[number] for number, head in rows if (id_ := _readable_id(head)) in wanted}
+        found = {id_: names[number] for number, head in rows if (id_ := readable_id(head)) in wanted}
         missing = wanted.difference(found)
         if missing and at is not None:
             older = self._superseded(missing, at)
@@ -155,8 +158,8 @@ class SqliteBackend(Backend):
     @_reads
     def ids(self, *, internal: bool = False) -> list[str]:
         index = " INDEXED BY internal_records WHERE class < 0" if internal else " WHERE class > 0"
-        rows = self._rows(f"SELECT number, substr(frame, 1, {_HEAD}) FROM records{index} ORDER BY number")
-        return [_id_in(head, number) for number, head in rows]
+        rows = self._rows(f"SELECT number, substr(frame, 1, {HEAD}) FROM records{index} ORDER BY number")
+        return [id_in(head, number) for number, head in rows]
 
     def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
         try:
@@ -216,7 +219,7 @@ class SqliteBackend(Backend):
             (number, number),
         )
         frame = next((frame for _, frame in rows if frame is not None), None)
-        if frame is None or _id_in(frame, number) != id_:
+        if frame is None or id_in(frame, number) != id_:
             return []
         return [
             Version(expect(int, revision), None if frame is None else expect(bytes, frame)) for revision, frame in rows
@@ -257,7 +260,7 @@ class SqliteBackend(Backend):
         numbers = sorted({*map(number_of, ids)})
         first, last = numbers[0], numbers[-1]
         if not _is_dense(first, last, len(numbers)):
-            sql = f"SELECT {columns} FROM {_LISTED} records ON number = value WHERE revision <= ?"
+            sql = f"SELECT {columns} FROM {LISTED} records ON number = value WHERE revision <= ?"
             return self._rows(sql, (str(numbers), until))
         # Where the numbers leave hardly a gap, a range is fastest.
         sql = f"SELECT {columns} FROM records WHERE number BETWEEN ? AND ? AND revision <= ?"
@@ -266,22 +269,22 @@ class SqliteBackend(Backend):
     def _superseded(self, ids: Collection[str], at: int) -> dict[str, bytes]:
         """The frames of objects that were replaced or removed after revision `at`."""
         rows = self._rows(
-            f"SELECT frame FROM {_LISTED} superseded ON number = value WHERE frame IS NOT NULL"
+            f"SELECT frame FROM {LISTED} superseded ON number = value WHERE frame IS NOT NULL"
             " AND revision = (SELECT max(revision) FROM superseded WHERE number = value AND revision <= ?)",
-            (_as_json(ids), at),
+            (as_json(ids), at),
         )
         (oldest,) = self._rows("SELECT value FROM meta WHERE name = 'oldest'")[0]  # after what it may have taken away
         if at < oldest:
             raise SnapshotTooOld(
                 f"Revision {at} is not kept any more; the oldest is {oldest}.", hint="Begin a new transaction."
             )
-        found = _by_id(rows)
+        found = by_id(rows)
         return {id_: found[id_] for id_ in ids if id_ in found}
 
     def _refuse_damaged(self, ids: Collection[str]) -> None:
         """Raise `CorruptRecord` if one of those ids was not found because its own frame is damaged."""
-        numbers = _as_json(ids)
-        for (frame,) in self._rows(f"SELECT frame FROM {_LISTED} records ON number = value", (numbers,)):
+        numbers = as_json(ids)
+        for (frame,) in self._rows(f"SELECT frame FROM {LISTED} records ON number = value", (numbers,)):
             parse_unverified(frame)
 
     def _scan(self, sql: str, after: int, values: tuple[object, ...]) -> Iterator[bytes]:
@@ -298,7 +301,7 @@ class SqliteBackend(Backend):
         numbers = sorted(number for (number,) in self._rows(sql) if expect(int, number) > after)
         for start in range(0, len(numbers), CHUNK):
             chunk = str(numbers[start : start + CHUNK])
-            for (frame,) in self._rows(f"SELECT frame FROM {_LISTED} records ON number = value", (chunk,)):
+            for (frame,) in self._rows(f"SELECT frame FROM {LISTED} records ON number = value", (chunk,)):
                 yield expect(bytes, frame)
 
     # -- writing ---------------------------------------------------------------------------------------------
@@ -319,19 +322,19 @@ class SqliteBackend(Backend):
         numbers = [int(draft[0].rpartition(".")[2]) for draft in batch.drafts]
         removed = [number_of(id_) for id_ in batch.removals]
         new = {number: draft[0] for draft, number in zip(batch.drafts, numbers, strict=True) if not draft[1]}
-        _refuse_taken(connection, new)
+        refuse_taken(connection, new)
         if not 0 < batch.seen == revision - 1:
-            _refuse_conflicts(connection, batch)
+            refuse_conflicts_in(connection, batch)
         replaced = [number for number in numbers if number not in new]
         if len(new) + len(replaced) < len(numbers):
-            _refuse_twice(batch.drafts)
+            refuse_twice(batch.drafts)
         if replaced or removed:
-            _supersede(connection, replaced, removed, revision)
+            supersede(connection, replaced, removed, revision)
         kinds = list(map(_KIND, batch.drafts))
-        _name_classes(connection, set(kinds), known)
+        name_classes(connection, set(kinds), known)
         classes = map({kind: known[kind[1], kind[0] & INTERNAL] for kind in set(kinds)}.__getitem__, kinds)
         rows = zip(numbers, repeat(revision), classes, map(encode, batch.drafts, repeat(revision)), strict=False)
-        _insert(connection, rows, len(numbers), _UPSERT if replaced else "")
+        insert(connection, rows, len(numbers), _UPSERT if replaced else "")
         numbers += removed
         next_number = batch.unused[0] if batch.unused[1] == meta["next_number"] else meta["next_number"]
         next_number = max(next_number, max(numbers, default=0) + 1)
@@ -343,118 +346,6 @@ class SqliteBackend(Backend):
             "UPDATE meta SET value = ? WHERE name = ?", [(revision, "revision"), (next_number, "next_number")]
         )
         return revision
-
-
-def _refuse_taken(connection: sqlite3.Connection, new: dict[int, str]) -> None:
-    """Raise `IdInUse` if one of these new ids, by number, has a number that an object has or had."""
-    if not new:
-        return
-    first, last = min(new), max(new)
-    taken = connection.execute(
-        "SELECT number FROM records WHERE number BETWEEN ? AND ?"
-        " UNION ALL SELECT number FROM superseded WHERE number BETWEEN ? AND ? LIMIT 1",
-        (first, last, first, last),
-    ).fetchall()
-    if taken:  # somewhere in the range; now exactly
-        numbers = str(list(new))
-        sql = f"SELECT number FROM {_LISTED} records ON number = value UNION"
-        sql += f" SELECT number FROM {_LISTED} superseded ON number = value ORDER BY number LIMIT 1"
-        taken = connection.execute(sql, (numbers, numbers)).fetchall()
-    for (number,) in taken:
-        raise IdInUse(
-            f"{new[number]} cannot be new: the number {number} was given before.",
-            hint="The factory of ids must never give a number twice.",
-            ids=(new[number],),
-        )
-
-
-def _refuse_twice(drafts: list[Draft]) -> None:
-    """Raise `IdInUse` if two new drafts have the same number."""
-    seen: dict[int, str] = {}
-    for draft in drafts:
-        number = number_of(draft.id)
-        if number in seen and not draft.base:
-            raise IdInUse(
-                f"{draft.id} cannot be new: {seen[number]} of the same commit has its number.",
-                hint="The factory of ids must never give a number twice.",
-                ids=(draft.id, seen[number]),
-            )
-        seen[number] = draft.id
-
-
-def _refuse_conflicts(connection: sqlite3.Connection, batch: Batch) -> None:
-    expected = {draft.id: draft.base for draft in batch.drafts if draft.base}
-    expected.update(batch.removals)
-    expected.update(batch.checks)
-    sql = f"SELECT number, revision, substr(frame, 1, {_HEAD}) FROM {_LISTED} records ON number = value"
-    rows = connection.execute(sql, (_as_json(expected),)).fetchall() if expected else []
-    refuse_conflicts(mismatches(expected, {_id_in(head, number): revision for number, revision, head in rows}))
-
-
-def _supersede(connection: sqlite3.Connection, replaced: list[int], removed: list[int], revision: int) -> None:
-    """Keep the present versions of those numbers as old ones, and note the removals."""
-    connection.execute(
-        f"INSERT INTO superseded SELECT number, revision, frame FROM {_LISTED} records ON number = value",
-        (str(replaced + removed),),
-    )
-    if removed:
-        connection.executemany("DELETE FROM records WHERE number = ?", zip(removed))
-        connection.executemany("INSERT INTO superseded VALUES (?, ?, NULL)", zip(removed, repeat(revision)))
-
-
-def _insert(connection: sqlite3.Connection, rows: Iterator[tuple[object, ...]], count: int, ending: str) -> None:
-    """Put the rows into `records`; each frame is made when its turn comes, so that never many are held."""
-    values = chain.from_iterable(rows)
-    for start in range(0, count, _TOGETHER):
-        size = min(_TOGETHER, count - start)
-        sql = (
-            f"INSERT INTO records (number, revision, class, frame) VALUES {', '.join(['(?, ?, ?, ?)'] * size)}{ending}"
-        )
-        connection.execute(sql, tuple(islice(values, 4 * size)))
-
-
-def _name_classes(connection: sqlite3.Connection, kinds: set[tuple[int, str]], known: ClassNumbers) -> None:
-    """Put a number for each class of the drafts (flags, name) into `known`: the table's, or a new one."""
-    for name, internal in {(name, flags & INTERNAL) for flags, name in kinds}.difference(known):
-        sign, next_number = ("<", "min(number) - 1, -1") if internal else (">", "max(number) + 1, 1")
-        sql = f"SELECT number FROM classes WHERE name = ? AND number {sign} 0"
-        row = connection.execute(sql, (name,)).fetchone()
-        if row is None:
-            row = connection.execute(f"SELECT ifnull({next_number}) FROM classes WHERE number {sign} 0").fetchone()
-            connection.execute("INSERT INTO classes VALUES (?, ?)", (row[0], name))
-        known[name, internal] = row[0]
-
-
-def _as_json(ids: Iterable[str]) -> str:
-    return str([number_of(id_) for id_ in ids])
-
-
-def _id_in(head: bytes | None, number: int) -> str:
-    """The id in the frame, or in its beginning; raises `CorruptRecord` if it cannot be that of row `number`."""
-    id_ = _readable_id(head)
-    if not id_.endswith(f".{number}"):
-        raise CorruptRecord(f"The record with number {number} is damaged: its id cannot be read.")
-    return id_
-
-
-def _by_id(rows: Iterable[tuple[bytes]]) -> dict[str, bytes]:
-    """The frames under the ids in them; one whose id cannot be read is left out."""
-    try:
-        # `id_of` written out for the common head: this line is run for every record of a bulk load.
-        return {
-            (frame[NARROW_HEAD : NARROW_HEAD + frame[16]].decode() if frame[5] < 0x80 else id_of(frame)): frame
-            for (frame,) in rows
-        }
-    except (IndexError, UnicodeDecodeError):
-        return {id_: frame for (frame,) in rows if (id_ := _readable_id(frame))}
-
-
-def _readable_id(head: bytes | None) -> str:
-    """The id in the frame, or in its beginning; empty if it cannot be read. SQLite's `substr` of no bytes is None."""
-    try:
-        return id_of(head) if head else ""
-    except (IndexError, UnicodeDecodeError):
-        return ""
 
 
 def _is_dense(first: int, last: int, count: int) -> bool:
