@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from sys import getrefcount, intern
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ from perdure.objects.persistable import Persistable
 
 PROTOCOL = 5
 
-_ONLY_ATTRIBUTE = 3  # references to a value in that loop: the attribute, the loop's name, the argument
 
 _dict_of: Callable[[Any, str], Any] = object.__getattribute__
 _set: Callable[[Any, str, Any], None] = object.__setattr__
@@ -159,14 +158,22 @@ def attributes(obj: Any) -> Iterator[tuple[str, Any]]:
 def is_held_by_parts(obj: Any) -> bool:
     """Whether somebody else holds a list, dict, set or bytearray that is an attribute: it may change unseen."""
     try:
-        values = _dict_of(obj, "__dict__").values()
+        return _most_references(_dict_of(obj, "__dict__").values()) > _ONLY_ATTRIBUTE
     except AttributeError:
         return False  # slots only
-    for value in values:  # this loop is run for every object of a commit
+
+
+def _most_references(values: Iterable[Any]) -> int:
+    """The largest reference count among the containers; what this loop holds itself is counted as well."""
+    most = 0
+    for value in values:
         kind = type(value)
-        if (kind is list or kind is dict or kind is set or kind is bytearray) and getrefcount(value) > _ONLY_ATTRIBUTE:
-            return True
-    return False
+        if kind is list or kind is dict or kind is set or kind is bytearray:
+            most = max(most, getrefcount(value))
+    return most
+
+
+_ONLY_ATTRIBUTE = _most_references({"": []}.values())  # how many there are is the interpreter's business
 
 
 def clear(obj: Any) -> None:
