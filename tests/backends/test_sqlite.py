@@ -318,6 +318,7 @@ def test_without_permission_the_error_says_so(tmp_path_factory: pytest.TempPathF
     folder.chmod(0o555)
     in_child(_as_somebody_else, folder / "any.db")
     folder.chmod(0o755)
+    assert sorted(each.name for each in folder.iterdir()) == ["read-only.db", "unreadable.db"]
 
 
 def test_a_full_disk_changes_nothing(backend: SqliteBackend) -> None:

@@ -95,7 +95,8 @@ def test_arguments_by_name(store):
     def named(a, *, b=1):
         return flow_jobs.add(a, b=b)
 
-    assert perdure.start(named, 1, kwargs={"b": 41}, store=store).result() == 42
+    run = perdure.start(named, 1, kwargs={"b": 41}, store=store)
+    assert (run.result(), run.args, run.kwargs) == (42, (1,), {"b": 41})
 
 
 @pytest.mark.parametrize("executor", ["inline", "processes"])

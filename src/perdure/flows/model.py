@@ -210,6 +210,16 @@ class Run(Persistable):
         return self._source
 
     @property
+    def args(self) -> tuple[Any, ...]:
+        """What the flow was called with."""
+        return self._args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What the flow was called with, by name."""
+        return self._kwargs
+
+    @property
     def created(self) -> float:
         return self._created
 

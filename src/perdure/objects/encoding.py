@@ -1,7 +1,7 @@
 """Objects to payloads. The pickler never calls the store: it emits references; the worklist decides what is written.
 
 - A simple object's payload is its `__dict__`. Attributes that are nothing but a reference stand beside it (`LINKED`):
-  to name the place there costs a third of a call in the pickle. Any other object's payload is two pickles in a row
+  to name the place there costs much less than a call in the pickle. Any other object's payload is two pickles in a row
   (how it is made, what is put in), so that the bare object exists before anything refers to it; a plain value's is one
   pickle of the value. A payload that names no class and no function says so (`PLAIN`).
 - One C pickler is used again and again, and made anew after an error or a large record (its memo never shrinks).

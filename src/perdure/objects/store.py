@@ -16,7 +16,6 @@ from perdure.errors import NotFound, StoreClosed
 from perdure.ids import Id, IdFactory, parse_id
 from perdure.objects import transaction
 from perdure.objects.coding import CodeRecorder
-from perdure.objects.persistable import entry_of
 from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
 from perdure.objects.transaction import Desk, Transaction
@@ -259,12 +258,6 @@ class Store:
             removed = [id_ for id_ in ids if id_ in desk.transaction.step.removals]
             if removed:
                 raise NotFound(f"{', '.join(removed)} was removed in this transaction.", ids=removed)
-
-
-def object_id(obj: object) -> Id[Any] | None:
-    """The id under which a store keeps `obj`, or None."""
-    entry = entry_of(obj)
-    return None if entry is None else Id(entry.id)
 
 
 def _running_task() -> Any:
