@@ -40,7 +40,8 @@ def declared() -> dict:
 def test_what_is_declared_is_pinned(declared):
     groups = [requirement for group in declared["dependency-groups"].values() for requirement in group]
     run, build = declared["project"]["dependencies"], declared["build-system"]["requires"]
-    for name, requirements in {"run": run, "build": build, "dev": [*run, *build, *groups]}.items():
+    extras = [each for extra in declared["project"]["optional-dependencies"].values() for each in extra]
+    for name, requirements in {"run": run, "build": build, "dev": [*run, *build, *groups, *extras]}.items():
         assert {package_of(requirement) for requirement in requirements} - pinned(name).keys() == set(), name
 
 
@@ -51,7 +52,8 @@ def test_the_lock_files_agree():
 
 
 def test_few_packages_are_needed_to_run(declared):
-    assert {package_of(requirement) for requirement in declared["project"]["dependencies"]} == {"platformdirs", "tqdm"}
+    needed = {package_of(requirement) for requirement in declared["project"]["dependencies"]}
+    assert needed == {"platformdirs", "tqdm", "zstandard"}
 
 
 def test_the_installed_version_is_this_one(declared):

@@ -60,6 +60,14 @@ class IdInUse(PerdureError, ValueError):
     """A factory of ids gave a number that an object of the store already has."""
 
 
+class CannotIndex(PerdureError, ValueError):
+    """The value of an indexed attribute is none that every database can hold and order."""
+
+
+class NotIndexed(PerdureError, LookupError):
+    """A query asks for an attribute that is not indexed, or not in every record of the class yet."""
+
+
 class StillReferred(PerdureError, ValueError):
     """The object cannot be removed: `.referrers` are the ids of the objects that refer to it."""
 

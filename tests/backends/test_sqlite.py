@@ -66,7 +66,7 @@ def change(path: Path, sql: str, values: tuple[object, ...] = ()) -> None:
 def test_a_file_of_zero_bytes_is_an_empty_store(path: Path) -> None:
     path.touch()
     watcher = SqliteBackend(path, read_only=True)
-    assert watcher.describe()[3:] == (0, 1)
+    assert watcher.describe()[3:] == (0, 1, 0)
     assert watcher.ids() == []
     assert watcher.read(["Item.1"]) == {}
     assert [each.name for each in path.parent.iterdir()] == ["store.db"]

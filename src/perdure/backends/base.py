@@ -25,9 +25,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
-from perdure.errors import ConflictError
+from perdure.errors import ConflictError, SnapshotTooOld
 from perdure.records.frame import Encoder, parse_unverified
-from perdure.records.values import Batch, Commit, Description, Receipt, Version
+from perdure.records.queries import Found, Query, arrange, matches
+from perdure.records.values import Batch, Buffer, Commit, Description, Receipt, Version
 
 NewKey = Callable[[], int]
 
@@ -68,7 +69,10 @@ class Backend(ABC):
         Raises `ConflictError` (`.ids`, `.revisions`: id -> (read, found; 0 for none)) when a draft, a removal or a
         check names another base revision than the stored one, and `IdInUse` when a draft with base 0 has a number
         that is or was taken. Numbers above the counter (from a factory of the user's) move the counter up.
-        Removed and replaced versions stay readable through `at`.
+        Removed and replaced versions stay readable through `at`; with `batch.keep`, what was replaced or removed by
+        commits that are more than so many seconds older than `batch.time` is forgotten on the way, as by `pack`.
+        Raises `ConflictError` also where an id of `batch.needed` is not there (revisions: (seen, 0)), and, without
+        ids, where `batch.exact` and the store has moved on from `batch.seen`.
         """
 
     @abstractmethod
@@ -83,24 +87,42 @@ class Backend(ABC):
         """The class names of those ids at revision `at`, without reading payloads where that is possible."""
 
     @abstractmethod
-    def ids(self, *, internal: bool = False) -> list[str]:
-        """The ids of the user's objects, or of perdure's own, in the order of their numbers."""
+    def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
+        """The ids of the user's objects, or of perdure's own, in the order of their numbers, as at revision `at`.
+
+        Raises `SnapshotTooOld` as `read` does.
+        """
 
     @abstractmethod
-    def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
+    def scan(
+        self,
+        *,
+        class_name: str | None = None,
+        internal: bool | None = None,
+        after: int = -1,
+        at: int | None = None,
+    ) -> Iterator[bytes]:
         """Frames in the order of their numbers, from the first number above `after`.
 
         All, or one class's, or only the user's (`internal=False`) or perdure's own. At most `CHUNK` of them are held
-        at a time; what other commits change meanwhile may be seen or not.
+        at a time. With `at`: those of that revision, and `SnapshotTooOld` as from `read`; without, what other commits
+        change meanwhile may be seen or not.
         """
 
     @abstractmethod
     def changes(self, since: int) -> tuple[int, set[int]]:
-        """The newest revision, and the numbers of all ids written or removed after revision `since`."""
+        """The newest revision, and the numbers of all ids written or removed after revision `since`.
+
+        Raises `SnapshotTooOld` where not every commit since then is kept.
+        """
 
     @abstractmethod
     def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
-        """Commits, newest first; those below revision `before` only."""
+        """Commits, newest first; those below revision `before` only.
+
+        All from the oldest revision that is kept whole on; of older ones at least those that wrote what is kept
+        (none of them after a commit with `batch.keep`).
+        """
 
     @abstractmethod
     def history(self, id_: str) -> list[Version]:
@@ -109,6 +131,78 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of everything, so that a copy of the files alone is the whole store."""
+
+    def pack(self, oldest: int) -> int:
+        """Forget every version that nobody can see from revision `oldest` on; gives how many.
+
+        Reading at revisions below it raises `SnapshotTooOld` from now on. Removed objects leave their id behind, so
+        that it is never given again. An `oldest` below the present one changes nothing; `ValueError` above the newest
+        revision. It may be cut off at any time, and be run again; other calls need not wait for all of it.
+        """
+        raise NotImplementedError
+
+    def erase(self, ids: Collection[str]) -> None:
+        """Forget all versions of objects that were removed before, on the medium too as far as it lets us.
+
+        The id is never given again; `history` is empty but for the removal. Raises `ValueError` for an object that is
+        still there.
+        """
+        raise NotImplementedError
+
+    def buffer(self, digest: str) -> Buffer:
+        """The large piece of that digest; memory-mapped, copy on write, where the medium is files.
+
+        Raises `CorruptRecord` where it is missing or of another length than it was; its content is the caller's to
+        compare with the digest.
+        """
+        raise NotImplementedError
+
+    def buffers(self) -> dict[str, int]:
+        """The digests of all large pieces that are kept, with their lengths in bytes."""
+        raise NotImplementedError
+
+    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+        """Forget large pieces that no version names. False, and nothing is done, if the store is not at `seen`."""
+        raise NotImplementedError
+
+    def scan_at(self, at: int, class_name: str | None, internal: bool | None, after: int) -> Iterator[bytes]:
+        """What `scan` does for an older revision: by the ids that were there, a chunk at a time."""
+        ids = [id_ for own in (False, True) if internal in (None, own) for id_ in self.ids(internal=own, at=at)]
+        numbered = sorted((number, id_) for id_ in ids if (number := number_of(id_)) > after)
+        for chunk in chunks(id_ for _, id_ in numbered):
+            frames = self.read(chunk, at)
+            for frame in map(frames.__getitem__, chunk):
+                if class_name is None or parse_unverified(frame).class_name == class_name:
+                    yield frame
+
+    def find(self, query: Query) -> Found:
+        """The ids that answer the query in one snapshot, and its revision; from an index where there is one.
+
+        Every record of the classes is taken to tell every field of the query (see `lacking`).
+        """
+        revision = self.revision()
+        found = [
+            (record.id, number_of(record.id), record.fields)
+            for name in query.classes
+            for record in map(parse_unverified, self.scan(class_name=name, at=revision))
+            if matches(record.fields, query)
+        ]
+        return Found(revision, arrange(found, query))
+
+    def count(self, query: Query) -> tuple[int, int]:
+        """The revision, and how many objects answer the query (without limit and offset)."""
+        found = self.find(query._replace(order=(), limit=None, offset=0))
+        return found.revision, len(found.ids)
+
+    def lacking(self, query: Query) -> list[str]:
+        """Ids of records of the query's classes that do not tell all of its fields: some of them, or none."""
+        wanted = set(query.fields)
+        for name in query.classes:
+            for frame in self.scan(class_name=name):
+                record = parse_unverified(frame)
+                if not wanted <= record.fields.keys():
+                    return [record.id]
+        return []
 
     def referrers(self, ids: Collection[str]) -> dict[str, list[str]]:
         """For each of `ids` that others refer to: the ids of those others (in order, itself left out)."""
@@ -158,6 +252,36 @@ def chunks(items: Iterable[str], size: int = CHUNK) -> Iterator[list[str]]:
 def mismatches(expected: Mapping[str, int], found: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """Where the revisions that were read differ from those that are stored: id -> (read, found or 0)."""
     return {id_: (base, found.get(id_, 0)) for id_, base in expected.items() if found.get(id_, 0) != base}
+
+
+def refuse_absent(batch: Batch, present: Collection[str]) -> None:
+    """Raise `ConflictError` if an id that drafts newly refer to is not among those that are there."""
+    drafted = {draft.id for draft in batch.drafts}
+    absent = sorted(set(batch.needed).difference(present, drafted))
+    if absent:
+        raise ConflictError(
+            f"{', '.join(absent[:5])} was removed by another commit, and what is saved refers to it.",
+            hint="Take the reference away, and repeat the change.",
+            ids=absent,
+            revisions=dict.fromkeys(absent, (batch.seen, 0)),
+        )
+
+
+def refuse_moved(batch: Batch, newest: int) -> None:
+    """Raise `ConflictError`, naming no id, if an exact batch finds the store at another revision than it saw."""
+    if batch.exact and newest != batch.seen:
+        raise ConflictError(
+            f"The batch was made for revision {batch.seen}; the store is at revision {newest} now.",
+            hint="Look again at what it was made from, and repeat it.",
+            revisions={},
+        )
+
+
+def too_old(at: int, oldest: int) -> SnapshotTooOld:
+    """The error for a revision that is not kept any more."""
+    return SnapshotTooOld(
+        f"Revision {at} is not kept any more; the oldest is {oldest}.", hint="Begin a new transaction."
+    )
 
 
 def refuse_conflicts(differing: Mapping[str, tuple[int, int]]) -> None:

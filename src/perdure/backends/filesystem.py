@@ -15,7 +15,17 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-from perdure.backends.base import CHUNK, Backend, NewKey, mismatches, no_key, number_of, refuse_conflicts
+from perdure.backends.base import (
+    CHUNK,
+    Backend,
+    NewKey,
+    mismatches,
+    no_key,
+    number_of,
+    refuse_absent,
+    refuse_conflicts,
+    refuse_moved,
+)
 from perdure.backends.filesystem_journal import Entry, Index, Written, revision_of
 from perdure.backends.filesystem_medium import Medium
 from perdure.errors import CorruptRecord, IdInUse, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
@@ -122,11 +132,28 @@ class FilesystemBackend(Backend):
             names.update((id_, parse_unverified(frame).class_name) for id_, frame in self.read(older, at).items())
         return names
 
-    def ids(self, *, internal: bool = False) -> list[str]:
+    def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
         with self._reading() as index:
-            return [index.ids[number] for number in _chosen(index, None, internal, -1)]
+            if at is None:
+                return [index.ids[number] for number in _chosen(index, None, internal, -1)]
+            versions = sorted((number, index.version(number, at)) for number in index.versions)
+            return [
+                index.ids[number]
+                for number, revision in versions
+                if revision and self._was_internal(number, revision) == internal
+            ]
 
-    def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
+    def scan(
+        self,
+        *,
+        class_name: str | None = None,
+        internal: bool | None = None,
+        after: int = -1,
+        at: int | None = None,
+    ) -> Iterator[bytes]:
+        if at is not None:
+            yield from self.scan_at(at, class_name, internal, after)
+            return
         with self._reading() as index:
             numbers = iter(_chosen(index, class_name, internal, after))
         while chunk := list(islice(numbers, CHUNK)):
@@ -231,6 +258,7 @@ class FilesystemBackend(Backend):
     # -- checks ------------------------------------------------------------------------------------------
 
     def _refuse(self, batch: Batch, index: Index) -> None:
+        refuse_moved(batch, index.revision)
         for draft in batch.drafts:
             if draft.base:
                 continue
@@ -248,6 +276,13 @@ class FilesystemBackend(Backend):
             **batch.checks,
         }
         refuse_conflicts(mismatches(expected, {id_: index.current(id_) for id_ in expected}))
+        refuse_absent(batch, [id_ for id_ in batch.needed if index.current(id_)])
+
+    def _was_internal(self, number: int, revision: int) -> bool:
+        index = self._medium.index
+        if revision == index.versions[number][-1]:
+            return number in index.internal
+        return bool(parse_unverified(self._kept(number, revision)).flags & INTERNAL)
 
     def _kept(self, number: int, revision: int) -> bytes:
         frame = self._medium.frame(number, revision)

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from perdure.backends.base import Backend, NewKey, mismatches, no_key, number_of, refuse_conflicts
-from perdure.errors import IdInUse, ReadOnly, StoreClosed
-from perdure.records.frame import FORMAT, Encoder, parse_unverified
-from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
+from perdure.backends.base import (
+    Backend,
+    NewKey,
+    mismatches,
+    no_key,
+    number_of,
+    refuse_absent,
+    refuse_conflicts,
+    refuse_moved,
+    too_old,
+)
+from perdure.errors import CorruptRecord, IdInUse, ReadOnly, StoreClosed
+from perdure.records.frame import FORMAT, Encoder, flags_of, parse_unverified
+from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Receipt, Version
 
 
 class MemoryBackend(Backend):
-    """Frames in dicts; every version is kept until the process ends."""
+    """Frames in dicts; every version is kept until it is packed, or the process ends."""
 
     def __init__(self, *, new_key: NewKey = no_key, read_only: bool = False):
         self.read_only = read_only
@@ -21,19 +31,21 @@ class MemoryBackend(Backend):
         self._store = uuid.uuid4().hex
         self._key_id = new_key()
         self._next_number = 1
+        self._revision = 0
+        self._oldest = 0
         self._versions: dict[int, list[Version]] = {}  # oldest first
         self._ids: dict[int, str] = {}
-        self._kinds: dict[int, tuple[str, bool]] = {}  # class name, perdure's own or not
-        self._commits: list[Commit] = []
+        self._commits: list[Commit] = []  # oldest first
+        self._buffers: dict[str, bytes] = {}
         self._closed = False
 
     def describe(self) -> Description:
         with self._opened():
-            return Description(FORMAT, self._store, self._key_id, len(self._commits), self._next_number)
+            return Description(FORMAT, self._store, self._key_id, self._revision, self._next_number, self._oldest)
 
     def revision(self) -> int:
         with self._opened():
-            return len(self._commits)
+            return self._revision
 
     def reserve(self, count: int, *, durable: bool = True) -> int:
         with self._opened(write=True):
@@ -43,54 +55,58 @@ class MemoryBackend(Backend):
 
     def apply(self, batch: Batch, encode: Encoder) -> Receipt:
         with self._opened(write=True):
-            self._refuse_conflicts(batch)
-            revision = len(self._commits) + 1
+            self._refuse(batch)
+            revision = self._revision + 1
             frames = [(draft, encode(draft, revision)) for draft in batch.drafts]
             for draft, frame in frames:
                 self._put(draft.id, Version(revision, frame))
-                self._kinds[number_of(draft.id)] = (draft.class_name, bool(draft.flags & INTERNAL))
             for id_ in batch.removals:
                 self._put(id_, Version(revision, None))
+            for digest, content in batch.buffers.items():
+                self._buffers.setdefault(digest, bytes(content))
             numbers = sorted(number_of(id_) for id_ in (*(d.id for d in batch.drafts), *batch.removals))
+            self._revision = revision
             self._commits.append(Commit(revision, batch.time, batch.note, batch.code, tuple(numbers)))
             if batch.unused[1] == self._next_number:
                 self._next_number = batch.unused[0]
             self._next_number = max([self._next_number, *(number + 1 for number in numbers)])
+            if batch.keep is not None:
+                self._trim(batch.time - batch.keep)
             return Receipt(revision)
 
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
-        with self._opened():
+        with self._opened(at=at):
             found = ((id_, self._current(id_, at)) for id_ in ids)
             return {id_: version.frame for id_, version in found if version and version.frame is not None}
 
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
-        names = {}
-        for id_, frame in self.read(ids, at).items():
-            is_newest = frame is self._versions[number_of(id_)][-1].frame
-            names[id_] = self._kinds[number_of(id_)][0] if is_newest else parse_unverified(frame).class_name
-        return names
+        return {id_: parse_unverified(frame).class_name for id_, frame in self.read(ids, at).items()}
 
-    def ids(self, *, internal: bool = False) -> list[str]:
-        with self._opened():
-            return [self._ids[number] for number in self._chosen(None, internal, -1)]
+    def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
+        with self._opened(at=at):
+            numbers = sorted(
+                number for number, frame in self._present(at) if bool(flags_of(frame) & INTERNAL) == internal
+            )
+            return [self._ids[number] for number in numbers]
 
-    def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
-        with self._opened():
-            numbers = self._chosen(class_name, internal, after)
-        for number in numbers:
-            with self._opened():
-                frame = self._versions[number][-1].frame
-            if frame is not None:
-                yield frame
+    def scan(
+        self,
+        *,
+        class_name: str | None = None,
+        internal: bool | None = None,
+        after: int = -1,
+        at: int | None = None,
+    ) -> Iterator[bytes]:
+        at = self.revision() if at is None else at
+        yield from self.scan_at(at, class_name, internal, after)
 
     def changes(self, since: int) -> tuple[int, set[int]]:
-        with self._opened():
-            return len(self._commits), {n for commit in self._commits[since:] for n in commit.numbers}
+        with self._opened(at=since):
+            return self._revision, {n for commit in self._commits for n in commit.numbers if commit.revision > since}
 
     def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
         with self._opened():
-            end = len(self._commits) if before is None else max(before - 1, 0)
-            return self._commits[:end][::-1][:limit]
+            return [each for each in reversed(self._commits) if before is None or each.revision < before][:limit]
 
     def history(self, id_: str) -> list[Version]:
         with self._opened():
@@ -98,25 +114,65 @@ class MemoryBackend(Backend):
                 return []
             return self._versions[number_of(id_)][::-1]
 
+    def pack(self, oldest: int) -> int:
+        with self._opened(write=True):
+            if oldest > self._revision:
+                raise ValueError(f"the newest revision is {self._revision}; {oldest} cannot be the oldest")
+            if oldest <= self._oldest:
+                return 0
+            dropped = sum(self._forget_before(number, oldest) for number in list(self._versions))
+            needed = {version.revision for versions in self._versions.values() for version in versions}
+            self._commits = [each for each in self._commits if each.revision >= oldest or each.revision in needed]
+            self._oldest = oldest
+            return dropped
+
+    def erase(self, ids: Collection[str]) -> None:
+        with self._opened(write=True):
+            numbers = [number_of(id_) for id_ in ids if self._ids.get(number_of(id_)) == id_]
+            for number in numbers:
+                if self._versions[number][-1].frame is not None:
+                    raise ValueError(f"{self._ids[number]} is still there: it must be removed first")
+            for number in numbers:
+                self._versions[number] = self._versions[number][-1:]
+
+    def buffer(self, digest: str) -> Buffer:
+        with self._opened():
+            if digest not in self._buffers:
+                raise CorruptRecord(f"The large piece {digest} is not in the store.", hint="Take it from a backup.")
+            return self._buffers[digest]
+
+    def buffers(self) -> dict[str, int]:
+        with self._opened():
+            return {digest: len(content) for digest, content in self._buffers.items()}
+
+    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+        with self._opened(write=True):
+            if seen != self._revision:
+                return False
+            for digest in digests:
+                self._buffers.pop(digest, None)
+            return True
+
     def close(self) -> None:
         self._closed = True
 
-    def _opened(self, *, write: bool = False) -> threading.RLock:
+    def _opened(self, *, write: bool = False, at: int | None = None) -> threading.RLock:
         if self._closed:
             raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
         if write and self.read_only:
             raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
+        if at is not None and at < self._oldest:
+            raise too_old(at, self._oldest)
         return self._lock
 
-    def _chosen(self, class_name: str | None, internal: bool | None, after: int) -> list[int]:
-        return sorted(
-            number
-            for number, kind in self._kinds.items()
-            if number > after
-            and self._versions[number][-1].frame is not None
-            and class_name in (None, kind[0])
-            and internal in (None, kind[1])
-        )
+    # -- versions ----------------------------------------------------------------------------------------
+
+    def _present(self, at: int | None) -> Iterator[tuple[int, bytes]]:
+        """Every number with the frame that is there at that revision."""
+        for number, id_ in self._ids.items():
+            version = self._current(id_, at)
+            if version is not None and version.frame is not None:
+                yield number, version.frame
 
     def _current(self, id_: str, at: int | None = None) -> Version | None:
         number = number_of(id_)
@@ -131,7 +187,27 @@ class MemoryBackend(Backend):
         self._ids[number_of(id_)] = id_
         self._versions.setdefault(number_of(id_), []).append(version)
 
-    def _refuse_conflicts(self, batch: Batch) -> None:
+    def _forget_before(self, number: int, oldest: int) -> int:
+        """Forget the versions of a number that cannot be seen from revision `oldest` on; gives how many."""
+        versions = self._versions[number]
+        first = max((place for place, version in enumerate(versions) if version.revision <= oldest), default=0)
+        self._versions[number] = versions[first:]
+        return first
+
+    def _trim(self, before: float) -> None:
+        """Forget what commits made before that time have replaced, and all of those commits but the last."""
+        past = [each for each in self._commits if each.time < before]
+        for commit in past:
+            for number in commit.numbers:
+                self._forget_before(number, past[-1].revision)
+        if past:
+            self._oldest = past[-1].revision
+            self._commits = [each for each in self._commits if each.revision >= self._oldest]
+
+    # -- checks ------------------------------------------------------------------------------------------
+
+    def _refuse(self, batch: Batch) -> None:
+        refuse_moved(batch, self._revision)
         for draft in batch.drafts:
             if not draft.base and number_of(draft.id) in self._ids:
                 raise IdInUse(
@@ -144,5 +220,7 @@ class MemoryBackend(Backend):
             **batch.removals,
             **batch.checks,
         }
-        found = {id_: v.revision for id_ in expected if (v := self._current(id_)) and v.frame is not None}
+        asked = {*expected, *batch.needed}
+        found = {id_: v.revision for id_ in asked if (v := self._current(id_)) and v.frame is not None}
         refuse_conflicts(mismatches(expected, found))
+        refuse_absent(batch, found.keys())

@@ -25,7 +25,9 @@ from perdure.backends.base import (
     no_key,
     number_of,
     numbers_of,
+    refuse_moved,
     runs_of,
+    too_old,
 )
 from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteConnection
 from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect
@@ -35,13 +37,14 @@ from perdure.backends.sqlite_writing import (
     ClassNumbers,
     insert,
     name_classes,
+    refuse_absent_in,
     refuse_conflicts_in,
     refuse_taken,
     refuse_twice,
     supersede,
 )
-from perdure.errors import PerdureError, SnapshotTooOld, StorageError
-from perdure.records.frame import Encoder, parse_unverified
+from perdure.errors import PerdureError, StorageError
+from perdure.records.frame import Encoder, flags_of, parse_unverified
 from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
 
 _LAST = 2**63 - 1  # above every revision and every number
@@ -102,7 +105,7 @@ class SqliteBackend(Backend):
     def describe(self) -> Description:
         meta = self._connection.read(self._meta)
         expect(str, meta["store"])
-        return Description(meta["format"], meta["store"], meta["key"], meta["revision"], meta["next_number"])
+        return Description(*(meta[name] for name in ("format", "store", "key", "revision", "next_number", "oldest")))
 
     @_reads
     def revision(self) -> int:
@@ -156,12 +159,24 @@ class SqliteBackend(Backend):
         return found
 
     @_reads
-    def ids(self, *, internal: bool = False) -> list[str]:
+    def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
+        if at is not None:
+            return self._ids_at(at, internal)
         index = " INDEXED BY internal_records WHERE class < 0" if internal else " WHERE class > 0"
         rows = self._rows(f"SELECT number, substr(frame, 1, {HEAD}) FROM records{index} ORDER BY number")
         return [id_in(head, number) for number, head in rows]
 
-    def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
+    def scan(
+        self,
+        *,
+        class_name: str | None = None,
+        internal: bool | None = None,
+        after: int = -1,
+        at: int | None = None,
+    ) -> Iterator[bytes]:
+        if at is not None:
+            yield from self.scan_at(at, class_name, internal, after)
+            return
         try:
             yield from self._chosen(class_name, internal, after)
         except PerdureError:
@@ -273,13 +288,28 @@ class SqliteBackend(Backend):
             " AND revision = (SELECT max(revision) FROM superseded WHERE number = value AND revision <= ?)",
             (as_json(ids), at),
         )
-        (oldest,) = self._rows("SELECT value FROM meta WHERE name = 'oldest'")[0]  # after what it may have taken away
-        if at < oldest:
-            raise SnapshotTooOld(
-                f"Revision {at} is not kept any more; the oldest is {oldest}.", hint="Begin a new transaction."
-            )
+        self._refuse_too_old(at)
         found = by_id(rows)
         return {id_: found[id_] for id_ in ids if id_ in found}
+
+    def _refuse_too_old(self, at: int) -> None:
+        """Asked after reading: what was read may have been taken away meanwhile."""
+        oldest = expect(int, self._rows("SELECT value FROM meta WHERE name = 'oldest'")[0][0])
+        if at < oldest:
+            raise too_old(at, oldest)
+
+    def _ids_at(self, at: int, internal: bool) -> list[str]:
+        rows = self._rows(
+            f"SELECT number, substr(frame, 1, {HEAD}) FROM records WHERE revision <= ? UNION ALL"
+            f" SELECT number, substr(frame, 1, {HEAD}) FROM"
+            " (SELECT number, max(revision), frame FROM superseded WHERE revision <= ? GROUP BY number) AS older"
+            " WHERE frame IS NOT NULL"
+            " AND NOT EXISTS (SELECT 1 FROM records WHERE records.number = older.number AND records.revision <= ?)"
+            " ORDER BY 1",
+            (at, at, at),
+        )
+        self._refuse_too_old(at)
+        return [id_in(head, number) for number, head in rows if bool(flags_of(head) & INTERNAL) == internal]
 
     def _refuse_damaged(self, ids: Collection[str]) -> None:
         """Raise `CorruptRecord` if one of those ids was not found because its own frame is damaged."""
@@ -319,12 +349,15 @@ class SqliteBackend(Backend):
     def _apply(self, connection: sqlite3.Connection, batch: Batch, encode: Encoder, known: ClassNumbers) -> int:
         meta = self._meta(connection)
         revision: int = meta["revision"] + 1
+        refuse_moved(batch, revision - 1)
         numbers = [int(draft[0].rpartition(".")[2]) for draft in batch.drafts]
         removed = [number_of(id_) for id_ in batch.removals]
         new = {number: draft[0] for draft, number in zip(batch.drafts, numbers, strict=True) if not draft[1]}
         refuse_taken(connection, new)
         if not 0 < batch.seen == revision - 1:
             refuse_conflicts_in(connection, batch)
+        if batch.needed:
+            refuse_absent_in(connection, batch)
         replaced = [number for number in numbers if number not in new]
         if len(new) + len(replaced) < len(numbers):
             refuse_twice(batch.drafts)

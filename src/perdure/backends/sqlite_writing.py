@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
 
-from perdure.backends.base import mismatches, number_of, refuse_conflicts
+from perdure.backends.base import mismatches, number_of, refuse_absent, refuse_conflicts
 from perdure.backends.sqlite_rows import HEAD, LISTED, as_json, id_in
 from perdure.errors import IdInUse
 from perdure.records.values import INTERNAL, Batch, Draft
@@ -61,6 +61,13 @@ def refuse_conflicts_in(connection: sqlite3.Connection, batch: Batch) -> None:
     sql = f"SELECT number, revision, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value"
     rows = connection.execute(sql, (as_json(expected),)).fetchall() if expected else []
     refuse_conflicts(mismatches(expected, {id_in(head, number): revision for number, revision, head in rows}))
+
+
+def refuse_absent_in(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Raise `ConflictError` if an id that drafts newly refer to is not there."""
+    sql = f"SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value"
+    rows = connection.execute(sql, (as_json(batch.needed),)).fetchall()
+    refuse_absent(batch, {id_in(head, number) for number, head in rows})
 
 
 def supersede(connection: sqlite3.Connection, replaced: list[int], removed: list[int], revision: int) -> None:

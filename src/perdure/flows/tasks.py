@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -33,7 +33,7 @@ from perdure.objects.worklist import Numbers
 from perdure.pickling.classes import name_of
 from perdure.records.frame import Encoder
 from perdure.records.seal import Key
-from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Receipt, Version
+from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Draft, Receipt, Version
 
 BLOCK = 64  # numbers that are reserved at a time
 RING_AGAIN = 1.0  # seconds after which a job that swallowed its time-out is told again
@@ -138,16 +138,38 @@ class TaskBackend(Backend):
     def changes(self, since: int) -> tuple[int, set[int]]:
         return self.at, set()
 
-    def ids(self, *, internal: bool = False) -> list[str]:
+    def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
         raise _closed_to_jobs()
 
-    def scan(self, *, class_name: str | None = None, internal: bool | None = None, after: int = -1) -> Iterator[bytes]:
+    def scan(
+        self,
+        *,
+        class_name: str | None = None,
+        internal: bool | None = None,
+        after: int = -1,
+        at: int | None = None,
+    ) -> Iterator[bytes]:
         raise _closed_to_jobs()
 
     def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
         raise _closed_to_jobs()
 
     def history(self, id_: str) -> list[Version]:
+        raise _closed_to_jobs()
+
+    def pack(self, oldest: int) -> int:
+        raise _closed_to_jobs()
+
+    def erase(self, ids: Collection[str]) -> None:
+        raise _closed_to_jobs()
+
+    def buffer(self, digest: str) -> Buffer:
+        raise _closed_to_jobs()
+
+    def buffers(self) -> dict[str, int]:
+        raise _closed_to_jobs()
+
+    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
         raise _closed_to_jobs()
 
     def close(self) -> None:

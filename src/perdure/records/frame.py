@@ -155,6 +155,11 @@ def sealed_by(frame: bytes) -> str:
     return f"{int.from_bytes(frame[8:12], 'little'):08x}"
 
 
+def flags_of(frame: bytes) -> int:
+    """The flags in a frame, or in its beginning; nothing is verified."""
+    return (frame[4] | frame[5] << 8) & ~WIDE
+
+
 def id_of(frame: bytes) -> str:
     """The id in a frame, or in its first 320 bytes; nothing is verified."""
     flags = frame[4] | frame[5] << 8

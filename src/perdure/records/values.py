@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+Buffer = bytes | bytearray | memoryview
 Plain = str | int | float | bool | None
 Fields = Mapping[str, Plain]
 
@@ -58,6 +59,10 @@ class Batch(NamedTuple):
 
     `seen` is the revision of the view: when the store is still there, nothing can conflict. `unused` is the range
     (first, end) of numbers that were reserved for this batch and not used: the backend takes them back if it can.
+    `needed` are ids that drafts newly refer to: they must be there when the batch is applied. With `exact` the batch
+    is applied only to revision `seen`. `indexed` names, for each class, the fields of its drafts that queries ask for.
+    `buffers` are large pieces of the payloads, by their digests (see `records.buffers`): written where they are not
+    there yet. `keep` is for how many seconds replaced versions stay readable at least; None: until they are packed.
     """
 
     drafts: list[Draft]
@@ -68,6 +73,11 @@ class Batch(NamedTuple):
     note: str = ""
     code: str = ""
     unused: tuple[int, int] = (0, 0)
+    needed: Collection[str] = ()
+    exact: bool = False
+    indexed: Mapping[str, tuple[str, ...]] = {}
+    buffers: Mapping[str, Buffer] = {}
+    keep: float | None = None
 
 
 class Receipt(NamedTuple):
@@ -94,10 +104,14 @@ class Version(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What a store says of itself: format, its own id, the id of its key, newest revision, next free number."""
+    """What a store says of itself: format, its own id, the id of its key, newest revision, next free number.
+
+    `oldest` is the first revision whose state is kept whole (0: all are).
+    """
 
     format: int
     store: str
     key: int
     revision: int
     next_number: int
+    oldest: int = 0

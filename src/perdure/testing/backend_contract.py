@@ -193,6 +193,29 @@ class BackendContract(ABC):
         commit(backend, draft("Item.1", base=1), seen=1)
         assert commit(backend, draft("Item.2", base=1), seen=1, checks={"Item.1": 2}).revision == 3
 
+    def test_what_is_referred_to_must_be_there(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1"), draft("Item.2"), draft("Item.3"))
+        commit(backend, seen=1, removals={"Item.2": 1, "Item.3": 1})
+        for seen in (1, 2):
+            with pytest.raises(ConflictError) as caught:
+                commit(
+                    backend, draft("User.4", references=["Item.3"]), seen=seen, needed=["Item.1", "Item.3", "Item.2"]
+                )
+            assert caught.value.ids == ("Item.2", "Item.3")
+            assert caught.value.revisions == {"Item.2": (seen, 0), "Item.3": (seen, 0)}
+        with pytest.raises(ConflictError):
+            commit(backend, draft("User.4"), needed=["User.1"])  # another prefix is another id
+        assert commit(backend, draft("User.4"), needed=["Item.1", "User.4"]).revision == 3
+
+    def test_an_exact_batch_is_for_one_revision(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1"))
+        commit(backend, draft("Item.2"))
+        for seen in (0, 1, 3):
+            with pytest.raises(ConflictError) as caught:
+                commit(backend, seen=seen, exact=True, removals={"Item.1": 1})
+            assert (caught.value.ids, caught.value.revisions) == ((), {})
+        assert commit(backend, seen=2, exact=True, removals={"Item.1": 1}).revision == 3
+
     # -- the past ----------------------------------------------------------------------------------------
 
     def test_reading_at_a_revision(self, backend: Backend) -> None:
@@ -214,6 +237,26 @@ class BackendContract(ABC):
         assert backend.classes(ids, at=1)["Item.1"] == "shop:Item"
         assert backend.classes(ids, at=2)["Item.1"] == "shop:Pen"
         assert backend.read(ids) == backend.read(ids, at=3)
+
+    def test_looking_over_all_at_a_revision(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1"), draft("Item.2"), draft("Root.3", internal=True))
+        commit(backend, draft("Item.1", base=1, class_name="shop:Pen"), draft("User.4"), removals={"Item.2": 1})
+        commit(backend, draft("Root.3", base=1), removals={"Item.1": 2})  # now the user's
+
+        def numbers(at: int | None, **wanted: object) -> list[int]:
+            return [int(parse_unverified(f).id[-1]) for f in backend.scan(at=at, **wanted)]  # type: ignore[arg-type]
+
+        users = [["Item.1", "Item.2"], ["Item.1", "User.4"], ["Root.3", "User.4"]]
+        own: list[list[str]] = [["Root.3"], ["Root.3"], []]
+        assert [backend.ids(at=at) for at in (0, 1, 2, 3)] == [[], *users]
+        assert [backend.ids(internal=True, at=at) for at in (0, 1, 2, 3)] == [[], *own]
+        assert backend.ids() == users[-1]
+        assert [numbers(at) for at in (1, 2, 3, None)] == [[1, 2, 3], [1, 3, 4], [3, 4], [3, 4]]
+        assert numbers(1, class_name="shop:Item") == [1, 2, 3]
+        assert numbers(2, class_name="shop:Item", internal=False, after=1) == [4]
+        assert numbers(2, class_name="shop:Pen") == [1]
+        assert numbers(1, internal=True) == [3]
+        assert [parse_unverified(f).revision for f in backend.scan(at=1)] == [1, 1, 1]
 
     def test_the_history_of_an_object(self, backend: Backend) -> None:
         commit(backend, draft("Item.1", b"1"), draft("Item.2"))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from perdure.backends.base import Backend
 from perdure.records.frame import Encoder, encoder, parse_unverified
 from perdure.records.seal import Key
-from perdure.records.values import INTERNAL, Batch, Draft, Receipt
+from perdure.records.values import INTERNAL, NO_FIELDS, Batch, Draft, Fields, Receipt
 
 ENCODE: Encoder = encoder(Key(b"a key that only tests may have.."))
 
@@ -25,14 +26,15 @@ def draft(
     class_name: str = "shop:Item",
     internal: bool = False,
     references: Sequence[str] = (),
+    fields: Fields = NO_FIELDS,
 ) -> Draft:
     """A draft with what a test of backends needs to choose."""
-    return Draft(id_, base, INTERNAL if internal else 0, class_name, 1, "c0de", tuple(references), {}, payload)
+    return Draft(id_, base, INTERNAL if internal else 0, class_name, 1, "c0de", tuple(references), fields, payload)
 
 
-def commit(backend: Backend, *drafts: Draft, seen: int = 0, **rest: Mapping[str, int]) -> Receipt:
-    """Apply one batch."""
-    return backend.apply(Batch(list(drafts), seen=seen, **rest), ENCODE)  # type: ignore[arg-type]
+def commit(backend: Backend, *drafts: Draft, seen: int = 0, **rest: Any) -> Receipt:
+    """Apply one batch; `rest` are further parts of a `Batch`."""
+    return backend.apply(Batch(list(drafts), seen=seen, **rest), ENCODE)
 
 
 def payloads(frames: Mapping[str, bytes]) -> dict[str, bytes]:
