@@ -22,11 +22,13 @@ VALUES: list[Plain] = [
 
 
 def job(number: int, state: Plain, size: Plain = 0, *, base: int = 0, class_name: str = JOB) -> Draft:
+    """A draft whose header tells state and size."""
     fields = {"state": state} if class_name == OTHER else {"state": state, "size": size, "unasked": "x" * 5000}
     return draft(f"Job.{number}", base=base, class_name=class_name, fields=fields)
 
 
 def asked(*conditions: tuple[str, str, Any], classes: tuple[str, ...] = (JOB,), **rest: Any) -> Query:
+    """A query of jobs."""
     return Query(classes, tuple(Condition(*each) for each in conditions), **rest)  # type: ignore[arg-type]
 
 
