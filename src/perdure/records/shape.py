@@ -1,0 +1,48 @@
+"""The shape of a state: the names of its attributes, written before their values so that a record can be read alone.
+
+    length of the shape (2 bytes, little-endian) | shape | pickled list of the values, in the order of the names
+
+- A shape is JSON: `[[names of the attributes], [places among them that hold nothing but a reference]]`.
+- In the place of such a reference the list has its place among the record's references.
+- Many records share a shape, byte by byte: it is made once, and parsed once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from perdure.errors import CorruptRecord
+
+MOST_NAMES = 200
+LONGEST = 0xFFFF  # bytes
+
+
+class Shape(NamedTuple):
+    """`head` is what stands before the values; `links` are the places of attributes that are references."""
+
+    names: tuple[str, ...]
+    links: tuple[int, ...]
+    head: bytes
+
+
+def shape_of(names: Sequence[str], links: Sequence[int]) -> Shape | None:
+    """The shape with those names; None if a payload cannot begin with it."""
+    if len(names) > MOST_NAMES or any(type(name) is not str for name in names):
+        return None
+    text = json.dumps([names, links], separators=(",", ":")).encode()
+    return Shape(tuple(names), tuple(links), len(text).to_bytes(2, "little") + text) if len(text) <= LONGEST else None
+
+
+def parse_shape(payload: bytes) -> Shape:
+    """The shape that a payload begins with; raises `CorruptRecord` if it is none."""
+    end = 2 + int.from_bytes(payload[:2], "little")
+    try:
+        names, links = json.loads(payload[2:end])
+        count = len(names)
+        if not all(type(name) is str for name in names) or not all(0 <= place < count for place in links):
+            raise ValueError("names or places")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptRecord(f"The names of the record's attributes cannot be read: {error}.") from error
+    return Shape(tuple(map(str, names)), tuple(map(int, links)), payload[:end])
