@@ -31,7 +31,7 @@ from perdure.errors import (
 from perdure.keys import KeyRing
 from perdure.pickling import streams
 from perdure.pickling.streams import Pickler, Unpickler, compatible_formats, dump, dumps, format_version, load, loads
-from perdure.records.frame import decode, parse_unverified
+from perdure.records.frame import NEWEST_FORMAT, decode, parse_unverified
 from perdure.records.seal import Key
 
 KEY = Key(bytes(range(32)))
@@ -241,7 +241,7 @@ def test_a_header_nested_without_end():
 
 def test_a_later_format():
     data = bytearray(dumps(1, key=KEY))
-    data[3] = 2
+    data[3] = NEWEST_FORMAT + 1
     with pytest.raises(NewerFormat):
         loads(data, key=KEY)
     with pytest.raises(NewerFormat):

@@ -18,6 +18,9 @@ from perdure.records.frame import FORMAT
 
 APPLICATION_ID = 0x70657264  # "perd"
 
+# A bulk of small records takes a tenth less than with SQLite's own 4096; a commit of one record takes the same.
+PAGE_SIZE = 8192  # bytes
+
 # `superseded` has a rowid of its own: without, 1,000 updates among 20,000 took 48 ms, not 30.
 _TABLES = """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -39,6 +42,8 @@ _TABLES = """
 def prepare(connection: sqlite3.Connection, path: str, new_key: NewKey) -> None:
     """Make sure that the database is a store that can be written: make one of an empty file, refuse another's."""
     empty = is_empty(connection, path)
+    if empty:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # nothing happens where another process was faster
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StorageError(

@@ -11,9 +11,11 @@ from perdure.objects.ghosts import ghost_class
 from perdure.objects.persistable import Persistable
 from perdure.objects.states import is_simple
 from perdure.pickling.classes import name_of
+from perdure.records.shape import Shape, shape_of
 from perdure.records.values import INTERNAL, REDUCED, STATE, Fields
 
 LEARNING = 8  # objects of a class that are searched for references among their attributes
+MOST_SHAPES = 100  # of a class
 
 
 class Lost(Persistable):
@@ -24,8 +26,8 @@ class ClassFacts:
     """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
 
     __slots__ = (
-        "cls", "direct", "eager", "fields", "flags", "ghost", "links", "links_to_learn", "module", "name", "prefix",
-        "simple",
+        "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "links", "links_to_learn", "module", "name",
+        "prefix", "shapes", "simple",
     )  # fmt: skip
 
     def __init__(self, cls: type[Any]):
@@ -49,11 +51,29 @@ class ClassFacts:
         self.flags = internal | (STATE if self.simple else REDUCED)
         self.links: dict[str, None] = {}  # attributes that were seen to hold nothing but a reference
         self.links_to_learn = LEARNING
+        self.shapes: dict[tuple[str, ...], Shape | None] = {}  # names of attributes -> what their payload begins with
+        self._without: dict[tuple[bytes, int], Shape | None] = {}
 
     def learn_links(self, names: Iterable[str]) -> None:
         """Attributes that hold nothing but a reference: their places stand beside the state from now on."""
         self.links_to_learn -= 1
         self.links = {**self.links, **dict.fromkeys(names)}  # another thread may be going through the old one
+        self.shapes = {}
+
+    def shape(self, names: tuple[str, ...]) -> Shape | None:
+        """The shape of states with those names, and with references in all of `links`; None if they get none."""
+        if len(self.shapes) >= MOST_SHAPES:
+            return None  # attributes of this class are as good as the keys of a dict
+        found = self.shapes[names] = shape_of(names, [place for place, name in enumerate(names) if name in self.links])
+        return found
+
+    def shape_without(self, shape: Shape, place: int) -> Shape | None:
+        """The shape of states that have no reference at one place of `shape.links`."""
+        key = shape.head, place
+        found = self._without.get(key)
+        if found is None and len(self._without) < MOST_SHAPES:
+            found = self._without[key] = shape_of(shape.names, [link for link in shape.links if link != place])
+        return found
 
 
 _facts: dict[int, ClassFacts] = {}  # by address: metaclasses may not be hashable; the facts hold the class

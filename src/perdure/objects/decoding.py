@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from perdure.errors import CannotLoad, PerdureError
 from perdure.pickling.classes import find_global
 from perdure.pickling.references import MODULE, NAME
-from perdure.records.values import KIND_BITS, LINKED, STATE, VALUE, Record
+from perdure.records.shape import parse_shape
+from perdure.records.values import KIND_BITS, LINKED, SHAPED, STATE, VALUE, Record
 
 
 class StoredReference(NamedTuple):
@@ -43,6 +44,12 @@ class StateUnpickler(pickle.Unpickler):
 def state_of(record: Record, objects: Sequence[Any]) -> Any:
     """A simple object's state, or a plain value."""
     try:
+        if record.flags & SHAPED:
+            shape = parse_shape(record.payload)
+            values = ObjectUnpickler(record.payload[len(shape.head) :], objects).load()
+            for place in shape.links:
+                values[place] = objects[values[place]]
+            return dict(zip(shape.names, values, strict=True))
         loaded = ObjectUnpickler(record.payload, objects).load()
         if not record.flags & LINKED:
             return loaded

@@ -1,9 +1,10 @@
 """Objects to payloads. The pickler never calls the store: it emits references; the worklist decides what is written.
 
-- A simple object's payload is its `__dict__`. Attributes that are nothing but a reference stand beside it (`LINKED`):
-  to name the place there costs much less than a call in the pickle. Any other object's payload is two pickles in a row
-  (how it is made, what is put in), so that the bare object exists before anything refers to it; a plain value's is one
-  pickle of the value. A payload that names no class and no function says so (`PLAIN`).
+- A simple object's payload is the names of its attributes and a list of their values (`SHAPED`). For an attribute that
+  is nothing but a reference, its place is in the list: that costs much less than a call in the pickle. Any other
+  object's payload is two pickles in a row (how it is made, what is put in), so that the bare object exists before
+  anything refers to it; a plain value's is one pickle of the value. A payload that names no class and no function says
+  so (`PLAIN`).
 - One C pickler is used again and again, and made anew after an error or a large record (its memo never shrinks).
   Where its recursion ends, the iterative pickler takes over.
 """
@@ -14,7 +15,7 @@ import pickle
 from collections.abc import Callable
 from itertools import count
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import Any
 
 from perdure.errors import CannotPickle, PerdureError, TransactionError
 from perdure.objects.classes import ClassFacts
@@ -25,22 +26,18 @@ from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
 from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
-from perdure.records.values import LINKED, PLAIN
+from perdure.records.values import PLAIN, SHAPED
 
 _marks = count(1)
-_new_tuple = tuple.__new__
 _attribute = object.__getattribute__
 
 LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
 
 
-class Encoded(NamedTuple):
-    """A payload, the ids that it refers to, and the graph that was pickled (for a comparison with what is stored)."""
-
-    payload: bytes
-    references: tuple[str, ...]
-    graph: Any
-    flags: int = 0  # LINKED, PLAIN
+# A payload, the ids that it refers to, the graph that was pickled (for a comparison with what is stored), and SHAPED
+# and PLAIN, or 0. A bare tuple, since one is made for each object.
+Encoded = tuple[bytes, tuple[str, ...], Any, int]
+SHAPED_PLAIN = SHAPED | PLAIN
 
 
 class _Hooks:
@@ -99,44 +96,45 @@ class Encoder:
         """What `encode` does for an object of a simple class, on a short way; None where it takes the long one."""
         pickler = self._pickler or self._new_pickler()
         parts = self._parts
-        graph = pickled = _attribute(obj, "__dict__")
-        self._places, self._itself = {}, None
+        graph = _attribute(obj, "__dict__")
+        names = tuple(graph)
+        shape = facts.shapes.get(names) or facts.shape(names)
+        if shape is None:
+            return None
+        values = [*graph.values()]
+        places: dict[str, int] = {}
+        self._places, self._itself = places, None
         parts.clear()
         pickler.clear_memo()
         pickler.asked = False
-        flags = 0
         try:
-            if facts.links:
-                links: dict[str, int] = {}
-                places, mark = self._places, self._mark
-                for name in facts.links:
-                    value = graph.get(name)
-                    if isinstance(value, Persistable):
-                        entry = ENTRIES.get(id(value))  # `place_of` written out
-                        if entry is None or entry.mark != mark:
-                            entry = self._enrol(value)
-                            entry.mark = mark
-                        links[name] = places.setdefault(entry.id, len(places))
-                if links:
-                    state = graph.copy()
-                    for name in links:
-                        state[name] = None
-                    pickled, flags = (state, links), LINKED
-            pickler.dump(pickled)
+            for place in shape.links:
+                value = values[place]
+                entry = ENTRIES.get(id(value))  # `place_of` written out
+                if entry is None or entry.mark != self._mark:
+                    if not isinstance(value, Persistable):
+                        shape = facts.shape_without(shape, place)
+                        if shape is None:
+                            return None
+                        continue
+                    entry = self._enrol(value)
+                    entry.mark = self._mark
+                values[place] = places.setdefault(entry.id, len(places))
+            pickler.dump(values)
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
             self._pickler = None
             return None  # the long way meets the same error, and says what it means
         except BaseException:
             self._pickler = None
             raise
-        payload = parts[0] if len(parts) == 1 else b"".join(parts)
+        payload = shape.head + parts[0] if len(parts) == 1 else b"".join((shape.head, *parts))
         if len(payload) > LARGE_PAYLOAD:
             self._pickler = None
         if not pickler.asked:
-            flags |= PLAIN
-        elif facts.links_to_learn:
+            return payload, tuple(places), graph, SHAPED_PLAIN
+        if facts.links_to_learn:
             facts.learn_links(name for name, value in graph.items() if isinstance(value, Persistable))
-        return _new_tuple(Encoded, (payload, tuple(self._places), graph, flags))
+        return payload, tuple(places), graph, SHAPED
 
     def encode_value(self, value: Any) -> Encoded:
         """The payload of a plain value."""
@@ -196,7 +194,7 @@ class Encoder:
             raise
         if len(payload) > LARGE_PAYLOAD:
             self._pickler = None
-        return Encoded(payload, tuple(self._places), graph)
+        return payload, tuple(self._places), graph, 0
 
     def _pickled(self, graphs: tuple[Any, ...]) -> bytes:
         pickler = self._pickler or self._new_pickler()

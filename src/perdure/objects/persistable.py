@@ -70,6 +70,7 @@ class Facts(Protocol):
     flags: int
     simple: bool
     links: dict[str, None]
+    links_to_learn: int
 
     def learn_links(self, names: Iterable[str]) -> None: ...
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pickle import loads
-from sys import intern
 from typing import Any
 
 from perdure.backends.base import Backend, number_of
@@ -24,7 +23,7 @@ from perdure.objects.decoding import ObjectUnpickler, StateUnpickler, refused, s
 from perdure.objects.ghosts import assign_class
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, drop_entry, new_entry
 from perdure.pickling.classes import find
-from perdure.records.frame import Parts, decoder
+from perdure.records.frame import Parts, decoder, record_of
 from perdure.records.seal import Key
 from perdure.records.values import KIND_BITS, LINKED, PLAIN, STATE, VALUE, Record
 
@@ -162,11 +161,11 @@ class Reader(ABC):
         made: dict[str, Any] = {}
         entries, classes = self._entries, self._classes
         for id_, parts in records.items():
-            own_id, _, flags, class_name, _, _, references, _, _ = parts
+            own_id, _, flags, class_name, _, _, references, _, _, _ = parts
             if own_id != id_:
                 raise CannotLoad(f"The record under {id_} says that it is {own_id}.", ids=(id_,))
             if flags & KIND_BITS == VALUE:
-                made[id_] = state_of(Record(*parts), [held[target] for target in references])
+                made[id_] = state_of(record_of(parts), [held[target] for target in references])
                 continue
             number = int(id_[id_.rindex(".") + 1 :])
             entry = entries.get(number)
@@ -182,7 +181,7 @@ class Reader(ABC):
             if entry.state != GHOST:
                 continue  # another one's state has asked for it
             if not entry.facts.direct or flags & KIND_BITS != STATE:
-                self._put_state(entry, obj, Record(*parts), [held[target] for target in references])
+                self._put_state(entry, obj, record_of(parts), [held[target] for target in references])
                 continue
             _fill_directly(entry, obj, parts, held)
         return made
@@ -299,7 +298,7 @@ class Reader(ABC):
         queue = dict(records)
         while queue:
             id_, parts = queue.popitem()
-            record = Record(*parts)
+            record = record_of(parts)
             facts = self._facts(record.class_name, id_)
             with _user_code(record):
                 # References are looked up late: an eager object may refer to another that is made after it.
@@ -335,7 +334,7 @@ class Reader(ABC):
         if parts is None:
             self.dismiss(entry)
             return
-        record = Record(*parts)
+        record = record_of(parts)
         with _user_code(record):
             unpickler = ObjectUnpickler(record.payload, _Late(self, record.references))
             bare = states.make(entry.cls, states.Making(*unpickler.load()))
@@ -368,7 +367,7 @@ class _Late(Sequence[Any]):
 
 def _fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) -> None:
     """Give a ghost of a simple class its state; run for each object of a bulk."""
-    _, revision, flags, _, _, _, references, _, payload = parts
+    _, revision, flags, _, _, _, references, _, payload, shape = parts
     entry.state = LOADING
     try:
         if flags & PLAIN:
@@ -377,16 +376,23 @@ def _fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) -
             unpickler = StateUnpickler(BytesIO(payload))
             unpickler.objects = [*map(held.__getitem__, references)] if references else ()
             state = unpickler.load()
-        if flags & LINKED:
-            state = _linked(state, references, held, entry)
-        into = _attribute(obj, "__dict__")
-        for name, value in state.items():
-            into[intern(name)] = value
+        if shape is not None:
+            names, links, head = shape
+            payload = head + payload
+            for place in links:
+                state[place] = held[references[state[place]]]
+            _attribute(obj, "__dict__").update(zip(names, state, strict=True))
+            if links and entry.facts.links_to_learn and not entry.facts.links:
+                entry.facts.learn_links([names[place] for place in links])
+        else:
+            if flags & LINKED:
+                state = _linked(state, references, held, entry)
+            states.put_simple_state(obj, state)
         entry.state = DOZING
     except PerdureError:
         raise
     except Exception as error:  # the user's own constructors and state methods run here: anything may come out
-        raise refused(Record(*parts), error) from error
+        raise refused(record_of(parts), error) from error
     finally:
         if entry.state == LOADING:
             states.clear(obj)
@@ -397,12 +403,10 @@ def _fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) -
 def _linked(
     pair: tuple[dict[str, Any], dict[str, int]], references: Sequence[str], held: dict[str, Any], entry: Entry
 ) -> dict[str, Any]:
-    """The state with the objects in the attributes that are just references."""
+    """The state of format 1 with the objects in the attributes that are just references."""
     state, links = pair
     for name, place in links.items():
         state[name] = held[references[place]]
-    if not links.keys() <= entry.facts.links.keys():
-        entry.facts.learn_links(links)
     return state
 
 

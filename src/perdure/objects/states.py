@@ -82,7 +82,7 @@ def put_simple_state(obj: Any, state: dict[str, Any]) -> None:
     """Give a simple object its state; names are interned, as attribute names are."""
     into = _dict_of(obj, "__dict__")
     for name, value in state.items():
-        into[intern(name)] = value
+        into[intern(name) if type(name) is str else name] = value
 
 
 def reduced(obj: Any, cls: type[Any]) -> Reduced:

@@ -205,7 +205,7 @@ class View(Reader):
             frame = frames.get(entry.id)
             if frame is not None:
                 record = decode(frame, self.key, trust_all=self.trust_all)
-                if record.revision == entry.revision and same_state(comparable(record), encoded.graph, _reference):
+                if record.revision == entry.revision and same_state(comparable(record), encoded[2], _reference):
                     note_stored(entry, encoded)  # these bytes, too, mean unchanged
                     continue
             changed.append((entry, encoded))
@@ -236,12 +236,12 @@ class View(Reader):
 
 def is_as_stored(entry: Entry, encoded: Encoded) -> bool:
     """Whether the payload has the bytes of the record, and its places mean the same objects."""
-    return hash(encoded.payload) == entry.digest and encoded.references == entry.references
+    return hash(encoded[0]) == entry.digest and encoded[1] == entry.references
 
 
 def note_stored(entry: Entry, encoded: Encoded) -> None:
     """Remember the payload as one that means what is stored."""
-    entry.digest, entry.references = hash(encoded.payload), encoded.references
+    entry.digest, entry.references = hash(encoded[0]), encoded[1]
 
 
 class _Unsaved:

@@ -150,11 +150,11 @@ class Worklist:
 
     def add_value(self, id_: str, value: Any, base: int = 0) -> None:
         """Write a plain value under an id."""
-        encoded = self._encoder.encode_value(value)
+        payload, references, _, _ = self._encoder.encode_value(value)
         name = shown_name(type(value))
         code = self._code(name.partition(":")[0])
         flags = VALUE | KEPT
-        self._drafts.append(Draft(id_, base, flags, name, 0, code, encoded.references, NO_FIELDS, encoded.payload))
+        self._drafts.append(Draft(id_, base, flags, name, 0, code, references, NO_FIELDS, payload))
 
     def run(self) -> None:
         """Look at everything on the list, and at what turns up meanwhile."""
@@ -318,8 +318,9 @@ class Worklist:
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
         fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
-        flags |= encoded.flags
-        self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, encoded.references, fields, encoded.payload))
+        payload, references, _, payload_flags = encoded
+        flags |= payload_flags
+        self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, references, fields, payload))
 
     def _code(self, module: str) -> str:
         code = self._codes.get(module)

@@ -16,11 +16,11 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, NewerFormat, PerdureError
+from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, PerdureError
 from perdure.keys import KeyRing
 from perdure.pickling.plain import load_plain, load_plain_from
 from perdure.pickling.scan import Source
-from perdure.records.frame import FORMAT, MAGIC, NARROW_HEAD, WIDE_HEAD, decode, frame_length
+from perdure.records.frame import MAGIC, NARROW_HEAD, WIDE_HEAD, decode, frame_length, refuse_newer
 from perdure.records.seal import Key
 from perdure.records.values import Record
 
@@ -211,11 +211,7 @@ class _Next:
         head = self._take(NARROW_HEAD)
         if len(head) < NARROW_HEAD or head[: len(MAGIC)] != MAGIC:
             return head
-        if head[len(MAGIC)] > FORMAT:
-            raise NewerFormat(
-                f"The object has format {head[len(MAGIC)]}; this release of perdure reads up to {FORMAT}.",
-                hint="Install a later release.",
-            )
+        refuse_newer(head[len(MAGIC)])
         length = frame_length(head)
         if length is None:
             head += self._take(WIDE_HEAD - NARROW_HEAD)

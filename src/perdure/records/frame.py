@@ -1,7 +1,8 @@
-"""The frame: a record as bytes, on every backend, in every release (format 1).
+"""The frame: a record as bytes, on every backend, in every release (formats 1 and 2).
 
     head | id | code | class | references | fields | payload | CRC-32 | tag
 
+- Format 2 differs from format 1 in the payload alone: it is `SHAPED` (see `perdure.records.shape`).
 - The head is little-endian and fixed; a record that does not fit its lengths gets the wide head (flag `WIDE`).
 - References are joined by line feeds; fields are JSON; texts are UTF-8.
 - The CRC (over all before it) tells damage from a foreign seal; the tag (over all before it) is the seal.
@@ -19,10 +20,13 @@ from zlib import crc32
 
 from perdure.errors import CorruptRecord, NewerFormat, UntrustedRecord
 from perdure.records.seal import TAG_SIZE, Key
-from perdure.records.values import NO_FIELDS, Draft, Fields, Record
+from perdure.records.shape import Shape, parse_shape
+from perdure.records.values import NO_FIELDS, SHAPED, Draft, Fields, Record
 
 MAGIC = b"\xb7PD"
 FORMAT = 1
+SHAPED_FORMAT = 2
+NEWEST_FORMAT = SHAPED_FORMAT
 WIDE = 0x8000
 CRC_SIZE = 4
 TAIL = CRC_SIZE + TAG_SIZE
@@ -30,46 +34,68 @@ TAIL = CRC_SIZE + TAG_SIZE
 # magic, format, flags, class version, key id, revision, lengths of id, code, class, references, fields, payload
 _NARROW = Struct("<3sBHHIIBBHHHI")
 _WIDE = Struct("<3sBHHIQBBHIIQ")
+_LENGTHS = Struct("<HHI")  # the last three of a narrow head
 _CRC = Struct("<I")
 NARROW_HEAD = _NARROW.size
 WIDE_HEAD = _WIDE.size
+_LENGTH_AT = NARROW_HEAD - 4  # where the length of the payload stands
+_MANY = 1000  # heads that are remembered
 
 Encoder = Callable[[Draft, int], bytes]
-Parts = tuple[str, int, int, str, int, str, tuple[str, ...], Fields, bytes]  # of a Record, in its order
+Parts = tuple[str, int, int, str, int, str, tuple[str, ...], Fields, bytes, Shape | None]  # see `decoder`
+_Middle = tuple[str, int, str, tuple[str, ...], Fields, Shape | None]
+Told = tuple[int, int, int, int, dict[bytes, _Middle]]  # revision, flags, where code and payload begin, middles
 
 
 def encoder(key: Key) -> Encoder:
     """A function that turns a draft and the revision of its commit into a sealed frame."""
-    pack, pack_crc, key_id, fork, crc = _NARROW.pack, _CRC.pack, key.id, key.fork, crc32
-    middles: dict[tuple[str, str, tuple[str, ...]], tuple[int, int, int, bytes]] = {}  # what many have in common
+    fork, crc, pack_lengths, join = key.fork, crc32, _LENGTHS.pack, b"".join
+    begun: dict[
+        tuple[object, ...], tuple[bytes | None, bytes]
+    ] = {}  # head up to its lengths, code and class: many share them
 
     def encode(draft: Draft, revision: int) -> bytes:
         id_, _, flags, class_name, class_version, code, references, fields, payload = draft
         id_bytes = id_.encode()
-        common = middles.get((code, class_name, references))
-        if common is None:
-            code_bytes, class_bytes, refs_bytes = code.encode(), class_name.encode(), "\n".join(references).encode()
-            common = len(code_bytes), len(class_bytes), len(refs_bytes), code_bytes + class_bytes + refs_bytes
-            middles[code, class_name, references] = common
-        n_code, n_class, n_refs, middle = common
+        kind = len(id_bytes), flags, class_name, class_version, code, revision
+        begin = begun.get(kind)
+        if begin is None:
+            begin = begun[kind] = _begin(draft, len(id_bytes), key.id, revision)
+        head, names = begin
+        refs_bytes = "\n".join(references).encode() if references else b""
         fields_bytes = json.dumps(fields, separators=(",", ":")).encode() if fields else b""
         try:
-            head = pack(
-                MAGIC, FORMAT, flags, class_version, key_id, revision,
-                len(id_bytes), n_code, n_class, n_refs, len(fields_bytes), len(payload),
-            )  # fmt: skip
+            lengths = pack_lengths(len(refs_bytes), len(fields_bytes), len(payload)) if head else b""
         except StructError:
-            head = _WIDE.pack(
-                MAGIC, FORMAT, flags | WIDE, class_version, key_id, revision,
-                len(id_bytes), n_code, n_class, n_refs, len(fields_bytes), len(payload),
-            )  # fmt: skip
-        body = b"".join((head, id_bytes, middle, fields_bytes, payload))
-        body += pack_crc(crc(body))
+            head = None
+        if head is None:
+            head = _wide_head(draft, len(id_bytes), key.id, revision, (len(refs_bytes), len(fields_bytes)))
+            lengths, names = b"", code.encode() + class_name.encode()
+        body = join((head, lengths, id_bytes, names, refs_bytes, fields_bytes, payload))
+        body += crc(body).to_bytes(4, "little")
         state = fork()
         state.update(body)
         return body + state.digest()
 
     return encode
+
+
+def _begin(draft: Draft, id_size: int, key_id: int, revision: int) -> tuple[bytes | None, bytes]:
+    """A narrow head up to the lengths that differ, and code and class; no head where they do not fit one."""
+    code, name = draft.code.encode(), draft.class_name.encode()
+    format_ = SHAPED_FORMAT if draft.flags & SHAPED else FORMAT
+    numbers = format_, draft.flags, draft.class_version, key_id, revision, id_size, len(code), len(name)
+    try:
+        return _NARROW.pack(MAGIC, *numbers, 0, 0, 0)[: -_LENGTHS.size], code + name
+    except StructError:
+        return None, b""
+
+
+def _wide_head(draft: Draft, id_size: int, key_id: int, revision: int, sizes: tuple[int, int]) -> bytes:
+    code, name = draft.code.encode(), draft.class_name.encode()
+    format_ = SHAPED_FORMAT if draft.flags & SHAPED else FORMAT
+    numbers = format_, draft.flags | WIDE, draft.class_version, key_id, revision, id_size, len(code), len(name)
+    return _WIDE.pack(MAGIC, *numbers, *sizes, len(draft.payload))
 
 
 def decode(frame: bytes, key: Key | None, *, trust_all: bool = False) -> Record:
@@ -93,45 +119,65 @@ def decode(frame: bytes, key: Key | None, *, trust_all: bool = False) -> Record:
 def decoder(key: Key | None, *, trust_all: bool = False) -> Callable[[bytes], Parts]:
     """What `decode` does, as a function for many frames: the usual one, with a good seal, takes the short way.
 
-    It gives the parts of a `Record` as a bare tuple: `Record(*parts)` costs as much as all the slicing.
+    It gives the parts of a `Record` as a bare tuple, and after them the shape of the payload, where it has one: then
+    the payload is what comes after the shape. (`Record(*parts)` would cost as much as all the slicing.)
     """
+
+    def decode_any(frame: bytes) -> Parts:
+        return parts_of(decode(frame, key, trust_all=trust_all))
+
     if key is None:
-        return lambda frame: decode(frame, None, trust_all=trust_all)
+        return decode_any
     fork, same, unpack = key.fork, compare_digest, _NARROW.unpack_from
-    middles: dict[bytes, tuple[str, int, str, tuple[str, ...], Fields]] = {}  # what stands between id and payload
+    heads: dict[bytes, Told] = {}  # by heads without the payload's length
 
     def decode_usual(frame: bytes) -> Parts:
         state = fork()
         state.update(frame[:-TAG_SIZE])
-        if not same(state.digest(), frame[-TAG_SIZE:]) or frame[5] & 0x80 or frame[3] != FORMAT:
-            return decode(frame, key, trust_all=trust_all)
-        _, _, flags, version, _, revision, n_id, n_code, n_class, n_refs, n_fields, n_payload = unpack(frame)
-        code_at = NARROW_HEAD + n_id
-        payload_at = code_at + n_code + n_class + n_refs + n_fields
-        if payload_at + n_payload + TAIL != len(frame):
-            return decode(frame, key, trust_all=trust_all)
+        if not same(state.digest(), frame[-TAG_SIZE:]) or frame[5] & 0x80:
+            return decode_any(frame)
+        told = heads.get(frame[:_LENGTH_AT])
+        if told is None:
+            if len(heads) > _MANY:
+                heads.clear()
+            _, _, flags, _, _, revision, n_id, *lengths, _ = unpack(frame)
+            told = revision, flags, NARROW_HEAD + n_id, NARROW_HEAD + n_id + sum(lengths), {}
+            heads[frame[:_LENGTH_AT]] = told
+        revision, flags, code_at, payload_at, middles = told
+        if flags & SHAPED:
+            payload_at += 2 + frame[payload_at] + (frame[payload_at + 1] << 8)
         # Many records of a bulk have it in common, with its lengths: then nothing of it is decoded again.
-        middle = frame[16:24] + frame[code_at:payload_at]
+        middle = frame[code_at:payload_at]
         known = middles.get(middle)
-        if known is None or known[1] != version:
-            record = _parse(frame)
-            known = middles[middle] = record.class_name, version, record.code, record.references, record.fields
-        class_name, version, code, references, fields = known
+        if known is None:
+            _, _, _, class_name, version, code, references, fields, _, shape = parts_of(_parse(frame))
+            known = middles[middle] = class_name, version, code, references, fields, shape
+        class_name, version, code, references, fields, shape = known
         id_ = frame[NARROW_HEAD:code_at].decode()
-        return id_, revision, flags, class_name, version, code, references, fields, frame[payload_at:-TAIL]
+        return id_, revision, flags, class_name, version, code, references, fields, frame[payload_at:-TAIL], shape
 
     return decode_usual
+
+
+def parts_of(record: Record) -> Parts:
+    """The parts of a record, with the shape of its payload apart."""
+    if not record.flags & SHAPED:
+        return (*record, None)
+    shape = parse_shape(record.payload)
+    return (*record[:-1], record.payload[len(shape.head) :], shape)
+
+
+def record_of(parts: Parts) -> Record:
+    """The record with those parts."""
+    shape = parts[9]
+    return Record(*parts[:8], parts[8] if shape is None else shape.head + parts[8])
 
 
 def parse_unverified(frame: bytes) -> Record:
     """The record in `frame` with its checksum verified, but not its seal: for tools that only look."""
     if frame[:3] != MAGIC or len(frame) < NARROW_HEAD + TAIL:
         raise CorruptRecord(f"These {len(frame)} bytes are no record of perdure, or one that was cut short.")
-    if frame[3] > FORMAT:
-        raise NewerFormat(
-            f"The record has format {frame[3]}; this release of perdure reads up to {FORMAT}.",
-            hint="Install a later release.",
-        )
+    refuse_newer(frame[3])
     if _CRC.unpack(frame[-TAIL:-TAG_SIZE])[0] != crc32(frame[:-TAIL]):
         raise CorruptRecord(f"The record{_named(frame)} is damaged or was cut short: its checksum is wrong.")
     try:
@@ -141,6 +187,15 @@ def parse_unverified(frame: bytes) -> Record:
     if not isinstance(record.fields, dict):
         raise CorruptRecord(f"The fields of the record{_named(frame)} are no mapping.")
     return record
+
+
+def refuse_newer(format_: int) -> None:
+    """Raise `NewerFormat` for the format of a frame that a later release has written."""
+    if not FORMAT <= format_ <= NEWEST_FORMAT:
+        raise NewerFormat(
+            f"The record has format {format_}; this release of perdure reads up to {NEWEST_FORMAT}.",
+            hint="Install a later release.",
+        )
 
 
 def frame_length(head: bytes) -> int | None:
@@ -186,11 +241,7 @@ def _parse(frame: bytes) -> Record:
         )
         start = WIDE_HEAD
         flags &= ~WIDE
-    if format_ != FORMAT:
-        raise NewerFormat(
-            f"The record has format {format_}; this release of perdure reads up to {FORMAT}.",
-            hint="Install a later release.",
-        )
+    refuse_newer(format_)
     code_at = start + n_id
     class_at = code_at + n_code
     refs_at = class_at + n_class

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from sys import intern
 from typing import NamedTuple
 
 from perdure.errors import CorruptRecord
@@ -45,4 +46,4 @@ def parse_shape(payload: bytes) -> Shape:
             raise ValueError("names or places")
     except (ValueError, TypeError, RecursionError) as error:
         raise CorruptRecord(f"The names of the record's attributes cannot be read: {error}.") from error
-    return Shape(tuple(map(str, names)), tuple(map(int, links)), payload[:end])
+    return Shape(tuple(map(intern, names)), tuple(map(int, links)), payload[:end])
