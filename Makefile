@@ -4,15 +4,21 @@
 BIN := .venv/bin
 WORKERS ?= 2
 PYTEST_ARGUMENTS ?=
+BENCH_ARGUMENTS ?=
 SOURCES := src tests docs requirements $(wildcard bench examples)
 
-export PYTHON
+export PYTHON GC3PIE_PYTHON
 unexport PYTHONPATH PYTHONHOME
 
 # An environment whose interpreter is gone, or that was made for another folder, counts as not there.
 ifneq ($(wildcard .venv/run.stamp),)
 ifneq ($(shell grep -qsF -- "$(CURDIR)/.venv" .venv/pyvenv.cfg && $(BIN)/python -c 'print("whole")' 2>/dev/null),whole)
 $(shell rm -f .venv/run.stamp .venv/dev.stamp)
+endif
+endif
+ifneq ($(wildcard .venv-bench/bench.stamp),)
+ifneq ($(shell grep -qsF -- "$(CURDIR)/.venv-bench" .venv-bench/pyvenv.cfg && .venv-bench/bin/python -c 'print("whole")' 2>/dev/null),whole)
+$(shell rm -f .venv-bench/bench.stamp)
 endif
 endif
 
@@ -38,8 +44,8 @@ format: .venv/dev.stamp  ## put the code into the house's format
 	@$(BIN)/ruff check --select I --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-bench: .venv/dev.stamp  ## measure, and print the table with ratios
-	@$(BIN)/python bench/run.py
+bench: .venv-bench/bench.stamp  ## measure beside rivals, print the table; BENCH_ARGUMENTS="--only save"
+	@.venv-bench/bin/python bench/run.py $(BENCH_ARGUMENTS)
 
 docs: .venv/dev.stamp  ## build the pages into docs/_build/html
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
@@ -49,10 +55,13 @@ lock: .venv/run.stamp  ## pin anew what pyproject.toml asks for (with the oldest
 	@$(BIN)/python requirements/lock.py
 
 clean:  ## remove the environment and all that was built
-	@rm -rf .venv docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-bench docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/run.stamp: pyproject.toml requirements/run.txt requirements/build.txt requirements/environment.sh
 	@requirements/environment.sh run
 
 .venv/dev.stamp: .venv/run.stamp requirements/dev.txt
 	@requirements/environment.sh dev
+
+.venv-bench/bench.stamp: pyproject.toml requirements/run.txt requirements/build.txt requirements/bench.txt requirements/environment.sh
+	@requirements/environment.sh bench

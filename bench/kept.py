@@ -7,10 +7,24 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
-from data import CHANGES, NEW, PARENTS, chosen, expected_sum, fill_item, fill_parent, weight
+from data import (
+    CHANGES,
+    NEW,
+    PARENTS,
+    chosen,
+    enrich,
+    expected_rich_sum,
+    expected_sum,
+    fill_item,
+    fill_parent,
+    labels,
+    rich_weight,
+    weight,
+)  # fmt: skip
 from work import Figures, bytes_in, clock, peak_memory, require
 
 from perdure import Id, Persistable, make_store
@@ -47,6 +61,13 @@ def new_objects(size: int) -> tuple[list[Parent], list[Item]]:
     return parents, [Item(number, parents[number % PARENTS]) for number in range(size)]
 
 
+def enrich_all(items: list[Item]) -> None:
+    """Give all items a set, a nested dataclass and a shared string more."""
+    shared = labels()
+    for item in items:
+        enrich(item, shared[item.number % PARENTS])
+
+
 def note_ids(folder: Path, parents: list[Parent], items: list[Item]) -> None:
     """Write down the ids, for the processes that load."""
     ids = {"parents": [obj.persistent_id for obj in parents], "items": [obj.persistent_id for obj in items]}
@@ -67,6 +88,36 @@ def save_many(folder: Path, size: int) -> Figures:
             store.save_many(items)
         note_ids(folder, parents, items)
     return figures | {"bytes": bytes_in(folder) / size}
+
+
+def save_off(folder: Path, size: int) -> Figures:
+    """How many bytes an object takes where history is off; no figure while no store knows that argument."""
+    parents, items = new_objects(size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            store = make_store(f"sqlite:///{folder / 'kept.db'}", history="off")
+        except UserWarning:  # an argument that is not known
+            return {}
+    with store:
+        store.save_many(items)
+        note_ids(folder, parents, items)
+    with open_store(folder) as store:
+        found = store.load_many(noted_ids(folder, "items"))
+        require(sum(weight(item, item.parent) for item in found), expected_sum(size))
+    return {"bytes off": bytes_in(folder) / size}
+
+
+def save_rich(folder: Path, size: int) -> Figures:
+    """All objects in one commit, by `save_many`, with three attributes more."""
+    figures: Figures = {}
+    parents, items = new_objects(size)
+    enrich_all(items)
+    with open_store(folder) as store:
+        with clock(figures, "save rich"):
+            store.save_many(items)
+        note_ids(folder, parents, items)
+    return figures
 
 
 def save_in_transaction(folder: Path, size: int) -> Figures:
@@ -137,6 +188,21 @@ def commits(folder: Path, size: int) -> Figures:
     return figures
 
 
+def commits_rich(folder: Path, size: int) -> Figures:
+    """The same with three attributes more, once those that were saved have been looked at."""
+    figures: Figures = {}
+    with open_store(folder) as store:
+        require(rich_weight(store.load_many(noted_ids(folder, "items"))), expected_rich_sum(size))
+    with open_store(folder) as store:
+        parents = store.load_many(noted_ids(folder, "parents"))
+        items = [Item(number, parents[number % PARENTS]) for number in range(size, size + NEW)]
+        enrich_all(items)
+        with clock(figures, "commits rich"):
+            for item in items:
+                store.save(item)
+    return figures
+
+
 def change(folder: Path, size: int) -> Figures:
     """One attribute of many objects, in one commit: first cold, then another one of the same objects, held."""
     figures: Figures = {}
@@ -181,4 +247,5 @@ def memory(folder: Path, size: int) -> Figures:
 TASKS = {
     "save_many": save_many, "transaction": save_in_transaction, "load_many": load_many, "ghosts": load_ghosts,
     "load_each": load_each, "commits": commits, "change": change, "change_one": change_one, "memory": memory,
+    "save_off": save_off, "save_rich": save_rich, "commits_rich": commits_rich,
 }  # fmt: skip

@@ -13,7 +13,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data import CHANGES, NEW, PARENTS, chosen, expected_sum, fill_item, fill_parent, weight
+from data import (
+    CHANGES,
+    NEW,
+    PARENTS,
+    chosen,
+    enrich,
+    expected_rich_sum,
+    expected_sum,
+    fill_item,
+    fill_parent,
+    labels,
+    rich_weight,
+    weight,
+)  # fmt: skip
 from work import Figures, bytes_in, clock, peak_memory, require
 
 
@@ -60,6 +73,11 @@ def read_all(connection: sqlite3.Connection) -> dict[int, Any]:
     return {key: loads(data) for key, data in connection.execute("SELECT key, data FROM objects")}
 
 
+def read_one(connection: sqlite3.Connection, key: int) -> Any:
+    """The object under a key."""
+    return pickle.loads(connection.execute("SELECT data FROM objects WHERE key = ?", (key,)).fetchone()[0])
+
+
 def key_of(number: int) -> int:
     """The key of an item; those of the parents come first."""
     return PARENTS + 1 + number
@@ -69,16 +87,39 @@ def new_item(number: int) -> Item:
     return Item(number, 1 + number % PARENTS)
 
 
+def new_objects(size: int) -> list[tuple[int, Any]]:
+    """The parents and `size` items, with their keys."""
+    objects: list[tuple[int, Any]] = [(1 + number, Parent(number)) for number in range(PARENTS)]
+    return objects + [(key_of(number), new_item(number)) for number in range(size)]
+
+
+def new_rich_items(numbers: range) -> list[tuple[int, Item]]:
+    """Items that have a set, a nested dataclass and a shared string more."""
+    shared, items = labels(), [(key_of(number), new_item(number)) for number in numbers]
+    for _, item in items:
+        enrich(item, shared[item.number % PARENTS])
+    return items
+
+
 def save(folder: Path, size: int) -> Figures:
     """All objects in one commit."""
     figures: Figures = {}
-    objects: list[tuple[int, Any]] = [(1 + number, Parent(number)) for number in range(PARENTS)]
-    objects += [(key_of(number), new_item(number)) for number in range(size)]
+    objects = new_objects(size)
     connection = open_database(folder)
     with clock(figures, "save"):
         put(connection, objects)
     connection.close()
     return figures | {"bytes": bytes_in(folder) / size}
+
+
+def save_rich(folder: Path, size: int) -> Figures:
+    """All objects in one commit, with three attributes more."""
+    figures: Figures = {}
+    objects = new_objects(0) + new_rich_items(range(size))
+    connection = open_database(folder)
+    with clock(figures, "save rich"):
+        put(connection, objects)
+    return figures
 
 
 def load(folder: Path, size: int) -> Figures:
@@ -102,12 +143,41 @@ def load(folder: Path, size: int) -> Figures:
     return figures
 
 
+def load_each(folder: Path, size: int) -> Figures:
+    """All objects, cold, by a `SELECT` for each."""
+    figures: Figures = {}
+    keys = [key_of(number) for number in range(size)]
+    with clock(figures, "load each"):
+        connection = open_database(folder)
+        parents: dict[int, Any] = {}
+        total = 0
+        for key in keys:
+            item = read_one(connection, key)
+            if item.parent not in parents:
+                parents[item.parent] = read_one(connection, item.parent)
+            total += weight(item, parents[item.parent])
+    require(total, expected_sum(size))
+    return figures
+
+
 def commits(folder: Path, size: int) -> Figures:
     """New objects, each in a commit of its own."""
-    figures: Figures = {}
-    items = [(key_of(number), new_item(number)) for number in range(size, size + NEW)]
+    return commit_each(folder, "commits", [(key_of(number), new_item(number)) for number in range(size, size + NEW)])
+
+
+def commits_rich(folder: Path, size: int) -> Figures:
+    """The same with three attributes more, once those that were saved have been looked at."""
     connection = open_database(folder)
-    with clock(figures, "commits"):
+    require(rich_weight(item for item in read_all(connection).values() if type(item) is Item), expected_rich_sum(size))
+    connection.close()
+    return commit_each(folder, "commits rich", new_rich_items(range(size, size + NEW)))
+
+
+def commit_each(folder: Path, name: str, items: Iterable[tuple[int, Item]]) -> Figures:
+    """Write each of the items in a commit of its own."""
+    figures: Figures = {}
+    connection = open_database(folder)
+    with clock(figures, name):
         for pair in items:
             put(connection, [pair])
     return figures
@@ -152,11 +222,11 @@ def change_one(folder: Path, size: int) -> Figures:
 def memory(folder: Path, size: int) -> Figures:
     """What a process needs that opens the database and loads one object."""
     connection = open_database(folder)
-    row = connection.execute("SELECT data FROM objects WHERE key = ?", (key_of(size // 2),)).fetchone()
-    require(pickle.loads(row[0]).number, size // 2)
+    require(read_one(connection, key_of(size // 2)).number, size // 2)
     return {"memory": peak_memory()}
 
 
 TASKS = {
-    "save": save, "load": load, "commits": commits, "change": change, "change_one": change_one, "memory": memory,
+    "save": save, "load": load, "load_each": load_each, "commits": commits, "change": change,
+    "change_one": change_one, "memory": memory, "save_rich": save_rich, "commits_rich": commits_rich,
 }  # fmt: skip

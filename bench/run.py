@@ -1,7 +1,7 @@
-"""Measure perdure against its limits, and print the table with ratios: `python bench/run.py --help`.
+"""Measure perdure against its limits and its rivals, and print the table with ratios: `python bench/run.py --help`.
 
 - All sides in one run, on the same data, taking turns; every measurement in a process of its own.
-- Stores and keys are in a temporary folder, which is gone at the end.
+- Stores and keys are in a temporary folder, which is gone at the end; databases of a server are dropped.
 - Exit status: 0, or 1 if a limit is missed and `--check` is given or a measurement is broken.
 - A machine that has other things to do makes the figures worthless; the ratios suffer less.
 """
@@ -11,112 +11,138 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
-import sqlite3
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from statistics import median
 
+import machine
+import peers
+import plan
+import postgresql
+import report
 import startup
-from data import PARENTS
-from table import Comparison, Row, render_parts, render_rows, row_of
+from data import CHANGES, PARENTS
+from peers import Present
+from table import Comparison, Row, row_of
 from work import BrokenMeasurement, Figures, run_task
 
 Environment = Mapping[str, str]
-Round = Callable[[Path, int, Environment], Figures]
 
-JOBS = 20  # objects for each job of the flow: 20,000 and 1,000
 STARTS = 4  # rounds of start-up for each round of the others: they are short
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 
-def measure_objects(folder: Path, size: int, environment: Environment) -> Figures:
-    """Save all, load all."""
+@dataclass(frozen=True)
+class Setting:
+    """What one round measures, and with what."""
+
+    rows: Collection[str]
+    size: int
+    most: int  # objects of the larger of two large stores
+    few: int  # of the smaller
+    present: Sequence[Present]  # the rivals of this round
+    environment: Environment
+
+
+Round = Callable[[Path, Setting], Figures]
+
+
+def measure_objects(folder: Path, setting: Setting) -> Figures:
+    """The stages that the rows ask for; a rival that breaks loses this figure and is told, the others go on."""
     figures: Figures = {}
-    for side, task, place in (
-        ("limits", "save", "limit"), ("kept", "save_many", "many"), ("kept", "transaction", "block"),
-        ("limits", "load", "limit"), ("kept", "load_many", "many"),
-    ):  # fmt: skip
-        figures |= run_task(side, task, folder / place, size, environment)
+    stages = plan.needed(setting.rows)
+    for name, stage in plan.OBJECTS.items():
+        if name not in stages:
+            continue
+        for run in stage.runs:
+            place = folder / run.place
+            figures |= run_task(run.side, run.task, place, setting.size, setting.environment, called=run.called)
+        for present in setting.present if stage.rivals else ():
+            place = folder / (present.rival.side + ("-rich" if name.startswith("rich") else ""))
+            figures |= measure_rival(present, stage.rivals, place, setting)
     return figures
 
 
-def measure_commits(folder: Path, size: int, environment: Environment) -> Figures:
-    """Small commits, changes, loading one by one: what the next release has limits for."""
+def measure_rival(present: Present, task: str, place: Path, setting: Setting) -> Figures:
+    """One task of a rival; no figures, but a sentence, if it breaks."""
+    side, interpreter = present.rival.side, present.interpreter
+    try:
+        return run_task(side, task, place, setting.size, setting.environment, interpreter=interpreter)
+    except BrokenMeasurement as error:
+        tell(f"{present.rival.column} cannot be measured: {error}.")
+        return {}
+
+
+def measure_large(folder: Path, setting: Setting) -> Figures:
+    """Two stores of many objects: small commits, and walks over all of them."""
     figures: Figures = {}
-    for side, task, place in (
-        ("limits", "save", "limit"), ("kept", "transaction", "block"),
-        ("limits", "load", "limit"), ("kept", "ghosts", "block"), ("kept", "load_each", "block"),
-        ("limits", "memory", "limit"), ("kept", "memory", "block"),
-        ("limits", "change_one", "limit"), ("kept", "change_one", "block"),
-        ("limits", "change", "limit"), ("kept", "change", "block"),
-        ("limits", "commits", "limit"), ("kept", "commits", "block"),
-    ):  # fmt: skip
-        figures |= run_task(side, task, folder / place, size, environment)
+    stores = (("few", setting.few), ("most", setting.most))
+    tasks = ["build", *(task for row, task in (("growth", "commits"), ("walk", "walk")) if row in setting.rows)]
+    for task in tasks:
+        for called, size in stores:
+            figures |= run_task("large", task, folder / called, size, setting.environment, called=called)
     return figures
 
 
-def measure_flows(folder: Path, size: int, environment: Environment) -> Figures:
+def measure_postgresql(folder: Path, setting: Setting) -> Figures:
+    """The limit, perdure and RelStorage on a server, each in a database of its own."""
+    figures: Figures = {}
+    present = peers.look_for(peers.RELSTORAGE_POSTGRESQL) if setting.present else None
+    for side in ("limits_postgresql", "kept_postgresql", peers.RELSTORAGE_POSTGRESQL.side):
+        place = folder / side
+        with postgresql.database(f"perdure_bench_{os.getpid()}_{side}", setting.environment) as environment:
+            own = replace(setting, environment=environment)
+            for task in ("save", "load"):
+                if side != peers.RELSTORAGE_POSTGRESQL.side:
+                    figures |= run_task(side, task, place, setting.size, environment)
+                elif isinstance(present, Present):
+                    figures |= measure_rival(present, task, place, own)
+    return figures
+
+
+def measure_flows(folder: Path, setting: Setting) -> Figures:
     """A flow of jobs that do nothing."""
     figures: Figures = {}
-    jobs = max(2, size // JOBS)
     for side, task in (
         ("flow_limits", "pool"), ("flows", "processes"), ("flow_limits", "commits"), ("flows", "inline"),
         ("flows", "processes_parts"), ("flows", "inline_parts"),
     ):  # fmt: skip
-        figures |= run_task(side, task, folder / f"{side}-{task}", jobs, environment)
+        figures |= run_task(side, task, folder / f"{side}-{task}", report.jobs_of(setting.size), setting.environment)
     return figures
 
 
-def measure_startup(folder: Path, size: int, environment: Environment) -> Figures:
+def measure_startup(folder: Path, setting: Setting) -> Figures:
     """Imports and the first job."""
-    return startup.measure(folder, environment)
+    return startup.measure(folder, setting.environment)
 
 
 GROUPS: dict[str, Round] = {
-    "objects": measure_objects, "commits": measure_commits, "flows": measure_flows, "startup": measure_startup,
+    "objects": measure_objects, "large": measure_large, "postgresql": measure_postgresql, "flows": measure_flows,
+    "startup": measure_startup,
 }  # fmt: skip
 
-COMPARISONS: dict[str, list[Comparison]] = {
-    "objects": [
-        Comparison("save all in one commit, save_many", "kept save_many", "limits save", 1.5),
-        Comparison("save all in one commit, transaction", "kept transaction", "limits save", 1.5),
-        Comparison("load all cold, load_many", "kept load_many", "limits load", 1.5),
-        Comparison("load all and touch everything", "kept touch", "limits touch"),
-        Comparison("load all again by id, warm", "kept again", "limits again", None, 5.0),
-        Comparison("load all again by load_many, warm", "kept again many", "limits again"),
-        Comparison("bytes on disk for an object", "kept bytes", "limits bytes", None, 1.3, "B"),
-    ],
-    "commits": [
-        Comparison("300 commits of one new object", "kept commits", "limits commits", None, 1.2),
-        Comparison("load all cold through ghosts", "kept ghosts", "limits touch", None, 2.2),
-        Comparison("load all cold by id, one by one", "kept load each", "limits touch", None, 2.2),
-        Comparison("load 2,000, change, commit, cold", "kept change cold", "limits change cold", None, 1.2),
-        Comparison("change 2,000 held, commit", "kept change warm", "limits change warm", None, 1.2),
-        Comparison("100 commits of one change, all held", "kept change one", "limits change one", None, 1.5),
-        Comparison("memory to open and load one", "kept memory", "", None, 30.0, "MiB"),
-        Comparison("the same, bare sqlite3 and pickle", "limits memory", "", None, None, "MiB"),
-    ],
-    "flows": [
-        Comparison("flow in processes / a bare pool", "flows processes", "flow_limits pool"),
-        Comparison("flow in processes / a commit a job", "flows processes", "flow_limits commits"),
-        Comparison("flow inline / a commit a job", "flows inline", "flow_limits commits"),
-    ],
-    "startup": [
-        Comparison("import perdure (less bare python)", "import", "", 0.1, less="python"),
-        Comparison("import perdure, by importtime", "import told", "", 0.1),
-        Comparison("first job of a cold command", "first job", "", 0.3),
-        Comparison("bare python", "python"),
-    ],
-}
+
+def rows_of_group(group: str) -> tuple[str, ...]:
+    """The rows that a group measures."""
+    return {"objects": tuple(plan.OBJECTS), "large": plan.LARGE_ROWS}.get(group, (group,))
 
 
-def measure(name: str, rounds: int, size: int, folder: Path, environment: Environment) -> list[Figures]:
-    """All rounds of one group, each in a new folder; what is broken ends the group, and is told."""
+def comparisons(group: str, setting: Setting) -> list[Comparison]:
+    """What a group's figures are compared with, for the rows that are wanted."""
+    if group == "objects":
+        return [one for row in plan.OBJECTS if row in setting.rows for one in plan.OBJECTS[row].comparisons]
+    if group == "large":
+        found = plan.large(setting.most, setting.few)
+        return [one for row in plan.LARGE_ROWS if row in setting.rows for one in found[row]]
+    return {"postgresql": plan.POSTGRESQL, "flows": plan.FLOWS, "startup": plan.STARTUP}[group]
+
+
+def measure(name: str, rounds: int, rivals: int, folder: Path, setting: Setting) -> list[Figures]:
+    """All rounds of one group, each in a new folder, rivals in the first of them; what is broken ends the group."""
     found: list[Figures] = []
     first = 0
     if name == "startup":
@@ -125,14 +151,18 @@ def measure(name: str, rounds: int, size: int, folder: Path, environment: Enviro
         place = folder / f"{name}-{number}"
         place.mkdir()
         try:
-            figures = GROUPS[name](place, size, environment)
+            figures = GROUPS[name](place, setting if number < rivals else replace(setting, present=()))
         except BrokenMeasurement as error:
-            print(f"{name} cannot be measured: {error}.", file=sys.stderr, flush=True)
+            tell(f"{name} cannot be measured: {error}.")
             break
         found += [figures] if number >= 0 else []
         shutil.rmtree(place)
-        print(f"{name} {number + 1}", file=sys.stderr, flush=True)
+        tell(f"{name} {number + 1}")
     return found
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def own_environment(folder: Path) -> Environment:
@@ -142,109 +172,99 @@ def own_environment(folder: Path) -> Environment:
     return {**environment, **homes, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
 
 
-def machine(folder: Path) -> list[str]:
-    """Where this was measured, line by line."""
-    processor = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.machine(),
-    )
-    load = f"; load average at the start {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return [
-        f"{os.cpu_count()} cores of {processor}, {platform.system()} {platform.release().partition('-')[0]}{load}",
-        f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, perdure {version('perdure')}",
-        f"to append 4 KiB and fsync takes {median(_fsync_times(folder)) * 1000:.2f} ms",
-    ]
-
-
-def _lines(path: str) -> list[str]:
-    place = Path(path)
-    return place.read_text(encoding="utf-8").splitlines() if place.is_file() else []
-
-
-def _fsync_times(folder: Path) -> list[float]:
-    times = []
-    with (folder / "fsync").open("wb", buffering=0) as file:
-        for _ in range(50):
-            file.write(bytes(4096))
-            began = time.perf_counter()
-            os.fsync(file.fileno())
-            times.append(time.perf_counter() - began)
-    return times
-
-
-def report(measured: Mapping[str, list[Figures]], rows: list[Row], size: int, where: list[str]) -> str:
-    """The page: what was measured, where, the table, and where the time of a flow goes."""
-    rounds = max((len(found) for name, found in measured.items() if name != "startup"), default=0)
-    lines = [
-        f"{size:,} objects of ten attributes, flows of {max(2, size // JOBS):,} jobs; {rounds} rounds, sides taking",
-        "turns; medians, and a ratio is the median of the rounds' ratios.",
-        "",
-        *(f"- {line}" for line in where),
-        "",
-        render_rows(rows),
-    ]
-    for executor in ("processes", "inline"):
-        parts = render_parts(measured.get("flows", []), f"flows {executor}")
-        if parts:
-            lines += [
-                "",
-                f"Where the time of the flow goes, executor `{executor}`, in the engine's process:",
-                "",
-                parts,
-            ]
-    return "\n".join(lines) + "\n"
-
-
-def page(text: str) -> str:
-    """The report as a page of the documentation."""
-    return (
-        "# Benchmarks\n\n"
-        "Written by `python bench/run.py --write docs/benchmarks.md`; `make bench` prints the same. The limit for\n"
-        "objects is plain pickle and `sqlite3` by hand, which keep neither seals nor history nor one copy of what is\n"
-        "shared; the limits for flows are a bare pool of processes, which keeps nothing, and one durable commit for\n"
-        "each job. Everything of perdure's is sealed, durable and with its history. Rows that say “next” are goals of\n"
-        "the next release.\n\n"
-    ) + text
-
-
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, default=20_000, help="objects; a flow has a twentieth as many jobs")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=list(GROUPS), action="append", help="measure this group; may be repeated")
-    parser.add_argument("--folder", help="where stores are written; by default a temporary folder of the system")
-    parser.add_argument("--check", action="store_true", help="exit with status 1 if a limit is missed")
-    parser.add_argument("--json", help="write every figure of every round to this file")
-    parser.add_argument("--write", help="write the table to this page")
+    add = parser.add_argument
+    add("--size", type=int, default=20_000, help="objects; a flow has a twentieth as many jobs")
+    add("--large", type=int, default=100_000, help="objects of the rows that are about large stores")
+    add("--full", action="store_true", help="1,000,000 objects in these rows; takes minutes a round")
+    add("--rounds", type=int, default=5, help="of perdure and the limits")
+    add("--peer-rounds", type=int, default=3, help="in how many of these rounds the rivals are measured")
+    add("--quick", action="store_true", help="one round of few objects: shows that everything works, and no more")
+    add("--only", choices=plan.ROWS, action="append", metavar="ROW", help=f"may be repeated: {', '.join(plan.ROWS)}")
+    add("--peers", default="all", help="rivals with commas between them, or none: " + ", ".join(COLUMNS))
+    add("--gc3pie", metavar="PYTHON", help="an interpreter that has gc3pie; else the one that `make bench` made")
+    add("--folder", help="where stores are written; by default a temporary folder of the system")
+    add("--check", action="store_true", help="exit with status 1 if a limit is missed")
+    add("--json", help="write every figure of every round to this file")
+    add("--write", nargs="?", const=str(PAGE), help="put the table into this page, between its markers")
     return parser
+
+
+COLUMNS = tuple(rival.column for rival in peers.RIVALS)
+
+
+def read_arguments(given: list[str] | None) -> argparse.Namespace:
+    """The options, with those that follow from others; ends with a sentence if they make no sense."""
+    parser = arguments()
+    options = parser.parse_args(given)
+    if options.quick:
+        options.rounds = options.peer_rounds = 1
+        options.size, options.large = min(options.size, 1000), min(options.large, 1000)
+    if options.full:
+        options.large = 1_000_000
+    if options.size < PARENTS or options.rounds < 1:
+        parser.error(f"--size is at least {PARENTS} (every parent is used), --rounds at least 1")
+    if options.large < 10 * CHANGES:
+        parser.error(f"--large is at least {10 * CHANGES:,}")
+    names = {"all": list(COLUMNS), "none": []}
+    options.peers = names[options.peers] if options.peers in names else options.peers.split(",")
+    unknown = sorted(set(options.peers) - {*COLUMNS})
+    if unknown:
+        parser.error(f"--peers: there is no {unknown[0]}; there are {', '.join(COLUMNS)}, all and none")
+    if options.write and not report.has_markers(Path(options.write)):
+        parser.error(f"{options.write} has no place for the table: {report.BEGIN} and {report.END}, each on its line")
+    return options
 
 
 def main(given: list[str] | None = None) -> int:
     """Measure, print, and give the exit status."""
-    parser = arguments()
-    options = parser.parse_args(given)
-    if options.size < PARENTS or options.rounds < 1:
-        parser.error(f"--size is at least {PARENTS} (every parent is used), --rounds at least 1")
+    options = read_arguments(given)
+    rows = options.only or plan.ROWS
+    present, absent = peers.find(options.peers, options.gc3pie or peers.default_gc3pie())
     with tempfile.TemporaryDirectory(prefix="perdure-bench-", dir=options.folder) as scratch:
         folder = Path(scratch)
-        environment = own_environment(folder)
-        where = machine(folder)
-        measured = {
-            name: measure(name, options.rounds, options.size, folder, environment) for name in options.only or GROUPS
-        }
-    rows = [row for name, found in measured.items() for one in COMPARISONS[name] if (row := row_of(one, found))]
-    text = report(measured, rows, options.size, where)
+        few = options.large // 100 if options.full else options.large // 10
+        setting = Setting(rows, options.size, options.large, few, present, own_environment(folder))
+        where = machine.described(folder)
+        groups = [group for group in GROUPS if set(rows_of_group(group)) & set(rows)]
+        if "postgresql" in groups:
+            try:
+                where.append(postgresql.server_version())
+            except BrokenMeasurement as error:
+                absent.append(f"PostgreSQL: not measured: {error}")
+                groups.remove("postgresql")
+        measured = {group: measure(group, options.rounds, options.peer_rounds, folder, setting) for group in groups}
+    said = [one.said for one in present] + absent
+    if "postgresql" in groups and present:
+        on_server = peers.look_for(peers.RELSTORAGE_POSTGRESQL)
+        said += [on_server.said] if isinstance(on_server, Present) else []
+    tables = {group: table_of(measured[group], comparisons(group, setting)) for group in groups}
+    text = report.text(measured, tables, setting.size, where, said)
     print(text, end="")
+    write_files(options, text, where, measured)
+    missed = [row.title for rows_ in tables.values() for row in rows_ if row.missed]
+    if missed:
+        tell(f"Missed: {', '.join(missed)}.")
+    broken = [name for name, found in measured.items() if len(found) < options.rounds]
+    return 1 if broken or (missed and options.check) else 0
+
+
+def table_of(rounds: list[Figures], wanted: list[Comparison]) -> list[Row]:
+    """The rows of one group."""
+    rows: map[Row | None] = map(partial(row_of, rounds=rounds), wanted)
+    return [row for row in rows if row is not None]
+
+
+def write_files(
+    options: argparse.Namespace, text: str, where: list[str], measured: Mapping[str, list[Figures]]
+) -> None:
+    """The files that were asked for: every figure, and the page."""
     if options.json:
         figures = {"where": where, "size": options.size, "rounds": measured}
         Path(options.json).write_text(json.dumps(figures, indent=1), encoding="utf-8")
     if options.write:
-        Path(options.write).write_text(page(text), encoding="utf-8")
-    missed = [row.title for row in rows if row.missed]
-    broken = [name for name, found in measured.items() if len(found) < options.rounds]
-    if missed:
-        print(f"Missed: {', '.join(missed)}.", file=sys.stderr)
-    return 1 if broken or (missed and options.check) else 0
+        report.put_into(Path(options.write), text)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 - A ratio is the median of the ratios of the rounds, each of two measurements that were taken one after the other.
 - A row without a limit side compares its own median with the limit.
-- Limits of the next release are shown beside the figures, and never count as missed.
+- A rival's figure is its ratio to the same limit; without a limit side it is the figure itself.
+- What perdure cannot do yet is a row all the same, which says so.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ class Comparison(NamedTuple):
     ours: str
     limit: str = ""
     at_most: float | None = None
-    next_at_most: float | None = None  # of the next release
     unit: str = "s"
     less: str = ""  # what is taken off `ours` before it counts
+    rivals: Mapping[str, str] = {}  # figures by column
 
 
 class Row(NamedTuple):
@@ -33,7 +34,7 @@ class Row(NamedTuple):
 
     title: str
     limit: float | None
-    ours: float
+    ours: float | None  # None: perdure has no figure, and the four after this one mean nothing
     ratio: float
     least: float
     most: float
@@ -42,30 +43,48 @@ class Row(NamedTuple):
     missed: bool
     unit: str
     relative: bool
+    rivals: Mapping[str, float]  # by column
 
 
 def row_of(comparison: Comparison, rounds: Rounds) -> Row | None:
-    """The row of a comparison; None if its figures were not measured."""
-    measured = [figures for figures in rounds if comparison.ours in figures]
-    if not measured:
+    """The row of a comparison; None if nothing was measured for it."""
+    names = {comparison.ours, comparison.limit, *comparison.rivals.values()}
+    if not any(name in figures for figures in rounds for name in names):
         return None
+    measured = [figures for figures in rounds if comparison.ours in figures]
     ours = [figures[comparison.ours] - figures.get(comparison.less, 0.0) for figures in measured]
-    limit = [figures[comparison.limit] for figures in measured] if comparison.limit else []
-    ratios = [value / base for value, base in zip(ours, limit, strict=True)] if limit else ours
-    found = median(ratios)
+    bases = [figures[comparison.limit] for figures in measured] if comparison.limit else []
+    ratios = [value / base for value, base in zip(ours, bases, strict=True)] if bases else ours
+    limits = [figures[comparison.limit] for figures in rounds if comparison.limit in figures]
+    found = median(ratios or [0.0])
     return Row(
         title=comparison.title,
-        limit=median(limit) if limit else None,
-        ours=median(ours),
+        limit=median(limits) if limits else None,
+        ours=median(ours) if ours else None,
         ratio=found,
-        least=min(ratios),
-        most=max(ratios),
+        least=min(ratios, default=0.0),
+        most=max(ratios, default=0.0),
         cpu_ratio=_cpu_ratio(comparison, measured),
-        verdict=_verdict(comparison, found),
-        missed=comparison.at_most is not None and found > comparison.at_most,
+        verdict=_verdict(comparison, found if ours else None),
+        missed=bool(ours) and comparison.at_most is not None and found > comparison.at_most,
         unit=comparison.unit,
-        relative=bool(limit),
+        relative=bool(comparison.limit),
+        rivals=_rivals(comparison, rounds),
     )
+
+
+def _rivals(comparison: Comparison, rounds: Rounds) -> dict[str, float]:
+    base = comparison.limit
+    found = {}
+    for column, name in comparison.rivals.items():
+        ratios = [
+            figures[name] / (figures[base] if base else 1.0)
+            for figures in rounds
+            if name in figures and (not base or base in figures)
+        ]
+        if ratios:
+            found[column] = median(ratios)
+    return found
 
 
 def _cpu_ratio(comparison: Comparison, rounds: Rounds) -> float | None:
@@ -74,33 +93,48 @@ def _cpu_ratio(comparison: Comparison, rounds: Rounds) -> float | None:
     return median(ratios) if ratios else None
 
 
-def _verdict(comparison: Comparison, found: float) -> str:
-    at_most = comparison.at_most if comparison.at_most is not None else comparison.next_at_most
-    if at_most is None:
-        return ""
-    kept = found <= at_most
+def _verdict(comparison: Comparison, found: float | None) -> str:
     if comparison.at_most is None:
-        return f"next: at most {at_most:g}: {found:.2f} {'ok' if kept else 'not yet'}"
-    return f"at most {at_most:g}: {found:.2f} {'ok' if kept else 'MISSED'}"
+        return "" if found is not None else "not there yet"
+    said = f"at most {comparison.at_most:g}: "
+    if found is None:
+        return said + "not there yet"
+    return f"{said}{found:.2f} {'ok' if found <= comparison.at_most else 'MISSED'}"
 
 
-def cells_of(row: Row) -> list[str]:
+def cells_of(row: Row, columns: Sequence[str] = ()) -> list[str]:
     """A row as it is printed."""
-    spread = f"{row.ratio:.2f} ({row.least:.2f}–{row.most:.2f})"
+    if row.ours is None:
+        spread = ""
+    elif row.relative:
+        spread = f"{row.ratio:.2f} ({row.least:.2f}–{row.most:.2f})"
+    else:
+        spread = f"({amount(row.least, row.unit)}–{amount(row.most, row.unit)})"
+    rivals = {
+        column: (short(value) if row.relative else amount(value, row.unit)) for column, value in row.rivals.items()
+    }
     return [
         row.title,
         "" if row.limit is None else amount(row.limit, row.unit),
-        amount(row.ours, row.unit),
-        spread if row.relative else f"({amount(row.least, row.unit)}–{amount(row.most, row.unit)})",
+        "" if row.ours is None else amount(row.ours, row.unit),
+        spread,
         "" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}",
         row.verdict,
+        *(rivals.get(column, "") for column in columns),
     ]
+
+
+def short(ratio: float) -> str:
+    """A ratio in about three digits."""
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"
 
 
 def amount(value: float, unit: str) -> str:
     """A figure and its unit."""
     if unit != "s":
         return f"{value:.0f} {unit}"
+    if value < 0.01:
+        return f"{value * 1000:.2g} ms" if value >= 0.001 else f"{value * 1e6:.0f} µs"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
@@ -114,10 +148,11 @@ def render(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def render_rows(rows: Sequence[Row]) -> str:
-    """The table of all rows."""
-    heads = ["what", "limit", "perdure", "ratio (least–most)", "ratio of CPU", "allowed: found"]
-    return render(heads, [cells_of(row) for row in rows])
+def render_rows(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
+    """The table of all rows, with a column for each rival of which there is a figure."""
+    filled = [column for column in columns if any(column in row.rivals for row in rows)]
+    heads = ["what", "limit", "perdure", "ratio (least–most)", "ratio of CPU", "allowed: found", *filled]
+    return render(heads, [cells_of(row, filled) for row in rows])
 
 
 def render_parts(rounds: Rounds, prefix: str) -> str:

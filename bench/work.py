@@ -3,6 +3,7 @@
 - `run_task` starts that process; a side is a module of this folder, a task one of the functions in its `TASKS`.
 - Imports and the building of the data are outside the clock; garbage is collected before it starts.
 - A task that finds other data than was saved raises `BrokenMeasurement`, and its group ends.
+- Read by Python 3.9 too, which the oldest of the peers needs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 
 Figures = dict[str, float]
-Task = Callable[[Path, int], Figures]
+Task = Callable[[Path, int], Figures]  # the folder of its store, and how many objects
 
 CPU = " cpu"  # ends the name of the figure that has the seconds of this process's processor
 
@@ -55,15 +56,24 @@ def peak_memory() -> float:
     raise BrokenMeasurement("this system does not tell how much memory a process has had")
 
 
-def run_task(side: str, task: str, folder: Path, size: int, environment: Mapping[str, str]) -> Figures:
-    """The figures of one task, measured in a new process; their names begin with the side's."""
+def run_task(
+    side: str,
+    task: str,
+    folder: Path,
+    size: int,
+    environment: Mapping[str, str],
+    *,
+    interpreter: str = sys.executable,
+    called: str = "",
+) -> Figures:
+    """The figures of one task, measured in a new process; their names begin with `called`, or the side's name."""
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, __file__, side, task, str(folder), str(size)]
+    command = [interpreter, __file__, side, task, str(folder), str(size)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise BrokenMeasurement(f"{side} {task} ended with status {done.returncode}")
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return {f"{side} {name}": value for name, value in figures.items()}
+    return {f"{called or side} {name}": value for name, value in figures.items()}
 
 
 def main(side: str, task: str, folder: str, size: str) -> None:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes the project's virtual environment `.venv` from the lock files: `environment.sh run` with what perdure itself
-# needs, `environment.sh dev` with all that its tests, checks and docs need. PYTHON=… in the environment chooses the
-# interpreter. What `make` calls; the stamp files in `.venv` are its proof that a step was finished.
+# needs, `environment.sh dev` with all that its tests, checks and docs need; `environment.sh bench` makes `.venv-bench`,
+# with perdure and its rivals. PYTHON=… in the environment chooses the interpreter, GC3PIE_PYTHON=… that of gc3pie. What
+# `make` calls; the stamp files in `.venv` and `.venv-bench` are its proof that a step was finished.
 set -eu
 cd "$(dirname "$0")/.."
 unset PYTHONPATH PYTHONHOME
@@ -9,7 +10,8 @@ unset PYTHONPATH PYTHONHOME
 say() { printf '%s\n' "$*" >&2; }
 
 # Fewer words than pip's own, but every error; the tree itself is installed as it stands, with the pinned build tool.
-install() { .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check "$@"; }
+place=.venv
+install() { "$place/bin/python" -m pip install -qq --no-input --disable-pip-version-check "$@"; }
 
 works() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 makes_environments() { "$1" -c 'import venv, ensurepip' >/dev/null 2>&1; }
@@ -34,21 +36,48 @@ choose_python() {
     return 1
 }
 
-case $1 in
-run)
+make_environment() {
     python=$(choose_python)
-    say "Making .venv with $("$python" --version) …"
-    "$python" -m venv --clear .venv
+    say "Making $place with $("$python" --version) …"
+    "$python" -m venv --clear "$place"
     install -r requirements/run.txt -r requirements/build.txt
     install --no-deps --no-build-isolation --editable .
+}
+
+# What cannot be installed here is told, and the rest is measured.
+install_rivals() {
+    say "Installing what is measured beside perdure into $place …"
+    install -r requirements/bench.txt && return
+    grep -v '^#' requirements/bench.txt | while read -r pin; do
+        install --no-deps "$pin" || say "$pin cannot be installed here; the benchmarks will say so."
+    done
+}
+
+# gc3pie needs Python 3.9 or older, and packages of its time: an environment within the other.
+install_gc3pie() {
+    python=$(command -v "${GC3PIE_PYTHON:-python3.9}") && "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 &&
+        "$python" -m venv "$place/gc3pie" &&
+        "$place/gc3pie/bin/python" -m pip install -qq --no-input --disable-pip-version-check gc3pie==2.6.8 2>/dev/null ||
+        say "gc3pie cannot be installed here (it needs Python 3.9: GC3PIE_PYTHON=…); the benchmarks will say so."
+}
+
+case $1 in
+run)
+    make_environment
+    ;;
+bench)
+    place=.venv-bench
+    make_environment
+    install_rivals
+    install_gc3pie
     ;;
 dev)
     say "Installing the tools of requirements/dev.txt into .venv …"
     install -r requirements/dev.txt
     ;;
 *)
-    say "usage: environment.sh run|dev"
+    say "usage: environment.sh run|dev|bench"
     exit 2
     ;;
 esac
-touch ".venv/$1.stamp"
+touch "$place/$1.stamp"

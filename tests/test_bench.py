@@ -18,17 +18,27 @@ import pytest
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 SIZE = 100  # 5 jobs
+NO_SERVER = "postgresql://nobody@127.0.0.1:1/nothing"
+
+
+def run(*arguments: str, interpreter: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    """The program itself, with no server of PostgreSQL unless the tests have been given one."""
+    server = os.environ.get("PERDURE_TEST_POSTGRESQL_URL", NO_SERVER)
+    environment = {**os.environ, "PERDURE_BENCH_POSTGRESQL_URL": server}
+    command = [interpreter, str(BENCH / "run.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """One round of everything, and the folder with what it wrote."""
+    """One quick round of everything with the rivals that are here, and the folder with what it wrote."""
     folder = tmp_path_factory.mktemp("bench")
-    command = [
-        sys.executable, str(BENCH / "run.py"), "--size", str(SIZE), "--rounds", "1", "--folder", str(folder), "--check",
-        "--json", str(folder / "figures.json"), "--write", str(folder / "page.md"),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    page = folder / "page.md"
+    page.write_text("# Before\n\n<!-- measured: begin -->\nold\n<!-- measured: end -->\n\nAfter.\n", encoding="utf-8")
+    done = run(
+        "--quick", "--size", str(SIZE), "--folder", str(folder), "--check",
+        "--json", str(folder / "figures.json"), "--write", str(page),
+    )  # fmt: skip
     assert "cannot be measured" not in done.stderr, done.stderr
     return done, folder
 
@@ -49,17 +59,39 @@ def bench(monkeypatch: pytest.MonkeyPatch):
     sys.modules.update(kept)
 
 
+def titles(bench, setting) -> list[str]:
+    run = bench("run")
+    groups = [group for group in run.GROUPS if group != "postgresql"]
+    return [comparison.title for group in groups for comparison in run.comparisons(group, setting)]
+
+
 @pytest.mark.slow
 def test_everything_is_measured_and_printed(whole, bench):
     done, _ = whole
-    titles = [comparison.title for group in bench("run").COMPARISONS.values() for comparison in group]
-    assert [title for title in titles if f"| {title} " not in done.stdout] == []
-    number, amount = r"\d+\.\d\d", r"\d+ ms"
-    columns = ["save_many", amount, amount, rf"{number} \(.*\)", number, rf"at most 1\.5: {number} (ok|MISSED)"]
+    setting = bench("run").Setting(bench("plan").ROWS, SIZE, 1000, 100, (), {})
+    assert [title for title in titles(bench, setting) if f"| {title} " not in done.stdout] == []
+    number, amount = r"\d+\.\d\d", r"[\d.]+ (?:ms|s|µs)"
+    columns = ["save_many", amount, amount, rf"{number} \(.*\)", number, rf"at most 1: {number} (ok|MISSED)"]
     assert re.search(r" +\| +".join(columns), done.stdout)
     for executor in ("processes", "inline"):
         assert f"executor `{executor}`" in done.stdout
     assert "SQLite: write and fsync" in done.stdout
+
+
+@pytest.mark.slow
+def test_every_rival_is_measured_or_said_to_be_absent(whole, bench):
+    done, folder = whole
+    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))["rounds"]["objects"][0]
+    head = next(line for line in done.stdout.splitlines() if line.startswith("| what"))
+    peers = bench("peers")
+    for rival in peers.RIVALS:
+        absent = f"- {rival.column}: not installed here" in done.stdout
+        assert (rival.column in head) is not absent
+        measured = {name.removeprefix(f"{rival.side} ") for name in figures if name.startswith(rival.side)}
+        wanted = {"save", "bytes", "touch", "again", "load each", "memory", "change one", "change cold", "commits"}
+        assert (wanted | {"save rich", "commits rich"} <= measured) is not absent
+    assert "shelve" in head  # a part of Python
+    assert re.search(r"^- PostgreSQL( \d|: not measured: )", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -73,46 +105,119 @@ def test_the_status_says_whether_a_limit_was_missed(whole):
 def test_figures_and_page_are_written_and_nothing_is_left(whole):
     done, folder = whole
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-    assert {name: len(rounds) for name, rounds in figures["rounds"].items()} == {
-        "objects": 1, "commits": 1, "flows": 1, "startup": 4,
-    }  # fmt: skip
+    rounds = {name: len(rounds) for name, rounds in figures["rounds"].items() if name != "postgresql"}
+    assert rounds == {"objects": 1, "large": 1, "flows": 1, "startup": 4}
     assert figures["rounds"]["objects"][0]["kept save_many"] > 0
-    assert (folder / "page.md").read_text(encoding="utf-8").endswith(done.stdout)
+    page = (folder / "page.md").read_text(encoding="utf-8")
+    assert page == f"# Before\n\n<!-- measured: begin -->\n\n{done.stdout}\n<!-- measured: end -->\n\nAfter.\n"
     assert sorted(os.listdir(folder)) == ["figures.json", "page.md"]
+
+
+def test_only_what_a_row_needs_is_measured(tmp_path):
+    figures = tmp_path / "figures.json"
+    done = run("--quick", "--size", str(SIZE), "--only", "change-one", "--peers", "none", "--json", str(figures))
+    measured = json.loads(figures.read_text(encoding="utf-8"))["rounds"]
+    assert (done.returncode, list(measured)) == (0, ["objects"])
+    sides = {name.split()[0] for name in measured["objects"][0]}
+    assert sides == {"limits", "kept"}
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row.split(" |")[0] for row in rows[2:]] == ["| 100 commits of one change, all held"]
 
 
 @pytest.mark.parametrize(("ours", "status"), [(1.4, 0), (1.6, 1)])
 def test_check_compares_with_the_limit(bench, monkeypatch, capsys, ours, status):
     run, table = bench("run"), bench("table")
-    monkeypatch.setitem(run.GROUPS, "objects", lambda folder, size, environment: {"ours": ours, "limit": 1.0})
-    one = table.Comparison("made up", "ours", "limit", 1.5)
-    monkeypatch.setitem(run.COMPARISONS, "objects", [one])
-    given = ["--only", "objects", "--rounds", "3", "--size", "100"]
+    monkeypatch.setitem(run.GROUPS, "flows", lambda folder, setting: {"ours": ours, "limit": 1.0})
+    monkeypatch.setattr(run.plan, "FLOWS", [table.Comparison("made up", "ours", "limit", 1.5)])
+    given = ["--only", "flows", "--rounds", "3", "--size", "100"]
     assert run.main([*given, "--check"]) == status
     assert f"at most 1.5: {ours:.2f} {'MISSED' if status else 'ok'}" in capsys.readouterr().out
     assert run.main(given) == 0
 
 
+def test_the_limits_are_those_that_were_set(bench):
+    plan = bench("plan")
+    large = [one for row in plan.large(1_000_000, 10_000).values() for one in row]
+    kept = [one for stage in plan.OBJECTS.values() for one in stage.comparisons] + large + plan.POSTGRESQL
+    assert {one.title: one.at_most for one in kept if one.at_most is not None} == {
+        "save all in one commit, save_many": 1.0,
+        "save all in one commit, transaction": 1.0,
+        "300 commits of one new object": 1.2,
+        "load all cold, load_many": 1.1,
+        "load all cold and look at all": 1.1,
+        "load all cold through ghosts": 2.2,
+        "load all cold by id, one by one": 2.2,
+        "load all again by id, warm": 5.0,
+        "load 2,000, change, commit, cold": 1.2,
+        "change 2,000 held, commit": 1.2,
+        "100 commits of one change, all held": 1.5,
+        "save all, with set, dataclass, shared text": 1.2,
+        "300 commits of one of these": 1.2,
+        "bytes on disk for an object, history on": 1.3,
+        "bytes on disk for an object, history off": 1.2,
+        "memory to open and load one": 30.0,
+        "memory to walk 1,000,000 objects": 150.0,
+        "100 commits in a store of 1,000,000 / of 10,000": 1.3,
+        "PostgreSQL: save all in one commit": 1.3,
+        "PostgreSQL: load all cold, load_many": 1.3,
+        "PostgreSQL: load all cold and look at all": 1.3,
+    }
+
+
 def test_what_is_broken_is_told_and_the_rest_is_measured(bench, monkeypatch, capsys):
     run, work = bench("run"), bench("work")
 
-    def broken(folder, size, environment):
+    def broken(folder, setting):
         raise work.BrokenMeasurement("the sum is wrong")
 
     monkeypatch.setitem(run.GROUPS, "objects", broken)
-    figures = {"flows inline": 2.0, "flow_limits commits": 1.0}
-    monkeypatch.setitem(run.GROUPS, "flows", lambda folder, size, environment: figures)
-    assert run.main(["--only", "objects", "--only", "flows"]) == 1
+    monkeypatch.setitem(run.GROUPS, "flows", lambda folder, setting: {"flows inline": 2.0, "flow_limits commits": 1.0})
+    assert run.main(["--only", "save", "--only", "flows"]) == 1
     printed = capsys.readouterr()
     assert "objects cannot be measured: the sum is wrong." in printed.err
     assert "flow inline / a commit a job" in printed.out
 
 
-def test_wrong_use_is_one_sentence(bench, capsys):
-    for given in (["--size", "99"], ["--rounds", "0"]):
-        with pytest.raises(SystemExit, match="2"):
-            bench("run").main(given)
-        assert "--size is at least 100" in capsys.readouterr().err
+def test_a_rival_that_breaks_stops_nobody_else(bench, monkeypatch, tmp_path, capsys):
+    run, peers = bench("run"), bench("peers")
+    broken = peers.Present(peers.Rival("Broken", "no_such_side", "", ""), sys.executable, "")
+    shelf = peers.Present(next(one for one in peers.RIVALS if one.column == "shelve"), sys.executable, "")
+    setting = run.Setting(("save",), SIZE, 1000, 100, (broken, shelf), run.own_environment(tmp_path))
+    figures = run.measure_objects(tmp_path, setting)
+    assert figures["peer_shelve save"] > 0
+    assert "Broken cannot be measured: no_such_side save ended with status 1." in capsys.readouterr().err
+
+
+def test_an_interpreter_without_the_rival_is_named(bench, tmp_path):
+    peers = bench("peers")
+    gc3pie = next(rival for rival in peers.RIVALS if rival.column == "gc3pie")
+    said = peers.look_for(gc3pie, str(tmp_path / "python"))
+    assert said == f"gc3pie: not installed here ({tmp_path / 'python'}: No such file or directory)"
+    bare = tmp_path / "bare"
+    bare.write_text("#!/bin/sh\necho 'No module named gc3libs' >&2\nexit 1\n", encoding="ascii")
+    bare.chmod(0o755)
+    assert peers.look_for(gc3pie, str(bare)) == f"gc3pie: not installed here ({bare}: No module named gc3libs)"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--size", "99"], "--size is at least 100"),
+        (["--rounds", "0"], "--rounds at least 1"),
+        (["--large", "999"], "--large is at least 1,000"),
+        (["--peers", "ZODB,Nobody"], "there is no Nobody; there are ZODB"),
+        (["--only", "nothing"], "invalid choice: 'nothing'"),
+        (["--write", "nowhere.md"], "nowhere.md has no place for the table"),
+    ],
+)
+def test_wrong_use_is_one_sentence(bench, capsys, given, said):
+    with pytest.raises(SystemExit, match="2"):
+        bench("run").main(given)
+    assert said in capsys.readouterr().err
+
+
+def test_the_page_of_the_documentation_has_its_place(bench):
+    assert bench("report").has_markers(bench("run").PAGE)
 
 
 def test_a_ratio_is_the_median_of_pairs(bench):
@@ -123,10 +228,30 @@ def test_a_ratio_is_the_median_of_pairs(bench):
     assert (row.ours, row.limit) == (4.0, 4.0)
 
 
-def test_limits_of_the_next_release_are_not_missed(bench):
+def test_rivals_are_compared_with_the_same_limit(bench):
     table = bench("table")
-    row = table.row_of(table.Comparison("later", "ours", "limit", None, 1.1), [{"ours": 2.0, "limit": 1.0}])
-    assert (row.missed, row.verdict) == (False, "next: at most 1.1: 2.00 not yet")
+    rounds = [
+        {"ours": 2.0, "limit": 1.0, "one": 3.0, "two": 5.0},
+        {"ours": 2.0, "limit": 2.0, "one": 8.0},
+        {"ours": 2.0, "limit": 1.0},
+    ]
+    compared = table.Comparison("made up", "ours", "limit", rivals={"One": "one", "Two": "two", "Three": "three"})
+    row = table.row_of(compared, rounds)
+    assert row.rivals == {"One": 3.5, "Two": 5.0}
+    printed = table.render_rows([row], ["Three", "Two", "One"]).splitlines()
+    assert re.search(r"\| Two +\| One +\|$", printed[0])
+    assert re.search(r"\| 5.00 +\| 3.50 +\|$", printed[2])
+    alone = table.row_of(compared._replace(limit="", unit="MiB"), rounds)
+    assert alone.rivals == {"One": 5.5, "Two": 5.0}
+    assert table.cells_of(alone, ["Two"])[-1] == "5 MiB"
+
+
+def test_what_perdure_cannot_do_yet_is_a_row_that_says_so(bench):
+    table = bench("table")
+    one = table.Comparison("later", "ours", "limit", 1.1, rivals={"One": "one"})
+    row = table.row_of(one, [{"limit": 1.0, "one": 2.0}, {"limit": 3.0}])
+    assert (row.ours, row.limit, row.missed, row.rivals) == (None, 2.0, False, {"One": 2.0})
+    assert table.cells_of(row, ["One"]) == ["later", "2.00 s", "", "", "", "at most 1.1: not there yet", "2.00"]
 
 
 def test_a_figure_without_a_limit_side_counts_itself(bench):

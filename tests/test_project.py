@@ -38,10 +38,13 @@ def declared() -> dict:
 
 
 def test_what_is_declared_is_pinned(declared):
-    groups = [requirement for group in declared["dependency-groups"].values() for requirement in group]
+    groups = dict(declared["dependency-groups"])
+    bench = groups.pop("bench")  # in an environment of its own
+    dev = [requirement for group in groups.values() for requirement in group]
     run, build = declared["project"]["dependencies"], declared["build-system"]["requires"]
     extras = [each for extra in declared["project"]["optional-dependencies"].values() for each in extra]
-    for name, requirements in {"run": run, "build": build, "dev": [*run, *build, *groups, *extras]}.items():
+    wanted = {"run": run, "build": build, "dev": [*run, *build, *dev, *extras], "bench": [*bench, *extras]}
+    for name, requirements in wanted.items():
         assert {package_of(requirement) for requirement in requirements} - pinned(name).keys() == set(), name
 
 
@@ -49,6 +52,8 @@ def test_the_lock_files_agree():
     dev = pinned("dev")
     for name in ("run", "build"):
         assert pinned(name).items() - dev.items() == set(), name
+    bench = pinned("bench")
+    assert [name for name in bench.keys() & dev.keys() if bench[name] != dev[name]] == []
 
 
 def test_few_packages_are_needed_to_run(declared):
