@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from perdure.pickling import outside
+
 settings.register_profile("fast", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "fast")
+
+_REGISTRIES = (outside._by_tag, outside._by_class, outside._known)
 
 XDG_FOLDERS = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 
@@ -37,3 +41,13 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield home
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def registrations() -> Iterator[None]:
+    """What a test registers with `perdure.reference` is forgotten at its end."""
+    before = [dict(registry) for registry in _REGISTRIES]
+    yield
+    for registry, entries in zip(_REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(entries)

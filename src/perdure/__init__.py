@@ -12,6 +12,7 @@ from perdure.errors import (
     AccessDenied,
     CannotLoad,
     CannotPickle,
+    CannotResolve,
     ClassNotFound,
     ConflictError,
     CorruptRecord,
@@ -40,6 +41,7 @@ from perdure.errors import (
     StoreNotFound,
     TransactionError,
     UnknownScheme,
+    UnknownTag,
     UnloadableResult,
     UntrustedRecord,
     WorkerDied,
@@ -50,6 +52,8 @@ from perdure.objects.persistable import Persistable
 from perdure.objects.store import Store
 from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_store, register
 from perdure.objects.transaction import Transaction
+from perdure.pickling.outside import outside as _outside  # noqa: F401  # what payloads call something outside by
+from perdure.pickling.outside import reference
 from perdure.pickling.references import named as _named  # noqa: F401  # what payloads call a class of a script by
 from perdure.pickling.references import reference as _ref  # noqa: F401  # what payloads call a reference
 from perdure.pickling.streams import (
@@ -83,15 +87,15 @@ _RECORDED = {
 }  # fmt: skip
 
 __all__ = [
-    "AccessDenied", "Attempt", "CannotLoad", "CannotPickle", "ClassNotFound", "ConflictError", "CorruptRecord",
-    "CyclicFlow", "DiskFull", "FilesystemStore", "Flow", "FlowError", "Id", "IdFactory", "IdInUse",
+    "AccessDenied", "Attempt", "CannotLoad", "CannotPickle", "CannotResolve", "ClassNotFound", "ConflictError",
+    "CorruptRecord", "CyclicFlow", "DiskFull", "FilesystemStore", "Flow", "FlowError", "Id", "IdFactory", "IdInUse",
     "IllegalTransition", "InvalidId", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key", "KeyMissing",
     "MemoryStore", "NewerFormat", "NotAStore", "NotFound", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler",
     "ReadOnly", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "SnapshotTooOld", "SqlStore",
     "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed", "StoreNotFound", "Transaction",
-    "TransactionError", "UnknownScheme", "UnloadableResult", "Unpickler", "UntrustedRecord", "WorkerDied", "WrongView",
-    "compatible_formats", "dump", "dumps", "flow", "format_version", "job", "load", "loads", "make_store", "register",
-    "rerun", "resume", "start",
+    "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult", "Unpickler", "UntrustedRecord",
+    "WorkerDied", "WrongView", "compatible_formats", "dump", "dumps", "flow", "format_version", "job", "load", "loads",
+    "make_store", "reference", "register", "rerun", "resume", "start",
 ]  # fmt: skip
 
 

@@ -171,6 +171,14 @@ class CannotLoad(PerdureError, ValueError):
     """The record is whole and trusted, but the classes in it refuse the stored state."""
 
 
+class CannotResolve(CannotLoad, LookupError):
+    """Something outside of the store, to which a record refers by `.tag` and `.key`, cannot be had."""
+
+
+class UnknownTag(CannotResolve):
+    """A record refers to something outside of the store by a tag for which nothing is registered here."""
+
+
 # -- flows -----------------------------------------------------------------------------------------------
 
 

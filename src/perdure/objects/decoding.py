@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple
 
 from perdure.errors import CannotLoad, PerdureError
+from perdure.pickling import outside
 from perdure.pickling.classes import find_global
+from perdure.pickling.outline import path_to
+from perdure.pickling.outside import OutsideReference, Resolver, Resources
 from perdure.pickling.references import MODULE, NAME
 from perdure.records.shape import parse_shape
-from perdure.records.values import KIND_BITS, LINKED, SHAPED, STATE, VALUE, Record
+from perdure.records.values import KIND_BITS, LINKED, OUTSIDE, SHAPED, STATE, VALUE, Record
+
+Outside = Callable[[str, Any], Any]  # tag and key -> the object, or what stands for it
 
 
 class StoredReference(NamedTuple):
@@ -23,9 +28,31 @@ class StoredReference(NamedTuple):
 class ObjectUnpickler(pickle.Unpickler):
     """C unpickler whose references are the given objects; only for records whose seal was verified."""
 
-    def __init__(self, payload: bytes, objects: Sequence[Any]):
+    outside: Outside = staticmethod(outside.outside)
+
+    def __init__(self, payload: bytes, objects: Sequence[Any], outside: Outside | None = None):
         super().__init__(BytesIO(payload))
         self.objects = objects
+        if outside is not None:
+            self.outside = outside
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == MODULE:
+            if name == NAME:
+                return self.objects.__getitem__
+            if name == outside.NAME:
+                return self.outside
+        return find_global(module, name)
+
+
+class StateUnpickler(pickle.Unpickler):
+    """The same without a constructor of its own, which would double the cost of a small record.
+
+    It is not for records that refer to the outside.
+    """
+
+    __slots__ = ("objects",)
+    objects: Sequence[Any]
 
     def find_class(self, module: str, name: str) -> Any:
         if name == NAME and module == MODULE:
@@ -33,24 +60,16 @@ class ObjectUnpickler(pickle.Unpickler):
         return find_global(module, name)
 
 
-class StateUnpickler(pickle.Unpickler):
-    """The same without a constructor of its own, which would double the cost of a small record."""
-
-    __slots__ = ("objects",)
-    objects: Sequence[Any]
-    find_class = ObjectUnpickler.find_class
-
-
-def state_of(record: Record, objects: Sequence[Any]) -> Any:
+def state_of(record: Record, objects: Sequence[Any], outside: Outside | None = None) -> Any:
     """A simple object's state, or a plain value."""
     try:
         if record.flags & SHAPED:
             shape = parse_shape(record.payload)
-            values = ObjectUnpickler(record.payload[len(shape.head) :], objects).load()
+            values = ObjectUnpickler(record.payload[len(shape.head) :], objects, outside).load()
             for place in shape.links:
                 values[place] = objects[values[place]]
             return dict(zip(shape.names, values, strict=True))
-        loaded = ObjectUnpickler(record.payload, objects).load()
+        loaded = ObjectUnpickler(record.payload, objects, outside).load()
         if not record.flags & LINKED:
             return loaded
         state, links = loaded
@@ -63,12 +82,27 @@ def state_of(record: Record, objects: Sequence[Any]) -> Any:
         raise refused(record, error) from error
 
 
+def resolver_for(record: Record, resources: Resources, found: dict[str, Any]) -> Resolver | None:
+    """What resolves the references to the outside of a record that has any; `found` is shared among records."""
+    if not record.flags & OUTSIDE:
+        return None
+
+    def locate(tag: str, key: Any) -> tuple[str, str]:
+        name = record.id or record.class_name.rpartition(":")[2]
+        return record.id, path_to(name, record.payload, record.flags, tag, key)
+
+    return Resolver(resources, locate, found)
+
+
 def comparable(record: Record) -> Any:
-    """The graph in a record, with `StoredReference` in place of references, in the form that `Encoder` gives."""
+    """The graph in a record, in the form that `Encoder` gives.
+
+    `StoredReference` and `OutsideReference` are in the place of what it refers to: nothing is loaded or resolved.
+    """
     objects = [StoredReference(id_) for id_ in record.references]
     if record.flags & KIND_BITS in (STATE, VALUE):
-        return state_of(record, objects)
-    unpickler = ObjectUnpickler(record.payload, objects)
+        return state_of(record, objects, OutsideReference)
+    unpickler = ObjectUnpickler(record.payload, objects, OutsideReference)
     try:
         return unpickler.load(), unpickler.load()
     except PerdureError:

@@ -24,9 +24,10 @@ from perdure.objects.persistable import ENTRIES, Entry, Persistable, entry_of
 from perdure.objects.states import PROTOCOL, Reduced, reduced, simple_state
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
+from perdure.pickling.outside import REGISTERED, outside, reduction
 from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
-from perdure.records.values import PLAIN, SHAPED
+from perdure.records.values import OUTSIDE, PLAIN, SHAPED
 
 _marks = count(1)
 _attribute = object.__getattribute__
@@ -34,8 +35,8 @@ _attribute = object.__getattribute__
 LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
 
 
-# A payload, the ids that it refers to, the graph that was pickled (for a comparison with what is stored), and SHAPED
-# and PLAIN, or 0. A bare tuple, since one is made for each object.
+# A payload, the ids that it refers to, the graph that was pickled (for a comparison with what is stored), and SHAPED,
+# PLAIN and OUTSIDE as they fit. A bare tuple, since one is made for each object.
 Encoded = tuple[bytes, tuple[str, ...], Any, int]
 SHAPED_PLAIN = SHAPED | PLAIN
 
@@ -55,7 +56,7 @@ class _Hooks:
             return reference, (self.place_of(obj),)
         if isinstance(obj, (type, FunctionType)):
             return self.by_name(obj)
-        return NotImplemented
+        return reduction(obj) if REGISTERED else NotImplemented
 
 
 class _FastPickler(_Hooks, pickle.Pickler):
@@ -77,6 +78,7 @@ class Encoder:
         self._itself: tuple[Any, str] | None = None
         self._parts: list[bytes] = []
         self._pickler: _FastPickler | None = None
+        self._outside = False  # whether the payload refers to something outside of the store
         self.names: set[str] = set()  # of the classes and functions that payloads name
 
     def encode(self, obj: Any, facts: ClassFacts, *, under: str | None = None) -> Encoded:
@@ -132,9 +134,15 @@ class Encoder:
             self._pickler = None
         if not pickler.asked:
             return payload, tuple(places), graph, SHAPED_PLAIN
+        flags = SHAPED if not facts.links_to_learn and not self._outside else self._noted(facts, graph)
+        return payload, tuple(places), graph, flags
+
+    def _noted(self, facts: ClassFacts, graph: dict[str, Any]) -> int:
+        """Learn what can be learnt of a state that is not plain; gives its flags."""
         if facts.links_to_learn:
             facts.learn_links(name for name, value in graph.items() if isinstance(value, Persistable))
-        return payload, tuple(places), graph, SHAPED
+        flags, self._outside = SHAPED | OUTSIDE if self._outside else SHAPED, False
+        return flags
 
     def encode_value(self, value: Any) -> Encoded:
         """The payload of a plain value."""
@@ -163,7 +171,9 @@ class Encoder:
         real = obj.__dict__.get("_perdure_ghost_of") if isinstance(obj, type) else None
         if real is not None:
             return named, (name_of(real),)
-        if obj is not reference and obj is not named:
+        if obj is outside:
+            self._outside = True
+        elif obj is not reference and obj is not named:
             self.names.add(f"{public_module(obj.__module__)}:{obj.__qualname__}")
         if obj.__module__ == MAIN:
             return named, (name_of(obj),)
@@ -176,7 +186,7 @@ class Encoder:
             raise self._explained(obj, error) from error
 
     def _dump(self, obj: Any, graphs: tuple[Any, ...], graph: Any, under: str | None) -> Encoded:
-        self._places = {}
+        self._places, self._outside = {}, False
         self._itself = None if under is None else (obj, under)
         try:
             payload = self._pickled(graphs)
@@ -194,7 +204,8 @@ class Encoder:
             raise
         if len(payload) > LARGE_PAYLOAD:
             self._pickler = None
-        return payload, tuple(self._places), graph, 0
+        flags, self._outside = OUTSIDE if self._outside else 0, False
+        return payload, tuple(self._places), graph, flags
 
     def _pickled(self, graphs: tuple[Any, ...]) -> bytes:
         pickler = self._pickler or self._new_pickler()
@@ -206,7 +217,7 @@ class Encoder:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _new_pickler(self) -> _FastPickler:
-        self._parts = []
+        self._parts, self._outside = [], False
         pickler = self._pickler = _FastPickler(_Sink(self._parts), self._protocol)
         pickler.place_of, pickler.by_name = self.place_of, self.by_name
         return pickler

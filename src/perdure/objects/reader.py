@@ -19,16 +19,19 @@ from perdure.backends.base import Backend, number_of
 from perdure.errors import CannotLoad, ClassNotFound, NotFound, PerdureError
 from perdure.objects import states
 from perdure.objects.classes import ClassFacts, Lost, facts_of
-from perdure.objects.decoding import ObjectUnpickler, StateUnpickler, refused, state_of
+from perdure.objects.decoding import ObjectUnpickler, StateUnpickler, refused, resolver_for, state_of
 from perdure.objects.ghosts import assign_class
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, drop_entry, new_entry
 from perdure.pickling.classes import find
+from perdure.pickling.outside import NO_RESOURCES, Resolver, Resources
 from perdure.records.frame import Parts, decoder, record_of
 from perdure.records.seal import Key
-from perdure.records.values import KIND_BITS, LINKED, PLAIN, STATE, VALUE, Record
+from perdure.records.values import KIND_BITS, LINKED, OUTSIDE, PLAIN, STATE, VALUE, Record
 
 _new = object.__new__
 _attribute = object.__getattribute__
+
+_NOT_DIRECT = KIND_BITS | OUTSIDE
 
 Records = dict[str, Parts]
 NO_RECORDS: Records = {}
@@ -37,7 +40,10 @@ NO_RECORDS: Records = {}
 class Reader(ABC):
     """What is in memory of a store, and how the rest gets there; `View` adds touching, moving on and letting go."""
 
-    def __init__(self, backend: Backend, key: Key | None, *, trust_all: bool = False):
+    def __init__(
+        self, backend: Backend, key: Key | None, *, trust_all: bool = False, resources: Resources = NO_RESOURCES
+    ):
+        self.resources = resources
         self.backend = backend
         self.key = key
         self.trust_all = trust_all
@@ -159,13 +165,16 @@ class Reader(ABC):
         # Whatever the records refer to is kept in memory by this until the states do.
         held = self._held({id_ for parts in records.values() for id_ in parts[6]}, records)
         made: dict[str, Any] = {}
+        outside: dict[str, Any] = {}  # what was resolved for these records
         entries, classes = self._entries, self._classes
         for id_, parts in records.items():
             own_id, _, flags, class_name, _, _, references, _, _, _ = parts
             if own_id != id_:
                 raise CannotLoad(f"The record under {id_} says that it is {own_id}.", ids=(id_,))
             if flags & KIND_BITS == VALUE:
-                made[id_] = state_of(record_of(parts), [held[target] for target in references])
+                record = record_of(parts)
+                resolver = resolver_for(record, self.resources, outside)
+                made[id_] = state_of(record, [held[target] for target in references], resolver)
                 continue
             number = int(id_[id_.rindex(".") + 1 :])
             entry = entries.get(number)
@@ -180,8 +189,8 @@ class Reader(ABC):
             made[id_] = obj
             if entry.state != GHOST:
                 continue  # another one's state has asked for it
-            if not entry.facts.direct or flags & KIND_BITS != STATE:
-                self._put_state(entry, obj, record_of(parts), [held[target] for target in references])
+            if not entry.facts.direct or flags & _NOT_DIRECT != STATE:
+                self._put_state(entry, obj, record_of(parts), [held[target] for target in references], outside)
                 continue
             _fill_directly(entry, obj, parts, held)
         return made
@@ -241,14 +250,16 @@ class Reader(ABC):
         if entry.state == GHOST:
             self._facts(records[entry.id][3], entry.id)  # raises: it is a plain value now
 
-    def _put_state(self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any]) -> None:
+    def _put_state(
+        self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any], outside: dict[str, Any]
+    ) -> None:
         """Fill a ghost of a class that takes part in its own pickling; afterwards it dozes."""
         if entry.cls is Lost:
             self._find_again(entry, obj, record)
         ghost = entry.facts.ghost
         entry.state = LOADING
         try:
-            self._build(entry, obj, record, objects)
+            self._build(entry, obj, record, objects, resolver_for(record, self.resources, outside))
         finally:
             if entry.state == LOADING:
                 if ghost is not None:
@@ -270,13 +281,13 @@ class Reader(ABC):
             ) from error
         entry.facts = facts
 
-    def _build(self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any]) -> None:
+    def _build(self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any], resolver: Resolver | None) -> None:
         """Bare object made, moved over, then filled."""
         with _user_code(record):
             if record.flags & KIND_BITS == STATE:
-                making, filling = states.BARE, states.Filling(state_of(record, objects), None, None, None)
+                making, filling = states.BARE, states.Filling(state_of(record, objects, resolver), None, None, None)
             else:
-                unpickler = ObjectUnpickler(record.payload, objects)
+                unpickler = ObjectUnpickler(record.payload, objects, resolver)
                 making = states.Making(*unpickler.load())
                 filling = None
             bare = states.make(entry.cls, making)
@@ -294,6 +305,7 @@ class Reader(ABC):
     def _make_eager(self, records: Records) -> dict[str, Any]:
         """First every bare object, with all that they need, then the states."""
         made: dict[str, Any] = {}
+        outside: dict[str, Any] = {}
         waiting: list[tuple[Entry, Any, Record, ObjectUnpickler]] = []
         queue = dict(records)
         while queue:
@@ -302,7 +314,8 @@ class Reader(ABC):
             facts = self._facts(record.class_name, id_)
             with _user_code(record):
                 # References are looked up late: an eager object may refer to another that is made after it.
-                unpickler = ObjectUnpickler(record.payload, _Late(self, record.references))
+                resolver = resolver_for(record, self.resources, outside)
+                unpickler = ObjectUnpickler(record.payload, _Late(self, record.references), resolver)
                 bare = states.make(facts.cls, states.Making(*unpickler.load()))
             entry = new_entry(bare, self, facts, id_, number_of(id_), AWAKE)
             self._entries[entry.number] = entry
@@ -335,8 +348,9 @@ class Reader(ABC):
             self.dismiss(entry)
             return
         record = record_of(parts)
+        resolver = resolver_for(record, self.resources, {})
         with _user_code(record):
-            unpickler = ObjectUnpickler(record.payload, _Late(self, record.references))
+            unpickler = ObjectUnpickler(record.payload, _Late(self, record.references), resolver)
             bare = states.make(entry.cls, states.Making(*unpickler.load()))
             states.clear(obj)
             states.move(bare, obj)

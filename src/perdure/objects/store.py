@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
@@ -21,6 +21,7 @@ from perdure.objects.states import PROTOCOL
 from perdure.objects.transaction import Desk, Transaction
 from perdure.objects.view import View
 from perdure.objects.worklist import Naming
+from perdure.pickling.outside import Resources, resources_of
 from perdure.records.frame import decode
 from perdure.records.seal import Key
 from perdure.records.values import Commit, Fields
@@ -58,6 +59,7 @@ class Store:
         protocol: int = PROTOCOL,
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
+        resources: Mapping[str, Any] | None = None,
     ):
         self.backend = backend
         self._key = key
@@ -65,6 +67,7 @@ class Store:
         self._trust_all = _trusts_all(trust)
         self._protocol = protocol
         self._clock = clock or SystemClock()
+        self._resources = resources_of(resources)
         self._records_code = _records_code(code)
         self._threads = threading.local()
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
@@ -201,6 +204,11 @@ class Store:
         """The key that records are sealed with; None if it is not on this machine."""
         return self._key
 
+    @property
+    def resources(self) -> Resources:
+        """What was given as `resources=…`: the functions registered with `reference` get it."""
+        return self._resources
+
     def close(self) -> None:
         """Let go of files and connections. Loaded objects stay readable; closing twice is fine."""
         if self._closed:
@@ -240,7 +248,9 @@ class Store:
         return desk
 
     def _new_desk(self, owns: Callable[[], bool]) -> Desk:
-        view = View(self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol)
+        view = View(
+            self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol, resources=self._resources
+        )
         self._views.add(view)
         code_of = CodeRecorder(view) if self._records_code else _no_code
         desk = Desk(view, Naming(self.backend, self._factory), code_of, self._clock)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -34,7 +34,7 @@ WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 
 _KNOWN = (
     *("directory", "url", "idfactory", "protocol", "table_name", "extra_fields", "create", "key", "trust", "read_only"),
-    *("timeout", "clock", "code"),
+    *("timeout", "clock", "code", "resources"),
 )
 
 
@@ -50,12 +50,22 @@ class MemoryStore(Store):
         read_only: bool = False,
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
+        resources: Mapping[str, Any] | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
         key = Key.new()
         backend = MemoryBackend(new_key=lambda: key.id, read_only=read_only)
-        super().__init__(backend, key, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock, code=code)
+        super().__init__(
+            backend,
+            key,
+            idfactory=idfactory,
+            protocol=protocol,
+            trust=trust,
+            clock=clock,
+            code=code,
+            resources=resources,
+        )
         self.url = "memory:"
 
 
@@ -79,6 +89,7 @@ class FilesystemStore(Store):
         timeout: float = WAIT,
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
+        resources: Mapping[str, Any] | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -88,7 +99,16 @@ class FilesystemStore(Store):
             return FilesystemBackend(place, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
 
         backend, found = _with_key(opened, key)
-        super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock, code=code)
+        super().__init__(
+            backend,
+            found,
+            idfactory=idfactory,
+            protocol=protocol,
+            trust=trust,
+            clock=clock,
+            code=code,
+            resources=resources,
+        )
         self.directory = place
         self.url = place.absolute().as_uri()
 
@@ -109,6 +129,7 @@ class SqlStore(Store):
         timeout: float = WAIT,
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
+        resources: Mapping[str, Any] | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -118,7 +139,16 @@ class SqlStore(Store):
             return SqliteBackend(path, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
 
         backend, found = _with_key(opened, key)
-        super().__init__(backend, found, idfactory=idfactory, protocol=protocol, trust=trust, clock=clock, code=code)
+        super().__init__(
+            backend,
+            found,
+            idfactory=idfactory,
+            protocol=protocol,
+            trust=trust,
+            clock=clock,
+            code=code,
+            resources=resources,
+        )
         self.url = url
 
 
@@ -153,7 +183,8 @@ def register(scheme: str, constructor: Constructor) -> None:
 def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> Store:
     """Open the store at `uri`: `memory:`, `sqlite:///shop.db`, `file:///var/jobs`, or a path of a directory.
 
-    Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`.
+    Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`,
+    `resources` (a mapping, for references to what is outside of the store).
     Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`.
     """
     text = _text(uri)

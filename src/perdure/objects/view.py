@@ -23,8 +23,10 @@ from perdure.objects.memory import CollectionPaused
 from perdure.objects.persistable import AWAKE, GHOST, LOADING, Entry, Persistable, entry_of
 from perdure.objects.reader import Reader
 from perdure.pickling.compare import same_state
+from perdure.pickling.outside import NO_RESOURCES, Resources, identity
 from perdure.records.frame import decode
 from perdure.records.seal import Key
+from perdure.records.values import Record
 
 ENLISTED_AT_MOST = 10_000  # outside a transaction; beyond, clean objects are let go again
 FEW = 100  # objects whose loading makes no pause in the collection of garbage worth while
@@ -41,8 +43,9 @@ class View(Reader):
         *,
         trust_all: bool = False,
         protocol: int = states.PROTOCOL,
+        resources: Resources = NO_RESOURCES,
     ):
-        super().__init__(backend, key, trust_all=trust_all)
+        super().__init__(backend, key, trust_all=trust_all, resources=resources)
         self.protocol = protocol
         self.owns = owns
         self.lock = threading.RLock()
@@ -205,7 +208,7 @@ class View(Reader):
             frame = frames.get(entry.id)
             if frame is not None:
                 record = decode(frame, self.key, trust_all=self.trust_all)
-                if record.revision == entry.revision and same_state(comparable(record), encoded[2], _reference):
+                if record.revision == entry.revision and _holds(record, encoded[2]):
                     note_stored(entry, encoded)  # these bytes, too, mean unchanged
                     continue
             changed.append((entry, encoded))
@@ -244,6 +247,15 @@ def note_stored(entry: Entry, encoded: Encoded) -> None:
     entry.digest, entry.references = hash(encoded[0]), encoded[1]
 
 
+def _holds(record: Record, graph: Any) -> bool:
+    """Whether the record's graph is this one; in doubt it is not."""
+    try:
+        stored = comparable(record)
+    except CannotLoad:  # state methods that look at what they refer to have met a stand-in
+        return False
+    return same_state(stored, graph, _reference)
+
+
 class _Unsaved:
     """Stands for the entry of an object that was never saved."""
 
@@ -256,4 +268,4 @@ def _reference(obj: object) -> str | None:
     if isinstance(obj, Persistable):
         entry = entry_of(obj)
         return "new.0" if entry is None else entry.id
-    return obj.id if isinstance(obj, StoredReference) else None
+    return obj.id if isinstance(obj, StoredReference) else identity(obj)

@@ -150,10 +150,10 @@ class Worklist:
 
     def add_value(self, id_: str, value: Any, base: int = 0) -> None:
         """Write a plain value under an id."""
-        payload, references, _, _ = self._encoder.encode_value(value)
+        payload, references, _, payload_flags = self._encoder.encode_value(value)
         name = shown_name(type(value))
         code = self._code(name.partition(":")[0])
-        flags = VALUE | KEPT
+        flags = VALUE | KEPT | payload_flags
         self._drafts.append(Draft(id_, base, flags, name, 0, code, references, NO_FIELDS, payload))
 
     def run(self) -> None:

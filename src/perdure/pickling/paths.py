@@ -19,6 +19,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from perdure.pickling.outside import REGISTERED, BadKey, key_of, kind_of
+
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, type(...), type(NotImplemented)})
 _LONGEST_KEY = 60
 
@@ -69,7 +71,7 @@ def find_unpicklable(obj: object, name: str, stop_at: Callable[[object], bool]) 
     while waiting:
         index = waiting.pop()
         part = places[index].obj
-        if _is_atom(part) or id(part) in seen:
+        if is_atom(part) or id(part) in seen:
             continue
         seen.add(id(part))
         if stop_at(part):
@@ -91,7 +93,8 @@ def _path(places: list[_Place], index: int, name: str) -> str:
     return f"{name} → {''.join(reversed(steps))}" if steps else name
 
 
-def _is_atom(obj: Any) -> bool:
+def is_atom(obj: Any) -> bool:
+    """Whether it has no parts, and no identity that counts."""
     cls = type(obj)
     return type(cls) is type and cls in ATOMS  # a metaclass of the user's may make its classes unhashable
 
@@ -105,13 +108,19 @@ def _parts(obj: Any) -> Parts | str:
     if cls is list or cls is tuple:
         return [(f"[{index}]", item) for index, item in enumerate(obj)]
     if cls is dict:
-        return list(_dict_steps(obj.items()))
+        return list(dict_steps(obj.items()))
     if cls is set or cls is frozenset:
         return [(f"[member {index}]", item) for index, item in enumerate(obj)]
     if cls is types.FunctionType or cls is type:
         return [] if cls is type and obj in _NAMELESS else _look_up(obj, obj.__qualname__)
     if cls is pickle.PickleBuffer:
         return []
+    kind = kind_of(obj) if REGISTERED else None
+    if kind is not None:
+        try:
+            return [(".key", key_of(kind, obj))]
+        except BadKey as error:
+            return str(error)
     try:
         reduce = copyreg.dispatch_table.get(cls)
         if reduce is None and issubclass(cls, type):
@@ -125,17 +134,18 @@ def _parts(obj: Any) -> Parts | str:
 _NAMELESS = (type(None), type(...), type(NotImplemented))
 
 
-def _dict_steps(items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
+def dict_steps(items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
+    """Keys and values with the steps that lead to them."""
     for index, (key, value) in enumerate(items):
         yield f"[key {index}]", key
         yield f"[{_spell_key(key)}]", value
 
 
 def _spell_key(key: Any) -> str:
-    if type(key) is tuple and all(map(_is_atom, key)):
+    if type(key) is tuple and all(map(is_atom, key)):
         text = ", ".join(map(repr, key))
     else:
-        text = repr(key) if _is_atom(key) else f"<{type(key).__qualname__}>"
+        text = repr(key) if is_atom(key) else f"<{type(key).__qualname__}>"
     return text if len(text) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}…"
 
 
@@ -149,14 +159,14 @@ def _reduced_parts(obj: Any, reduced: Any) -> Parts | str:
     else:
         made = [(".__reduce__()[0]", func)]
         made += [(f".__reduce__()[1][{index}]", item) for index, item in enumerate(args)]
-    parts = list(_state_steps(obj, state))
+    parts = list(state_steps(state))
     parts += [(f"[{index}]", item) for index, item in enumerate(list_items or ())]
-    parts += _dict_steps(dict_items or ())
+    parts += dict_steps(dict_items or ())
     parts.append((".__reduce__()[5]", setter))
     return made + parts
 
 
-def _state_steps(obj: Any, state: Any) -> Iterator[tuple[str, Any]]:
+def state_steps(state: Any) -> Iterator[tuple[str, Any]]:
     """Attributes by their names where the state is the usual one; else as items of what `__getstate__` gave."""
     attributes, slots = state, None
     if type(state) is tuple and len(state) == 2 and type(state[1]) is dict and type(state[0]) in (dict, type(None)):

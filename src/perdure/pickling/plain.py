@@ -2,6 +2,7 @@
 
 - Plain: None, booleans, numbers, str, bytes, bytearray, list, tuple, dict, set, frozenset, and references among them.
 - Nothing is imported and nothing foreign is called: every opcode is checked before the first one is carried out.
+- References to the outside are shown (as `OutsideReference`) to who asks for it, and refused else; none is resolved.
 - The few globals that old protocols need for plain values are replaced by constructors of this module.
 - What can be built is bounded by the size of the input: lengths, memo indexes and the cost of hashing keys.
 - What is not plain raises `UntrustedRecord`, what is no pickle `CorruptRecord`; nothing else comes out.
@@ -16,30 +17,42 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from perdure.errors import CannotLoad, CorruptRecord, UntrustedRecord
+from perdure.pickling.outside import MODULE, NAME, OutsideReference
 from perdure.pickling.scan import DEEPEST_KEY, FREE_KEY_WORK, KEY_WORK_PER_BYTE, PLAIN_GLOBALS, Source, scan
 
 
 def load_plain(
-    data: bytes, *, encoding: str = "ASCII", errors: str = "strict", buffers: Iterable[Any] | None = None
+    data: bytes,
+    *,
+    encoding: str = "ASCII",
+    errors: str = "strict",
+    buffers: Iterable[Any] | None = None,
+    show_outside: bool = False,
 ) -> object:
     """The plain value that is pickled in `data`, all of it. `encoding` and `errors` are for `str` of Python 2.
 
+    With `show_outside` it may hold references to the outside, which come as `OutsideReference`.
     Raises `UntrustedRecord` for anything that is not plain, `CorruptRecord` for damage and trailing bytes.
     """
     source = io.BytesIO(data)
-    value = load_plain_from(source, encoding=encoding, errors=errors, buffers=buffers)
+    value = load_plain_from(source, encoding=encoding, errors=errors, buffers=buffers, show_outside=show_outside)
     if source.read(1):
         raise CorruptRecord(f"Bytes follow the end of the pickle at position {source.tell() - 1}.")
     return value
 
 
 def load_plain_from(
-    source: Source, *, encoding: str = "ASCII", errors: str = "strict", buffers: Iterable[Any] | None = None
+    source: Source,
+    *,
+    encoding: str = "ASCII",
+    errors: str = "strict",
+    buffers: Iterable[Any] | None = None,
+    show_outside: bool = False,
 ) -> object:
     """The plain value of the next pickle in `source`, which is left at the byte after it; see `load_plain`."""
     if encoding != "bytes":
         codecs.lookup(encoding)  # the caller's mistake is not the pickle's
-    data = scan(source, has_buffers=buffers is not None)
+    data = scan(source, has_buffers=buffers is not None, further=_OUTSIDE if show_outside else frozenset())
     try:
         return _Builder(io.BytesIO(data), encoding=encoding, errors=errors, buffers=buffers).load()
     except UntrustedRecord:
@@ -123,6 +136,13 @@ def _bytearray(content: object = b"", encoding: object = "latin-1") -> bytearray
     return bytearray(content)
 
 
+def _outside(tag: object, key: object) -> OutsideReference:
+    if type(tag) is not str:
+        raise ValueError("the tag of a reference to the outside must be a text")
+    return OutsideReference(tag, key)
+
+
+_OUTSIDE = frozenset({f"{MODULE}\n{NAME}".encode()})
 _CONSTRUCTORS: dict[str, Callable[..., object]] = {
     "set": _set,
     "frozenset": _frozenset,
@@ -130,12 +150,13 @@ _CONSTRUCTORS: dict[str, Callable[..., object]] = {
     "bytes": _bytes,
     "bytearray": _bytearray,
     "encode": _encode,
+    NAME: _outside,  # only met where `scan` lets it through
 }
 
 
 class _Builder(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if f"{module_name}\n{global_name}".encode() not in PLAIN_GLOBALS:
+        if f"{module_name}\n{global_name}".encode() not in PLAIN_GLOBALS | _OUTSIDE:
             raise UntrustedRecord(f"The pickle names {module_name}.{global_name}, which is no plain value.")
         return _Constructor(_CONSTRUCTORS[global_name])
 

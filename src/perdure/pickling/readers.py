@@ -5,6 +5,7 @@
 - The head of a frame tells its length: just its bytes are taken from a file, and a length that lies costs nothing.
 - An `Unpickler` keeps its memo from one frame of a `Pickler` to the next, forgets it where a new memo begins, and
   notices where a frame is missing.
+- References to the outside are resolved where the seal is good, by what is registered here, with `resources`.
 - Whatever the bytes are, only a `PerdureError` comes out, or `EOFError` where there are none.
 """
 
@@ -13,11 +14,14 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, PerdureError
 from perdure.keys import KeyRing
+from perdure.pickling import outside
+from perdure.pickling.outline import path_to
+from perdure.pickling.outside import Resolver, Resources, resources_of
 from perdure.pickling.plain import load_plain, load_plain_from
 from perdure.pickling.scan import Source
 from perdure.records.frame import MAGIC, NARROW_HEAD, WIDE_HEAD, decode, frame_length, refuse_newer
@@ -37,20 +41,25 @@ def loads(
     encoding: str = "ASCII",
     errors: str = "strict",
     buffers: Iterable[Any] | None = None,
+    resources: Mapping[str, Any] | None = None,
 ) -> Any:
     """The object in `data`: what `dumps` gave, or a pickle of any protocol, text or binary, found out by itself.
 
     Without a good seal, plain values only: `UntrustedRecord` else, unless `trust="all"`. Damage is `CorruptRecord`.
+    `resources` are for the functions registered with `reference`; what they do not find is `CannotResolve`.
     """
+    given = resources_of(resources)
     trusting = _is_trusting(trust, "loads")
     data = data if isinstance(data, bytes) else memoryview(data).tobytes()
     if not data:
         raise EOFError("Ran out of input")
     if data[:1] == MAGIC[:1]:
-        payload = _first_of(_open(data, key, trusting)).payload
-        return _build(_Loader(io.BytesIO(payload), encoding=encoding, errors=errors, buffers=buffers))
+        record = _first_of(_open(data, key, trusting))
+        loader = _Loader(io.BytesIO(record.payload), encoding=encoding, errors=errors, buffers=buffers)
+        return _build(loader.prepared(given, record))
     if trusting:
-        return _build(_Loader(io.BytesIO(data), encoding=encoding, errors=errors, buffers=buffers))
+        loader = _Loader(io.BytesIO(data), encoding=encoding, errors=errors, buffers=buffers)
+        return _build(loader.prepared(given, None))
     return load_plain(data, encoding=encoding, errors=errors, buffers=buffers)
 
 
@@ -62,15 +71,18 @@ def load(
     encoding: str = "ASCII",
     errors: str = "strict",
     buffers: Iterable[Any] | None = None,
+    resources: Mapping[str, Any] | None = None,
 ) -> Any:
     """The next object in a binary file, which is left at the byte after it; see `loads`. `EOFError` at the end."""
+    given = resources_of(resources)
     trusting = _is_trusting(trust, "load")
     source = _Next(file)
     if source.is_frame:
-        payload = _first_of(_open(source.read_frame(), key, trusting)).payload
-        return _build(_Loader(io.BytesIO(payload), encoding=encoding, errors=errors, buffers=buffers))
+        record = _first_of(_open(source.read_frame(), key, trusting))
+        loader = _Loader(io.BytesIO(record.payload), encoding=encoding, errors=errors, buffers=buffers)
+        return _build(loader.prepared(given, record))
     if trusting:
-        return _build(_Loader(source, encoding=encoding, errors=errors, buffers=buffers))
+        return _build(_Loader(source, encoding=encoding, errors=errors, buffers=buffers).prepared(given, None))
     return load_plain_from(source, encoding=encoding, errors=errors, buffers=buffers)
 
 
@@ -90,8 +102,10 @@ class Unpickler(pickle.Unpickler):
         buffers: Iterable[Any] | None = None,
         trust: str | None = None,
         key: Key | None = None,
+        resources: Mapping[str, Any] | None = None,
     ):
         self._feed = _Feed(file, key, _is_trusting(trust, "Unpickler"), encoding, errors, buffers)
+        self._resources = resources_of(resources)
         self._fix_imports = fix_imports
         self._inner = _Inner(self)
         super().__init__(file, fix_imports=fix_imports, encoding=encoding, errors=errors)
@@ -111,6 +125,8 @@ class Unpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """The class or function of that name; raises `ClassNotFound`, an `ImportError`, where there is none."""
+        if global_name == outside.NAME and module_name == outside.MODULE:
+            return Resolver(self._resources)
         return _found(self._inner.find_here, module_name, global_name)
 
     def _load(self, source: Source, goes_on: bool, count: int) -> Any:
@@ -152,7 +168,23 @@ class _Inner(pickle.Unpickler):
 
 
 class _Loader(pickle.Unpickler):
+    resources: Resources
+    record: Record | None
+
+    def prepared(self, resources: Resources, record: Record | None) -> _Loader:
+        self.resources, self.record = resources, record
+        return self
+
+    def place_of(self, tag: str, key: Any) -> tuple[str, str]:
+        """The path to a reference, for errors."""
+        record = self.record
+        if record is None:
+            return "", ""
+        return "", path_to(record.class_name.rpartition(":")[2], record.payload, record.flags, tag, key)
+
     def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if global_name == outside.NAME and module_name == outside.MODULE:
+            return Resolver(self.resources, self.place_of)
         return _found(super().find_class, module_name, global_name)
 
 

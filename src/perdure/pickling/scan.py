@@ -41,12 +41,13 @@ class Source(Protocol):
         """The bytes up to the next line feed, with it."""
 
 
-def scan(source: Source, *, has_buffers: bool = False) -> bytes:
+def scan(source: Source, *, has_buffers: bool = False, further: frozenset[bytes] = frozenset()) -> bytes:
     """The bytes of the next pickle in `source`, which holds plain values only.
 
+    `further` are globals (`module`, line feed, `name`) that may be called besides those of plain values.
     Raises `UntrustedRecord` with `.position` and `.opcode` for anything else, `CorruptRecord` for what is no pickle.
     """
-    return _Scan(source, has_buffers).run()
+    return _Scan(source, has_buffers, PLAIN_GLOBALS | further).run()
 
 
 class _Slot(NamedTuple):
@@ -81,9 +82,10 @@ _REFUSED = {
 class _Scan:
     """Goes through the opcodes of one pickle with a stack of slots, and keeps the bytes that it read."""
 
-    def __init__(self, source: Source, has_buffers: bool):
+    def __init__(self, source: Source, has_buffers: bool, callables: frozenset[bytes]):
         self.source = source
         self.has_buffers = has_buffers
+        self.callables = callables
         self.chunks: list[bytes] = []
         self.position = 0
         self.start = 0
@@ -291,7 +293,7 @@ class _Scan:
         self.push_global(module.text + b"\n" + name.text, "STACK_GLOBAL")
 
     def push_global(self, name: bytes, opcode: str) -> None:
-        if name not in PLAIN_GLOBALS:
+        if name not in self.callables:
             shown = name.decode("ascii", "backslashreplace").replace("\n", ".")[:80]
             raise self.untrusted(opcode, f"names {shown}")
         self.stack.append(_Slot("call", text=name))

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from perdure.errors import CannotPickle, PerdureError, TransactionError
 from perdure.keys import KeyRing
 from perdure.pickling.deep import LOWEST_PROTOCOL, DeepPickler
+from perdure.pickling.outside import REGISTERED, reduction
 from perdure.pickling.paths import find_unpicklable
 from perdure.records.frame import encoder
 from perdure.records.seal import Key
@@ -46,7 +47,7 @@ def dumps(
     callback = None if buffer_callback is None else _Answers(buffer_callback)
     try:
         try:
-            payload = pickle.dumps(obj, number, buffer_callback=callback)
+            payload = _c_payload(obj, number, callback)
         except RecursionError:
             payload = _deep_payload(obj, number, callback)
     except (PerdureError, MemoryError):
@@ -73,6 +74,8 @@ class Pickler(pickle.Pickler):
 
     After a dump that failed, the pickler is as it was before. An exception of a subclass's own hook comes out as it is.
     """
+
+    _own_override: Callable[[Any], Any] | None = None
 
     def __init__(
         self,
@@ -114,6 +117,9 @@ class Pickler(pickle.Pickler):
     def _write(self, obj: Any, known: int) -> None:
         frames = self._frames
         frames.begin()
+        if REGISTERED and self._own_override is None:
+            self._own_override = getattr(self, "reducer_override", _asks_nothing)
+            vars(self)["reducer_override"] = self._override
         try:
             try:
                 super().dump(obj)
@@ -150,15 +156,35 @@ class Pickler(pickle.Pickler):
         deep.dump(obj)
         self.memo = deep.memo
 
+    def _override(self, obj: Any) -> Any:
+        """What a subclass says goes first; then, what is registered as a reference to the outside."""
+        assert self._own_override is not None
+        told = self._own_override(obj)
+        return reduction(obj) if told is NotImplemented else told
+
     def _claims(self, part: Any) -> bool:
         """Whether a hook takes `part`, so that it is not to blame."""
         persistent_id = getattr(self, "persistent_id", None)
         if persistent_id is not None and persistent_id(part) is not None:
             return True
-        override = getattr(self, "reducer_override", None)
+        override = self._own_override or getattr(self, "reducer_override", None)
         if override is not None and override(part) is not NotImplemented:
             return True
         return type(part) in getattr(self, "dispatch_table", ())
+
+
+def _asks_nothing(obj: Any) -> Any:
+    return NotImplemented
+
+
+class _OutsidePickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        return reduction(obj)
+
+
+class _DeepOutsidePickler(DeepPickler):
+    def reducer_override(self, obj: Any) -> Any:
+        return reduction(obj)
 
 
 class _Frames:
@@ -213,11 +239,19 @@ def _checked_protocol(protocol: int | None, buffer_callback: BufferCallback | No
     return number
 
 
+def _c_payload(obj: Any, protocol: int, callback: _Answers | None) -> bytes:
+    if not REGISTERED:
+        return pickle.dumps(obj, protocol, buffer_callback=callback)
+    payload = io.BytesIO()
+    _OutsidePickler(payload, protocol, buffer_callback=callback).dump(obj)
+    return payload.getvalue()
+
+
 def _deep_payload(obj: Any, protocol: int, callback: _Answers | None) -> bytes:
     if callback is not None:
         callback.begin(again=True)
     payload = io.BytesIO()
-    DeepPickler(payload, max(protocol, LOWEST_PROTOCOL), buffer_callback=callback).dump(obj)
+    _DeepOutsidePickler(payload, max(protocol, LOWEST_PROTOCOL), buffer_callback=callback).dump(obj)
     return payload.getvalue()
 
 

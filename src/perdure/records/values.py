@@ -22,6 +22,7 @@ INTERNAL = 0x0004  # perdure's own: roots, code records, runs, jobs
 LINKED = 0x0010  # the payload is a pair: a state, and for attributes that are just a reference, its place
 PLAIN = 0x0020  # the payload names no class and no function
 SHAPED = 0x0040  # the payload is a shape and the values of its attributes; see `perdure.records.shape` (format 2)
+OUTSIDE = 0x0100  # the payload refers to something outside of the store
 KEPT = 0x0008  # saved by name or by `save`, not only because something refers to it
 
 NO_FIELDS: Fields = {}
