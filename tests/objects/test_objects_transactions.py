@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from places import Holder
 
@@ -14,6 +16,7 @@ from perdure import (
     Persistable,
     StillReferred,
     TransactionError,
+    WrongView,
 )
 from perdure.objects.persistable import GHOST, entry_of
 
@@ -115,14 +118,6 @@ def test_commit_by_hand(store):
     with pytest.raises(TransactionError):
         transaction.commit()
     transaction.abort()  # nothing is left to abort
-
-
-def test_nested_transactions_are_refused(store):
-    with store.transaction():
-        with pytest.raises(TransactionError, match="already open"), store.transaction():
-            pass
-        store.save(Account())
-    assert len(store) == 1
 
 
 def test_a_new_object_is_found_through_what_is_changed(place):
@@ -563,3 +558,303 @@ def test_a_reference_to_what_others_removed_is_a_conflict(store, place):
     store.remove(id_)
     with pytest.raises(ConflictError, match="was removed"):
         other.save(Holder(loaded))
+
+
+def test_a_reference_to_what_is_removed_at_the_same_moment(place, monkeypatch):
+    """Between the making of a batch and its writing another process removes what it refers to."""
+    store, other = place.open(), place.open()
+    id_ = store.save(Holder("goes"))
+    apply = type(other.backend).apply
+
+    def late(self, batch, encode):
+        monkeypatch.undo()
+        store.remove(id_)
+        return apply(self, batch, encode)
+
+    loaded = other.load(id_)
+    monkeypatch.setattr(type(other.backend), "apply", late)
+    with pytest.raises(ConflictError, match=f"{id_} was removed") as caught:
+        other.save(Holder(loaded))
+    assert caught.value.ids == (id_,)
+    assert len(store) == 0
+
+
+def test_a_removal_of_what_is_referred_to_at_the_same_moment(place, monkeypatch):
+    """Between the look at what refers to it, and the removal, another process saves a reference."""
+    store, other = place.open(), place.open()
+    id_ = store.save(Holder("stays"))
+    apply = type(other.backend).apply
+
+    def late(self, batch, encode):
+        monkeypatch.undo()
+        store.save(Holder(store.load(id_)))
+        return apply(self, batch, encode)
+
+    monkeypatch.setattr(type(other.backend), "apply", late)
+    with pytest.raises(StillReferred, match="refers to it"):
+        other.remove(id_)
+    assert other.load(id_).target == "stays"
+
+
+def test_a_removal_is_done_though_others_commit_at_the_same_moment(place, monkeypatch):
+    store, other = place.open(), place.open()
+    id_ = store.save(Holder("goes"))
+    apply = type(other.backend).apply
+    rounds = []
+
+    def late(self, batch, encode):
+        if batch.removals and len(rounds) < 5:
+            rounds.append(batch.seen)
+            store.save(Account())
+        return apply(self, batch, encode)
+
+    monkeypatch.setattr(type(other.backend), "apply", late)
+    other.remove(id_)
+    assert rounds == [1, 2, 3, 4, 5]
+    assert id_ not in store.list()
+
+
+def test_a_removal_that_meets_a_change_at_the_same_moment(place, monkeypatch):
+    store, other = place.open(), place.open()
+    id_ = store.save(Account(1))
+    apply = type(other.backend).apply
+
+    def late(self, batch, encode):
+        monkeypatch.undo()
+        store.load(id_).balance = 2
+        store.save(store.load(id_))
+        return apply(self, batch, encode)
+
+    monkeypatch.setattr(type(other.backend), "apply", late)
+    with pytest.raises(ConflictError) as caught:
+        other.remove(id_)
+    assert caught.value.revisions == {id_: (1, 2)}
+    assert other.load(id_).balance == 2
+
+
+def test_after_a_commit_one_sees_what_others_wrote_meanwhile(place):
+    store, other = place.open(), place.open()
+    a, b = store.save_many([Account(1), Account(2)])
+    with store.transaction():
+        store.load(a).balance = 10
+        store.load(b)
+        new = store.save(Account(5))
+        other.load(b).balance = 20
+        other.save(other.load(b))
+    store.invalidate_cache()
+    account = store.desk().view.load_many([a, b, new])  # without moving on
+    assert [each.balance for each in account] == [10, 20, 5]
+
+
+# -- what was only read ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_what_was_only_read_may_be_checked(place, writes):
+    store, other = place.open(), place.open()
+    limit, account = store.save_many([Account(100), Account(0)])
+
+    def change():
+        other.load(limit).balance = 50
+        other.save(other.load(limit))
+
+    with pytest.raises(ConflictError) as caught, store.transaction() as transaction:
+        transaction.read_current(store.load(limit))
+        if writes:
+            store.load(account).balance = 100
+        change()
+    assert caught.value.revisions == {limit: (1, 2)}
+    assert store.load(account).balance == 0
+    assert store.load(limit).balance == 50
+    with store.transaction() as transaction:  # nobody came in between
+        transaction.read_current(store.load(limit))
+        if writes:
+            store.load(account).balance = 50
+    assert len(store.transactions()) == 2 + writes
+    with store.transaction():  # without the check there is no conflict
+        assert store.load(limit).balance == 50
+        store.load(account).balance = 1
+        other.load(limit).balance = 0
+        other.save(other.load(limit))
+
+
+def test_what_was_read_and_removed_by_another(place):
+    store, other = place.open(), place.open()
+    limit, account = store.save_many([Account(100), Account(0)])
+    with pytest.raises(ConflictError) as caught, store.transaction() as transaction:
+        transaction.read_current(store.load(limit))
+        store.load(account).balance = 100
+        other.remove(limit)
+    assert caught.value.revisions == {limit: (1, 0)}
+
+
+def test_read_current_of_ghosts_new_ones_and_others(place):
+    ghost = place.ghost(Account(7))
+    store = place.opened[-1]
+    with store.transaction() as transaction:
+        transaction.read_current(ghost)
+        transaction.read_current(Account())
+        ghost.balance = 8  # what is written is compared anyway
+        with pytest.raises(TypeError, match="not a list"):
+            transaction.read_current([])
+        with pytest.raises(WrongView):
+            transaction.read_current(place.opened[0].load("Account.2"))
+        removed = store.load(store.save(Account()))
+        transaction.read_current(removed)
+    with pytest.raises(Fails), store.transaction() as transaction:
+        with pytest.raises(Fails), transaction.savepoint():
+            transaction.read_current(ghost)
+            raise Fails
+        assert transaction.step.checks == {}
+        raise Fails
+    with store.transaction() as transaction:
+        transaction.read_current(removed)
+        store.remove(removed.persistent_id)
+    assert place.open().load(ghost.persistent_id).balance == 8
+
+
+# -- running a function ----------------------------------------------------------------------------------------
+
+
+def test_run(place):
+    store = place.open()
+    id_ = store.save(Account(1))
+
+    def add(amount, *, twice=False):
+        account = store.load(id_)
+        account.balance += amount * (1 + twice)
+        return account.balance
+
+    assert store.run(add, 5, twice=True, note="ten") == 11
+    assert store.transactions()[0].note == "ten"
+    assert place.open().load(id_).balance == 11
+
+
+def test_run_is_repeated_while_others_are_first(place, monkeypatch):
+    store, other = place.open(), place.open()
+    id_ = store.save(Account(0))
+    waits = []
+    monkeypatch.setattr("perdure.objects.running.time.sleep", waits.append)
+    seen = []
+
+    def add():
+        account = store.load(id_)
+        account.balance += 1
+        seen.append(account.balance)
+        if len(seen) <= 3:
+            with other.transaction():
+                other.load(id_).balance += 10
+
+    store.run(add)
+    assert seen == [1, 11, 21, 31]
+    assert store.load(id_).balance == 31
+    assert len(waits) == 3
+    assert all(0 <= wait <= 1 for wait in waits)
+    seen.clear()
+    with pytest.raises(ConflictError) as caught:
+        store.run(add, retries=1)
+    assert len(seen) == 2
+    assert caught.value.attempts == 2
+    assert "attempt 2 of at most 2" in caught.value.__notes__[0]
+    assert store.load(id_).balance == 51
+
+
+def test_run_repeats_nothing_else(store):
+    calls = []
+
+    def fail(error):
+        calls.append(store.save(Account()))
+        raise error
+
+    for error in (Fails(), NotFound("no")):
+        with pytest.raises(type(error)):
+            store.run(fail, error)
+    assert len(calls) == 2
+    assert len(store) == 0
+    with pytest.raises(ValueError, match="-1"):
+        store.run(fail, retries=-1)
+
+    async def later():
+        pass
+
+    with pytest.raises(TypeError, match="arun"):
+        store.run(later)
+
+
+def test_run_inside_a_transaction_is_a_part_of_it(place):
+    store, other = place.open(), place.open()
+    id_ = store.save(Account(0))
+    calls = []
+
+    def add(error=None):
+        calls.append(1)
+        store.load(id_).balance += 1
+        if error:
+            raise error
+
+    with store.transaction():
+        store.run(add)
+        with pytest.raises(ConflictError):
+            store.run(add, ConflictError("as if"))
+        assert store.load(id_).balance == 1
+        assert other.load(id_).balance == 0
+    assert other.load(id_).balance == 1
+    assert len(calls) == 2
+
+
+# -- forks -----------------------------------------------------------------------------------------------------
+
+
+def forked(function):
+    """What the function gives, as text, in a forked child."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.write(write, str(function()).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    return told
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_does_not_commit_its_parents_transaction(place):
+    if place.kind == "memory":
+        pytest.skip("memory is not shared between processes")
+    store = place.open()
+    id_ = store.save(Account(1))
+    transaction = store.transaction(note="parent")
+    transaction.__enter__()
+    account = store.load(id_)
+    account.balance = 2
+
+    def end():
+        try:
+            transaction.__exit__(None, None, None)
+        except TransactionError as error:
+            return f"{error} {account.balance} {account.changed}"
+
+    def write():
+        with store.transaction(note="child"):
+            mine = store.load(id_)
+            seen = mine.balance
+            mine.more = "child"
+        return seen, store.save(Account()).startswith("Account")
+
+    told = forked(end)
+    assert "forked from" in told
+    assert told.endswith(" 1 False")
+    assert store.history(id_)[0].note == ""
+    assert forked(write) == "(1, True)"
+    assert [version.note for version in store.history(id_)] == ["child", ""]
+    with pytest.raises(ConflictError):
+        transaction.__exit__(None, None, None)  # the parent's own end: the child was first
+    assert account.more == "child"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from io import BytesIO
 from pickle import loads
 from typing import Any
@@ -20,6 +19,7 @@ from perdure.errors import CannotLoad, ClassNotFound, NotFound, PerdureError
 from perdure.objects import states
 from perdure.objects.classes import ClassFacts, Lost, facts_of
 from perdure.objects.decoding import ObjectUnpickler, StateUnpickler, refused, resolver_for, state_of
+from perdure.objects.filling import refill, user_code
 from perdure.objects.ghosts import assign_class
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, drop_entry, new_entry
 from perdure.pickling.classes import find
@@ -283,7 +283,7 @@ class Reader(ABC):
 
     def _build(self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any], resolver: Resolver | None) -> None:
         """Bare object made, moved over, then filled."""
-        with _user_code(record):
+        with user_code(record):
             if record.flags & KIND_BITS == STATE:
                 making, filling = states.BARE, states.Filling(state_of(record, objects, resolver), None, None, None)
             else:
@@ -312,7 +312,7 @@ class Reader(ABC):
             id_, parts = queue.popitem()
             record = record_of(parts)
             facts = self._facts(record.class_name, id_)
-            with _user_code(record):
+            with user_code(record):
                 # References are looked up late: an eager object may refer to another that is made after it.
                 resolver = resolver_for(record, self.resources, outside)
                 unpickler = ObjectUnpickler(record.payload, _Late(self, record.references), resolver)
@@ -324,7 +324,7 @@ class Reader(ABC):
             waiting.append((entry, bare, record, unpickler))
             queue.update(self._eager_among(record.references))
         for entry, bare, record, unpickler in waiting:
-            with _user_code(record):
+            with user_code(record):
                 states.fill(bare, states.Filling(*unpickler.load()))
             entry.facts = facts_of(type(bare))
         return made
@@ -348,15 +348,7 @@ class Reader(ABC):
             self.dismiss(entry)
             return
         record = record_of(parts)
-        resolver = resolver_for(record, self.resources, {})
-        with _user_code(record):
-            unpickler = ObjectUnpickler(record.payload, _Late(self, record.references), resolver)
-            bare = states.make(entry.cls, states.Making(*unpickler.load()))
-            states.clear(obj)
-            states.move(bare, obj)
-            if isinstance(obj, BaseException):
-                obj.args = bare.args
-            states.fill(obj, states.Filling(*unpickler.load()))
+        refill(obj, entry.cls, record, _Late(self, record.references), resolver_for(record, self.resources, {}))
         _note_read(entry, record)
 
 
@@ -427,14 +419,3 @@ def _linked(
 def _note_read(entry: Entry, record: Record) -> None:
     entry.revision, entry.flags, entry.references = record.revision, record.flags, record.references
     entry.digest = hash(record.payload)
-
-
-@contextmanager
-def _user_code(record: Record) -> Iterator[None]:
-    """What comes out of constructors and state methods of users' classes becomes `CannotLoad`, with the record."""
-    try:
-        yield
-    except PerdureError:
-        raise
-    except Exception as error:  # the user's own code ran: anything may come out
-        raise refused(record, error) from error

@@ -11,8 +11,9 @@ from typing import Any
 
 from perdure.errors import ConflictError, IdInUse, NotFound
 from perdure.objects.classes import facts_of
+from perdure.objects.commits import Desk
 from perdure.objects.persistable import Persistable, entry_of
-from perdure.objects.transaction import Desk, Transaction
+from perdure.objects.transaction import Transaction
 
 ID = "Roots.0"
 ATTEMPTS = 20  # two programs that set different names at the same time both succeed

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import copyreg
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from sys import getrefcount, intern
@@ -95,6 +96,8 @@ def reduced(obj: Any, cls: type[Any]) -> Reduced:
             hint="An object of a store is stored by its state; a global name in its place cannot be.",
         )
     function, args, state, items, pairs, setter = told + (None,) * (6 - len(told))
+    if type(state) is dict and not state and getattr(cls, "__setstate__", None) is BaseException.__setstate__:
+        state = None  # there is an empty dict once anybody has looked for one
     if function is _NEW_OBJECT:
         making = Making(None, args[1:], {})
     elif function is _NEW_OBJECT_EX:
@@ -180,6 +183,27 @@ def clear(obj: Any) -> None:
     """Take all attributes and items away; the object is not woken."""
     for name, _ in list(attributes(obj)):
         object.__delattr__(obj, name)
-    for kind in (list, dict, set):
+    for kind in _WITH_ITEMS:
         if isinstance(obj, kind):
-            kind.clear(obj)  # type: ignore[arg-type]
+            kind.clear(obj)  # not what a class of the user's makes of it
+            return
+
+
+def move_items(source: Any, target: Any) -> None:
+    """Give `target`, which is empty, what a constructor has put into `source` by itself: items, or arguments."""
+    if isinstance(target, BaseException):
+        target.args = source.args
+    for kind, add in _WITH_ITEMS.items():
+        if isinstance(target, kind):
+            add(target, source)
+            return
+
+
+_WITH_ITEMS: dict[type[Any], Callable[[Any, Any], None]] = {
+    OrderedDict: OrderedDict.update,
+    dict: dict.update,
+    list: list.extend,
+    set: set.update,
+    bytearray: bytearray.extend,
+    deque: deque.extend,
+}

@@ -14,11 +14,12 @@ from perdure.backends.base import Backend
 from perdure.clock import Clock, SystemClock
 from perdure.errors import NotFound, StoreClosed
 from perdure.ids import Id, IdFactory, parse_id
-from perdure.objects import transaction
+from perdure.objects import running, transaction
 from perdure.objects.coding import CodeRecorder
+from perdure.objects.commits import Desk
 from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
-from perdure.objects.transaction import Desk, Transaction
+from perdure.objects.transaction import Transaction
 from perdure.objects.view import View
 from perdure.objects.worklist import Naming
 from perdure.pickling.outside import Resources, resources_of
@@ -160,6 +161,17 @@ class Store:
         """A block that commits everything that is saved or changed in it, or nothing; `note` stays in the history."""
         return Transaction(self.desk(), note)
 
+    def run(
+        self, function: Callable[..., T], /, *args: Any, retries: int = running.RETRIES, note: str = "", **kwargs: Any
+    ) -> T:
+        """Run `function(*args, **kwargs)` in a transaction, and give what it gives.
+
+        When another commit was first, or the store is busy, it is run again in a new transaction, at most `retries`
+        times, after random waits of up to a second; what it does outside of the store is then done again. The last
+        error tells the number of attempts (`.attempts`). In an open transaction it is a part of that, and runs once.
+        """
+        return running.run(self.desk(), function, args, kwargs, retries=retries, note=note)
+
     def transactions(self, limit: int | None = None) -> builtins.list[Commit]:
         """Commits, newest first: `.revision`, `.time` (seconds since 1970, UTC), `.note`, `.code`, `.numbers`."""
         self._require_open()
@@ -264,10 +276,9 @@ class Store:
 
     @staticmethod
     def _refuse_removed(desk: Desk, ids: Iterable[str]) -> None:
-        if desk.transaction is not None:
-            removed = [id_ for id_ in ids if id_ in desk.transaction.step.removals]
-            if removed:
-                raise NotFound(f"{', '.join(removed)} was removed in this transaction.", ids=removed)
+        removed = [id_ for id_ in ids if id_ in desk.removed]
+        if removed:
+            raise NotFound(f"{', '.join(removed)} was removed in this transaction.", ids=removed)
 
 
 def _running_task() -> Any:

@@ -1,200 +1,78 @@
-"""A transaction: everything that is touched between `begin` and `commit` becomes one revision, or none of it.
+"""A transaction: everything that is touched between its begin and its end becomes one revision, or none of it.
 
-- `Commit` is the one way down: worklist, one batch, one `apply`, one receipt. A bare `save` takes it as well.
-- When it fails, objects that were new are new again, and the store is as it was.
+- It sees the store as it was at its beginning, whatever others commit.
+- When it is aborted, objects are as they were when it began, changes included that were not saved by then; what was
+  new then is new again.
+- One that is opened inside another is a part of it: an exception undoes the part, the end of the whole commits it.
+- A process that was forked inside a transaction never commits it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
-from perdure.clock import Clock
-from perdure.errors import ConflictError, KeyMissing, NotFound, ReadOnly, StillReferred, TransactionError
+from perdure.errors import ConflictError, NotFound, StorageError, StoreBusy, TransactionError
 from perdure.objects.classes import facts_of
-from perdure.objects.memory import CollectionPaused
-from perdure.objects.persistable import AWAKE, ENTRIES, GHOST, Persistable, entry_of
+from perdure.objects.commits import Commit, Desk
+from perdure.objects.persistable import ENTRIES, GHOST, Persistable
+from perdure.objects.savepoints import Image, Savepoint
 from perdure.objects.view import View
-from perdure.objects.worklist import CodeOf, Naming, Worklist, require_idle
-from perdure.records.frame import decode, encoder
-from perdure.records.values import Batch, Draft, Receipt
-
-
-class Desk:
-    """What the commits of one view share: where they go, how new objects are named, what time it is."""
-
-    def __init__(self, view: View, naming: Naming, code_of: CodeOf, clock: Clock):
-        self.view = view
-        self.naming = naming
-        self.code_of = code_of
-        self.clock = clock
-        self.transaction: Transaction | None = None
-        self.worklist: Worklist | None = None  # the one that is being worked off
-        self.names: frozenset[str] = frozenset()  # classes and functions in the payloads of the last commit
-
-    def require_writable(self) -> None:
-        """Raise before anything is done if this store cannot be written."""
-        require_idle(self.worklist)
-        self.naming.numbers.check_process()
-        if self.view.backend.read_only:
-            raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
-        if self.view.key is None:
-            raise KeyMissing(
-                f"The key {self.view.backend.describe().key:08x} of this store is not on this machine,"
-                " so nothing can be sealed.",
-                hint="Bring it here with `perdure key import FILE`; where the store was made,"
-                " `perdure key export` writes that file.",
-            )
-
-
-class Commit:
-    """One step that is being put together."""
-
-    def __init__(self, desk: Desk, note: str = ""):
-        self.desk = desk
-        self.note = note
-        self.saved: list[Any] = []
-        self.values: list[tuple[str, Any]] = []
-        self.copies: list[tuple[str, Any, int]] = []
-        self.removals: dict[str, int] = {}
-        self.drafts: list[Draft] = []  # made elsewhere (by a job's worker), committed with the rest
-
-    def run(self, *, everything: bool) -> int:
-        """Write it; gives the revision (the present one if there was nothing to write)."""
-        view = self.desk.view
-        with view.lock, CollectionPaused() as pause:
-            worklist = self.desk.worklist = Worklist(view, self.desk.naming, self.desk.code_of, everything=everything)
-            try:
-                batch = self._batch(worklist)
-                if batch is None:
-                    worklist.release()  # what it has pickled last is not held by it any more
-                    worklist.rest()
-                    return view.revision
-                pause.made = len(batch.drafts)
-                receipt = self._apply(batch)
-            except BaseException:
-                worklist.forget_new()
-                raise
-            finally:
-                self.desk.worklist = None
-                worklist.release()
-            self.desk.names = frozenset(worklist.names)
-            self._finish(worklist, receipt)
-            return receipt.revision
-
-    def _batch(self, worklist: Worklist) -> Batch | None:
-        worklist.removed = self.removals
-        worklist.explain_from(self.saved)
-        worklist.add_kept(self.saved)
-        worklist.run()
-        for id_, value in self.values:
-            worklist.add_value(id_, value)
-        for id_, obj, base in self.copies:
-            worklist.add_copy(id_, obj, base)
-        worklist.run()
-        batch = worklist.batch(removals=self.removals, time=self.desk.clock.now(), note=self.note)
-        if batch is not None:
-            self._refuse_lost(batch)
-        if batch is not None and self.drafts:  # read at other revisions than this view's: each base is compared
-            batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1)
-        if batch is not None and batch.removals:
-            self._refuse_dangling(batch)
-        return batch
-
-    def _apply(self, batch: Batch) -> Receipt:
-        key = self.desk.view.key
-        assert key is not None
-        return self.desk.view.backend.apply(batch, encoder(key))
-
-    def _finish(self, worklist: Worklist, receipt: Receipt) -> None:
-        view = self.desk.view
-        worklist.finish(receipt.revision)
-        for id_ in self.removals:
-            entry = view.entry(id_)
-            if entry is not None:
-                view.dismiss(entry)
-        for id_, _, _ in self.copies:
-            self._expire(id_)
-        for draft in self.drafts:
-            self._expire(draft.id)
-        if receipt.revision == view.revision + 1:
-            view.revision = receipt.revision
-        elif not view.in_transaction:
-            view.refresh()
-
-    def _expire(self, id_: str) -> None:
-        """What this view holds of an object that was written past it is read anew at the next touch."""
-        entry = self.desk.view.entry(id_)
-        obj = entry() if entry is not None else None
-        if entry is not None and obj is not None and entry.state != GHOST:
-            self.desk.view.make_ghost(entry, obj)
-
-    def _refuse_lost(self, batch: Batch) -> None:
-        """No draft may bring a new reference to what another commit has removed meanwhile."""
-        view = self.desk.view
-        wanted = {id_ for draft in batch.drafts for id_ in draft[6]}
-        for id_, base, *_ in batch.drafts if wanted else ():
-            if base and (entry := view.entry(id_)) is not None:
-                wanted.difference_update(entry.references)  # those that it had already are nobody's fault now
-        wanted.difference_update([draft[0] for draft in (*batch.drafts, *self.drafts)])
-        if not wanted:
-            return
-        if view.backend.revision() == view.revision:  # what is loaded was there at this revision
-            wanted = {id_ for id_ in wanted if (entry := view.entry(id_)) is None or entry.state == GHOST}
-        absent = sorted(wanted.difference(view.backend.classes(wanted))) if wanted else []
-        if absent:
-            raise ConflictError(
-                f"{', '.join(absent[:5])} was removed by another commit, and what is saved refers to it.",
-                hint="Take the reference away, and repeat the change.",
-                ids=absent,
-                revisions=dict.fromkeys(absent, (view.revision, 0)),
-            )
-
-    def _refuse_dangling(self, batch: Batch) -> None:
-        """No removal may leave a reference behind, be it stored or in this very batch."""
-        removed = batch.removals.keys()
-        drafted = {draft.id: draft.references for draft in batch.drafts}
-        stored = self.desk.view.backend.referrers(removed)
-        for target in removed:
-            by = [id_ for id_ in stored.get(target, ()) if id_ not in removed and id_ not in drafted]
-            by += [id_ for id_, references in drafted.items() if target in references]
-            if by:
-                shown = ", ".join(by[:5]) + (f" and {len(by) - 5} more" if len(by) > 5 else "")
-                raise StillReferred(
-                    f"{target} cannot be removed: {shown} refer" + ("s" if len(by) == 1 else "") + " to it.",
-                    hint="Take the reference away or remove the referring object first, or in the same transaction.",
-                    ids=(target,),
-                    referrers=tuple(by),
-                )
+from perdure.records.frame import decode
 
 
 class Transaction:
     """`with store.transaction(note=…) as tx`: commits at the end of the block, aborts on an exception.
 
     After the block `tx.revision` is the revision that the commit made (or the present one, if nothing was changed).
+    Inside another transaction's block it is a part of that one: on an exception the objects are as they were at its
+    beginning, and the outer block may go on; its revision and its note are those of the outer one.
     """
 
     def __init__(self, desk: Desk, note: str = ""):
         self.note = note
         self.revision: int | None = None
+        self.is_inherited = False  # from the process that this one was forked from
         self._desk = desk
         self._commit: Commit | None = None
+        self._beginning: Image | None = None  # what had been changed before, and not saved
+        self._savepoints: list[Savepoint] = []
+        self._parts: list[Transaction] = []
+        self._whole: Transaction | None = None  # that this one is a part of
+        self._way_back: Savepoint | None = None
 
     def __enter__(self) -> Transaction:
-        if self._desk.transaction is not None:
-            raise TransactionError(
-                "A transaction is already open in this thread or task.", hint="Its block takes in everything inside it."
-            )
-        view = self._desk.view
+        if self._commit is not None or self._whole is not None:
+            raise TransactionError("This transaction was begun before.", hint="Make another by store.transaction().")
+        desk = self._desk
+        desk.require_idle()
+        whole = desk.transaction
+        if whole is not None and whole.is_inherited:
+            whole.abort()
+        elif isinstance(whole, Transaction):
+            self._way_back = whole.savepoint()
+            self._whole = whole
+            whole._parts.append(self)
+            return self
+        view = desk.view
         view.refresh()
+        self._beginning = desk.image(lenient=True) if view.enlisted else None
         view.in_transaction = True
-        self._desk.transaction = self
-        self._commit = Commit(self._desk, self.note)
+        desk.transaction = self
+        self._commit = Commit(desk, self.note)
+        _open.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._desk.transaction is not self:
-            return  # aborted by hand
+        if self._whole is None and self._commit is None:
+            if self.is_inherited and kind is None and self.revision is None:
+                raise _inherited()
+            return  # ended by hand
+        if self._whole is not None and self._way_back is None:
+            return
         if kind is not None:
             self.abort()
         else:
@@ -203,49 +81,159 @@ class Transaction:
     @property
     def step(self) -> Commit:
         """What has been asked for so far; raises once the transaction is over."""
+        if self._whole is not None:
+            return self._whole.step
+        if self.is_inherited:
+            raise _inherited()
         if self._commit is None:
             raise TransactionError("The transaction is over.", hint="Open another one.")
         return self._commit
 
+    def savepoint(self) -> Savepoint:
+        """A point to which everything can be taken back: `sp.rollback()`, or `with tx.savepoint():`.
+
+        It costs a look at every object that was touched in the transaction so far, and the memory of those of them
+        that differ from what is stored. Raises `CannotPickle` for a changed object that could not be saved.
+        """
+        if self._whole is not None:
+            return self._whole.savepoint()
+        step = self.step
+        others = [*(value for _, value in step.values), *(obj for _, obj, _ in step.copies)]
+        savepoint = Savepoint(self, self._desk.image(others), step.pending())
+        self._savepoints.append(savepoint)
+        return savepoint
+
+    def read_current(self, obj: Any) -> None:
+        """Let the commit fail, with `ConflictError`, if another one changes or removes `obj` before.
+
+        For what a decision depends on but what is not written itself; what is written is compared anyway.
+        """
+        step = self.step
+        entry = self._desk.view.own_entry(obj) if isinstance(obj, Persistable) else None
+        if entry is None:
+            if isinstance(obj, Persistable):
+                return  # new: nobody else has it
+            raise TypeError(f"read_current takes an object of the store, not a {type(obj).__name__}")
+        self._desk.view.wake(entry, obj)
+        if entry.revision:
+            step.checks.setdefault(entry.id, entry.revision)
+
     def commit(self) -> None:
         """Write everything that changed as one revision. On failure everything is aborted."""
+        if self._whole is not None:
+            self._leave_whole(undo=False)
+            return
+        if self.is_inherited:
+            self.abort()
         step = self.step
-        step.note = self.note
-        if self._desk.view.enlisted or step.saved or step.values or step.copies or step.removals:
-            try:
-                self.revision = step.run(everything=True)
-            except ConflictError:
-                self.abort()
-                self._desk.view.refresh()  # what is touched next is what the others have written
-                raise
-            except BaseException:
-                self.abort()
-                raise
-        else:
-            self.revision = self._desk.view.revision
+        step.note = self._notes()
+        view = self._desk.view
+        if not view.enlisted and step.is_empty:
+            self.revision = view.revision
+            self._end()
+            return
+        try:
+            self.revision = step.run(everything=True)
+        except ConflictError as error:
+            self.abort()
+            let_go(view, error.ids)  # what is touched next is what the others have written
+            raise
+        except BaseException:
+            self.abort()
+            raise
         self._end()
 
     def abort(self) -> None:
         """Drop everything: objects are as they were when the transaction began, new ones are new again."""
+        if self._whole is not None:
+            self._leave_whole(undo=True)
+            return
         if self._commit is None:
             return
-        view = self._desk.view
-        with view.lock:
-            for obj in list(view.enlisted.values()):
-                entry = entry_of(obj)
-                if entry is None:
-                    continue
-                if entry.revision == 0 and entry.state == AWAKE:
-                    view.dismiss(entry)
-                else:
-                    view.make_ghost(entry, obj)
-            self._desk.naming.numbers.give_back()
-        self._end()
+        desk = self._desk
+        try:
+            (self._beginning or Image.of_nothing(desk.view)).restore()
+        finally:
+            desk.naming.numbers.give_back()
+            self._end()
+
+    # -- savepoints and parts ------------------------------------------------------------------------------
+
+    def holds(self, savepoint: Savepoint) -> bool:
+        """Whether one can still go back to it."""
+        return self._commit is not None and any(each is savepoint for each in self._savepoints)
+
+    def roll_back(self, savepoint: Savepoint) -> None:
+        """See `Savepoint.rollback`. If a class refuses the state that it gave, the whole transaction is aborted."""
+        step = self.step
+        if not self.holds(savepoint):
+            raise TransactionError(
+                "The savepoint is gone: its block has ended, or an earlier one was gone back to.",
+                hint="Make another one by tx.savepoint().",
+            )
+        self._desk.require_idle()
+        while self._savepoints[-1] is not savepoint:
+            self._savepoints.pop()
+        try:
+            savepoint.image.restore()
+            step.go_back(savepoint.pending, savepoint.image.value)
+        except BaseException:
+            self.abort()
+            raise
+
+    def release(self, savepoint: Savepoint) -> None:
+        """Let a savepoint go, and those that were made after it."""
+        while self.holds(savepoint):
+            self._savepoints.pop()
+
+    def _leave_whole(self, *, undo: bool) -> None:
+        whole, way_back = self._whole, self._way_back
+        assert whole is not None
+        self._way_back = None
+        if way_back is None:
+            if not undo:
+                raise TransactionError("The transaction is over.", hint="Open another one.")
+            return
+        if undo:
+            whole._parts.remove(self)
+            if whole.holds(way_back):
+                whole.roll_back(way_back)
+        elif not whole.holds(way_back):
+            raise TransactionError("The transaction that this one is a part of is over, or went back behind it.")
+        whole.release(way_back)
+
+    def _notes(self) -> str:
+        """The note, and after it those of the parts, each once."""
+        return "; ".join(dict.fromkeys(filter(None, [self.note, *(part.note for part in self._parts)])))
 
     def _end(self) -> None:
-        self._commit = None
+        self._commit = self._beginning = None
+        self._savepoints.clear()
         self._desk.transaction = None
         self._desk.view.in_transaction = False
+        for part in self._parts:
+            part.revision = self.revision
+        _open.discard(self)
+
+
+_open: WeakSet[Transaction] = WeakSet()
+
+
+def _inherit() -> None:
+    """In a forked child: the open transactions are those of the parent."""
+    for transaction in _open:
+        transaction.is_inherited = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_inherit)
+
+
+def _inherited() -> TransactionError:
+    return TransactionError(
+        "The transaction was opened by the process that this one was forked from; only that one can commit it.",
+        hint="Open transactions after the fork.",
+    )
 
 
 def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:
@@ -264,21 +252,22 @@ def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:
     try:
         step.run(everything=False)
     except ConflictError as error:
-        _let_go(desk.view, error.ids)
+        let_go(desk.view, error.ids)
         raise
     if not values:
         return [ENTRIES[id(obj)].id for obj in objects]
     return [values.get(place) or ENTRIES[id(obj)].id for place, obj in enumerate(objects)]
 
 
-def _let_go(view: View, ids: Iterable[str]) -> None:
+def let_go(view: View, ids: Iterable[str]) -> None:
     """What was read is out of date: the next touch reads it anew."""
     for id_ in ids:
         entry = view.entry(id_)
         obj = entry() if entry is not None else None
-        if entry is not None and obj is not None:
-            view.make_ghost(entry, obj)
-    view.refresh()
+        if entry is not None and obj is not None and entry.revision:
+            view.let_go(entry, obj)
+    with suppress(StorageError, StoreBusy):  # the next load moves on
+        view.refresh()
 
 
 def _join(desk: Desk, step: Commit, obj: Any) -> str:
@@ -327,6 +316,6 @@ def remove(desk: Desk, id_: str) -> None:
 def _stored(desk: Desk, id_: str) -> tuple[bytes, int]:
     view = desk.view
     frame = view.backend.read([id_], view.revision).get(id_)
-    if frame is None or (desk.transaction is not None and id_ in desk.transaction.step.removals):
+    if frame is None or id_ in desk.removed:
         raise NotFound(f"There is no {id_} in the store.", ids=(id_,))
     return frame, decode(frame, view.key, trust_all=view.trust_all).revision

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from perdure.backends.base import Backend
-from perdure.errors import CannotLoad, StoreClosed, WrongView
+from perdure.errors import CannotLoad, PerdureError, SnapshotTooOld, StoreClosed, WrongView
 from perdure.objects import states
 from perdure.objects.classes import facts_of
 from perdure.objects.decoding import StoredReference, comparable
@@ -52,6 +52,7 @@ class View(Reader):
         self.in_transaction = False
         self.closed = False
         self.retired = False  # nothing is committed from it any more
+        self.stale: dict[int, Any] = {}  # address -> object without a ghost class that is to be read anew
         self._behind: set[int] = set()  # numbers of objects with unsaved changes of what others have changed
         self._enlisted_limit = ENLISTED_AT_MOST
 
@@ -89,17 +90,42 @@ class View(Reader):
     def refresh(self) -> None:
         """Outside a transaction: move to the newest revision; clean objects that others changed become ghosts."""
         self._require_open()
+        if self.stale:
+            self.reload_stale()
         if self.in_transaction:
             return
         if self.backend.revision() != self.revision:
-            with self.lock:
-                newest, numbers = self.backend.changes(self.revision)
-                clean = list(self._clean(self._live(numbers)))
-                self.revision = newest  # first: what has no ghost class is read anew at once
-                for entry, obj in clean:
-                    self.make_ghost(entry, obj)
+            self.move_forward()
         if len(self.enlisted) > self._enlisted_limit:
             self.rest_unchanged()
+
+    def move_forward(self) -> None:
+        """Go to the newest revision; clean objects that others changed become ghosts."""
+        with self.lock:
+            try:
+                newest, numbers = self.backend.changes(self.revision)
+            except SnapshotTooOld:  # what has changed since is not known any more: anything may have
+                newest, numbers = self.backend.revision(), set(self._entries)
+            clean = list(self._clean(self._live(numbers)))
+            self.revision = newest  # first: what has no ghost class is read anew at once
+            for entry, obj in clean:
+                self.make_ghost(entry, obj)
+
+    def let_go(self, entry: Entry, obj: Any) -> None:
+        """Drop the changes of an object. What must be read anew for that, and cannot be now, is before all else."""
+        try:
+            self.make_ghost(entry, obj)
+        except PerdureError:
+            self.stale[entry.address] = obj
+
+    def reload_stale(self) -> None:
+        """Read what `let_go` could not read; raises as that did, if it still cannot be read."""
+        with self.lock:
+            for address, obj in list(self.stale.items()):
+                entry = entry_of(obj)
+                if entry is not None:
+                    self.make_ghost(entry, obj)
+                del self.stale[address]
 
     def retire(self) -> None:
         """Nothing will be committed from here any more: hold no object for it. Ghosts still load, until `close`."""

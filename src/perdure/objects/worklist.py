@@ -334,9 +334,9 @@ class Worklist:
         return self._encoder.names
 
 
-def require_idle(worklist: Worklist | None) -> None:
-    """Refuse a save while a commit is put together: it comes from within the pickling of an object."""
-    if worklist is not None:
+def require_idle(busy: bool) -> None:
+    """Refuse what would save while objects are being pickled: it comes from within the pickling of one."""
+    if busy:
         raise TransactionError(
             "A save was started from within __getstate__ or __reduce__ of an object that is being saved.",
             hint="State methods may only look; save afterwards.",
