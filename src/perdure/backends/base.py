@@ -82,6 +82,21 @@ class Backend(ABC):
         Raises `SnapshotTooOld` when `at` is below the oldest revision that is kept whole.
         """
 
+    def read_run(self, first: int, end: int, at: int) -> dict[str, bytes]:
+        """Frames whose numbers are from `first` on and below `end`, as they were at revision `at`.
+
+        For reading ahead: any of them may be left out, and are where that would cost more than one look-up.
+        """
+        return {}
+
+    def watch(self) -> Callable[[], object]:
+        """A function that costs next to nothing, for views that ask whether anybody has committed.
+
+        As long as it gives the same (by `==`), nobody has: a commit of any process that has returned shows. Where
+        that cannot be told, it gives something else at each call.
+        """
+        return object
+
     @abstractmethod
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
         """The class names of those ids at revision `at`, without reading payloads where that is possible."""

@@ -146,6 +146,14 @@ class SqliteBackend(Backend):
         return found
 
     @_reads
+    def read_run(self, first: int, end: int, at: int) -> dict[str, bytes]:
+        sql = "SELECT frame FROM records WHERE number >= ? AND number < ? AND revision <= ?"
+        return by_id(self._rows(sql, (first, end, at)))
+
+    def watch(self) -> Callable[[], object]:
+        return self._connection.watch
+
+    @_reads
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
         asked = list(ids)
         wanted = set(asked)

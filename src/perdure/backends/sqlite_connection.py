@@ -24,6 +24,10 @@ from perdure.backends.base import NewKey, no_key
 from perdure.backends.sqlite_errors import is_busy, leaves_outcome_unknown, moved, outcome_unknown, translate
 from perdure.backends.sqlite_schema import create as create_tables
 from perdure.backends.sqlite_schema import is_empty, prepare
+from perdure.backends.sqlite_watch import let_go as unmap_unused
+from perdure.backends.sqlite_watch import new_watch
+from perdure.backends.sqlite_watch import start as start_watch
+from perdure.backends.sqlite_watch import stop as stop_watch
 from perdure.errors import AccessDenied, NotAStore, ReadOnly, StoreBusy, StoreClosed, StoreNotFound
 
 T = TypeVar("T")
@@ -48,6 +52,7 @@ class SqliteConnection:
         self._closed = False
         self._outcome_unknown = False
         self._file: tuple[int, int] | None = None
+        self.watch = new_watch()
         _OPEN.add(self)
         self.read(is_open)
         self._create = False  # a file that vanishes later is never made anew
@@ -97,28 +102,33 @@ class SqliteConnection:
             connection, self._connection = self._connection, None
             if connection is None:
                 return
+            stop_watch(self.watch)
             try:
                 self._fold(connection)
             except sqlite3.Error as error:
                 raise translate(error, self.path) from error
             finally:
                 connection.close()
+                unmap_unused()
 
     def __del__(self) -> None:
         """Close what nobody closed, so that the log does not wait for the next opener."""
         if self._connection is not None:
+            stop_watch(self.watch)
             self._connection.close()
 
     def forget(self) -> None:
         """Leave the connection to the parent process, and the lock to whichever of its threads held it."""
         if self._connection is not None:
             _INHERITED.append(self._connection)
+        stop_watch(self.watch)
         self._connection = None
         self._lock = threading.RLock()
 
     def _once(self, work: Work[T]) -> T:
         if self._connection is None:
             self._connection = self._open()
+            start_watch(self.watch, self.path)
         self._refuse_moved()
         return work(self._connection)
 

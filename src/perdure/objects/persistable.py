@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 GHOST, DOZING, AWAKE, LOADING = 0, 1, 2, 3
+LOADED = (DOZING, AWAKE)
 
 
 class Persistable:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from pickle import loads
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from perdure.backends.base import Backend, number_of
 from perdure.errors import CannotLoad, ClassNotFound, NotFound, PerdureError
 from perdure.objects import states
+from perdure.objects.ahead import ReadAhead
 from perdure.objects.classes import ClassFacts, Lost, facts_of
 from perdure.objects.decoding import ObjectUnpickler, StateUnpickler, refused, resolver_for, state_of
 from perdure.objects.filling import refill, user_code
@@ -35,6 +36,7 @@ _NOT_DIRECT = KIND_BITS | OUTSIDE
 
 Records = dict[str, Parts]
 NO_RECORDS: Records = {}
+NO_OBJECTS: dict[str, Any] = {}
 
 
 class Reader(ABC):
@@ -49,7 +51,10 @@ class Reader(ABC):
         self.trust_all = trust_all
         self.revision = backend.revision()
         self.enlisted: dict[int, Any] = {}  # address -> object, held strongly
+        self.by_id: dict[str, Entry] = {}
         self._entries: dict[int, Entry] = {}  # number -> entry
+        self._ahead = ReadAhead(backend)
+        self._decoders: dict[bool, Callable[[bytes], Parts]] = {}  # by whether all records are trusted
         self._classes: dict[str, ClassFacts] = {}
 
     # -- what an entry asks of its view --------------------------------------------------------------------
@@ -67,18 +72,21 @@ class Reader(ABC):
         """The object of the entry is gone, or is no longer this store's."""
         if self._entries.get(entry.number) is entry:
             del self._entries[entry.number]
+            self.by_id.pop(entry.id, None)
 
     # -- entries -----------------------------------------------------------------------------------------
 
     def entry(self, id_: str) -> Entry | None:
         """The entry of an id whose object is in memory."""
-        entry = self._entries.get(number_of(id_))
-        return entry if entry is not None and entry.id == id_ and entry() is not None else None
+        entry = self.by_id.get(id_)
+        return entry if entry is not None and entry() is not None else None
 
     def enrol(self, obj: Any, facts: ClassFacts, id_: str, number: int | None = None) -> Entry:
         """The entry of an object that is new to the store."""
         number = number_of(id_) if number is None else number
-        entry = self._entries[number] = new_entry(obj, self, facts, id_, number, AWAKE, 0, facts.flags)
+        entry = self.by_id[id_] = self._entries[number] = new_entry(
+            obj, self, facts, id_, number, AWAKE, 0, facts.flags
+        )
         self.enlisted[entry.address] = obj
         return entry
 
@@ -124,21 +132,24 @@ class Reader(ABC):
 
     def _present(self, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
         """Those of the ids whose objects are in memory with their states."""
-        if len(ids) <= len(self._entries):
-            near = [self._entries.get(number_of(id_)) for id_ in ids]
-        else:
-            near = list(self._entries.values())
-        wanted = set(ids)
-        for entry in near:
-            if entry is not None and entry.state != GHOST and entry.id in wanted:
+        known = self.by_id
+        for id_ in ids if known else ():
+            entry = known.get(id_)
+            if entry is not None and entry.state != GHOST:
                 obj = entry()
                 if obj is not None:
-                    yield entry.id, obj
+                    yield id_, obj
 
     def records(self, ids: Iterable[str]) -> Records:
         """The records of those ids, as far as they are there, their seals verified."""
         frames = self.backend.read(ids, self.revision)
-        return dict(zip(frames, map(decoder(self.key, trust_all=self.trust_all), frames.values()), strict=True))
+        return dict(zip(frames, map(self._decoder(), frames.values()), strict=True))
+
+    def _decoder(self) -> Callable[[bytes], Parts]:
+        found = self._decoders.get(self.trust_all)
+        if found is None:
+            found = self._decoders[self.trust_all] = decoder(self.key, trust_all=self.trust_all)
+        return found
 
     def objects_of(self, ids: Sequence[str]) -> list[Any]:
         """The objects that a record refers to, as ghosts where they are not in memory."""
@@ -149,9 +160,10 @@ class Reader(ABC):
         """Each of the ids with its object; what is in `records` only is made a ghost of the class named there."""
         held: dict[str, Any] = {}
         missing: dict[str, str | None] = {}  # id -> class name, if known
+        known = self.by_id
         for id_ in ids:
-            entry = self._entries.get(number_of(id_))
-            obj = entry() if entry is not None and entry.id == id_ else None
+            entry = known.get(id_)
+            obj = entry() if entry is not None else None
             if obj is not None:
                 held[id_] = obj
             else:
@@ -166,7 +178,7 @@ class Reader(ABC):
         held = self._held({id_ for parts in records.values() for id_ in parts[6]}, records)
         made: dict[str, Any] = {}
         outside: dict[str, Any] = {}  # what was resolved for these records
-        entries, classes = self._entries, self._classes
+        known, entries, classes = self.by_id, self._entries, self._classes
         for id_, parts in records.items():
             own_id, _, flags, class_name, _, _, references, _, _, _ = parts
             if own_id != id_:
@@ -176,8 +188,7 @@ class Reader(ABC):
                 resolver = resolver_for(record, self.resources, outside)
                 made[id_] = state_of(record, [held[target] for target in references], resolver)
                 continue
-            number = int(id_[id_.rindex(".") + 1 :])
-            entry = entries.get(number)
+            entry = known.get(id_)
             obj = entry() if entry is not None else None
             if entry is None or obj is None:
                 facts = classes.get(class_name) or self._facts(class_name, id_)
@@ -185,7 +196,8 @@ class Reader(ABC):
                     made.update(self._make_eager({id_: parts}))
                     continue
                 obj = _new(facts.ghost)
-                entry = entries[number] = new_entry(obj, self, facts, id_, number, GHOST)
+                number = int(id_[id_.rindex(".") + 1 :])
+                entry = known[id_] = entries[number] = new_entry(obj, self, facts, id_, number, GHOST)
             made[id_] = obj
             if entry.state != GHOST:
                 continue  # another one's state has asked for it
@@ -219,7 +231,7 @@ class Reader(ABC):
         assert facts.ghost is not None
         obj = _new(facts.ghost)
         number = number_of(id_)
-        self._entries[number] = new_entry(obj, self, facts, id_, number, GHOST)
+        self.by_id[id_] = self._entries[number] = new_entry(obj, self, facts, id_, number, GHOST)
         return obj
 
     def _facts(self, class_name: str, id_: str) -> ClassFacts:
@@ -243,12 +255,27 @@ class Reader(ABC):
     # -- one at a time -------------------------------------------------------------------------------------
 
     def _load_state(self, entry: Entry, obj: Any) -> None:
-        records = self.records([entry.id])
-        if not records:
-            raise not_found([entry.id])
-        self._materialize(records)
+        id_ = entry.id
+        parts = self._record(id_)
+        if entry.facts.direct and parts[2] & _NOT_DIRECT == STATE and parts[0] == id_:
+            references = parts[6]
+            _fill_directly(entry, obj, parts, self._held(references) if references else NO_OBJECTS)
+            return
+        self._materialize({id_: parts})
         if entry.state == GHOST:
-            self._facts(records[entry.id][3], entry.id)  # raises: it is a plain value now
+            self._facts(parts[3], id_)  # raises: it is a plain value now
+
+    def read_one(self, id_: str) -> Any:
+        """What `read_many` gives for one id, which waits for those that come after it."""
+        entry = self.by_id.get(id_)
+        obj = entry() if entry is not None and entry.state != GHOST else None
+        return self._materialize({id_: self._record(id_)})[id_] if obj is None else obj
+
+    def _record(self, id_: str) -> Parts:
+        frame = self._ahead.read(id_, self.revision)
+        if frame is None:
+            raise not_found([id_])
+        return self._decoder()(frame)
 
     def _put_state(
         self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any], outside: dict[str, Any]
@@ -318,7 +345,7 @@ class Reader(ABC):
                 unpickler = ObjectUnpickler(record.payload, _Late(self, record.references), resolver)
                 bare = states.make(facts.cls, states.Making(*unpickler.load()))
             entry = new_entry(bare, self, facts, id_, number_of(id_), AWAKE)
-            self._entries[entry.number] = entry
+            self.by_id[id_] = self._entries[entry.number] = entry
             self.enlisted[entry.address] = made[id_] = bare
             _note_read(entry, record)
             waiting.append((entry, bare, record, unpickler))

@@ -17,6 +17,7 @@ from perdure.ids import Id, IdFactory, parse_id
 from perdure.objects import running, transaction
 from perdure.objects.coding import CodeRecorder
 from perdure.objects.commits import Desk
+from perdure.objects.persistable import LOADED
 from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
 from perdure.objects.transaction import Transaction
@@ -30,6 +31,8 @@ from perdure.records.values import Commit, Fields
 T = TypeVar("T")
 Trust = Literal["all"]
 CodeChoice = Literal["recorded", "off"]
+
+_modules = sys.modules
 
 
 class ObjectVersion(NamedTuple):
@@ -70,7 +73,7 @@ class Store:
         self._clock = clock or SystemClock()
         self._resources = resources_of(resources)
         self._records_code = _records_code(code)
-        self._threads = threading.local()
+        self._threads = _OfThread()
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
         self._views: WeakSet[View] = WeakSet()
         self._closed = False
@@ -96,15 +99,31 @@ class Store:
         Raises `NotFound`, `InvalidId`, `UntrustedRecord` (unless `trust="all"` is given here or at opening),
         `CorruptRecord`, `ClassNotFound`, `CannotLoad`.
         """
+        # What is in memory, in a thread's view that is at the newest revision, is found without any other call.
+        asyncio = _modules.get("asyncio")
+        if trust is None and (asyncio is None or asyncio._get_running_loop() is None):
+            view = self._threads.view
+            if view is not None and view.watch() == view.mark:
+                try:
+                    entry = view.by_id.get(id_)
+                except TypeError:
+                    entry = None
+                if entry is not None and entry.state in LOADED:
+                    obj = entry()
+                    if obj is not None:
+                        return obj
+        return self._load(id_, trust)
+
+    def _load(self, id_: str, trust: Trust | None) -> Any:
         desk = self.desk()
         checked = id_ if type(id_) is Id else parse_id(id_)
         desk.view.refresh()
         if desk.transaction is not None:
             self._refuse_removed(desk, (checked,))
         if trust is None:
-            return desk.view.load_many((checked,))[0]
+            return desk.view.load_one(checked)
         with _trusting(desk.view, trust):
-            return desk.view.load_many((checked,))[0]
+            return desk.view.load_one(checked)
 
     def replace(self, id_: str, obj: object) -> None:
         """Store a copy of `obj` under an id that exists; `obj` itself keeps the id that it had, or none."""
@@ -251,12 +270,11 @@ class Store:
                 waiting = ref(task)
                 desk = self._tasks[task] = self._new_desk(lambda: _running_task() is waiting())
             return desk
-        desk = getattr(self._threads, "desk", None)
+        desk = self._threads.desk
         if desk is None:
             thread = threading.get_ident()
-            desk = self._threads.desk = self._new_desk(
-                lambda: threading.get_ident() == thread and _running_task() is None
-            )
+            desk = self._new_desk(lambda: threading.get_ident() == thread and _running_task() is None)
+            self._threads.desk, self._threads.view = desk, desk.view
         return desk
 
     def _new_desk(self, owns: Callable[[], bool]) -> Desk:
@@ -281,9 +299,16 @@ class Store:
             raise NotFound(f"{', '.join(removed)} was removed in this transaction.", ids=removed)
 
 
+class _OfThread(threading.local):
+    """What one thread has of a store."""
+
+    desk: Desk | None = None
+    view: View | None = None
+
+
 def _running_task() -> Any:
     """The asyncio task that is running in this thread; None outside of tasks, and without importing asyncio."""
-    asyncio = sys.modules.get("asyncio")
+    asyncio = _modules.get("asyncio")
     if asyncio is None or asyncio._get_running_loop() is None:
         return None
     return asyncio.current_task()

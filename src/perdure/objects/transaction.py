@@ -307,6 +307,7 @@ def remove(desk: Desk, id_: str) -> None:
         revision = entry.revision
     if desk.transaction is not None:
         desk.transaction.step.removals[id_] = revision
+        view.mark = None  # `load` looks whether an id was removed
     else:
         step = Commit(desk)
         step.removals[id_] = revision

@@ -55,6 +55,13 @@ class View(Reader):
         self.stale: dict[int, Any] = {}  # address -> object without a ghost class that is to be read anew
         self._behind: set[int] = set()  # numbers of objects with unsaved changes of what others have changed
         self._enlisted_limit = ENLISTED_AT_MOST
+        self.watch = backend.watch()
+        self.mark: object = None  # what the watch gave when this was last seen to be at the newest revision
+
+    def load_one(self, id_: str) -> Any:
+        """What `load_many` gives for one id."""
+        with self.lock:
+            return self.read_one(id_)
 
     def load_many(self, ids: Sequence[str]) -> list[Any]:
         """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there."""
@@ -94,8 +101,10 @@ class View(Reader):
             self.reload_stale()
         if self.in_transaction:
             return
-        if self.backend.revision() != self.revision:
+        mark = self.watch()  # first: who commits from here on is seen the next time
+        if mark != self.mark and self.backend.revision() != self.revision:
             self.move_forward()
+        self.mark = mark
         if len(self.enlisted) > self._enlisted_limit:
             self.rest_unchanged()
 
@@ -117,6 +126,7 @@ class View(Reader):
             self.make_ghost(entry, obj)
         except PerdureError:
             self.stale[entry.address] = obj
+            self.mark = None
 
     def reload_stale(self) -> None:
         """Read what `let_go` could not read; raises as that did, if it still cannot be read."""
@@ -134,7 +144,7 @@ class View(Reader):
 
     def close(self) -> None:
         """Retire, and load nothing more."""
-        self.closed = True
+        self.closed, self.mark = True, None
         self.retire()
 
     def invalidate(self) -> None:

@@ -150,6 +150,8 @@ def decoder(key: Key | None, *, trust_all: bool = False) -> Callable[[bytes], Pa
         middle = frame[code_at:payload_at]
         known = middles.get(middle)
         if known is None:
+            if len(middles) > _MANY:
+                middles.clear()
             _, _, _, class_name, version, code, references, fields, _, shape = parts_of(_parse(frame))
             known = middles[middle] = class_name, version, code, references, fields, shape
         class_name, version, code, references, fields, shape = known
