@@ -18,6 +18,7 @@ from perdure.errors import (
     CorruptRecord,
     CyclicFlow,
     DiskFull,
+    DriverMissing,
     FlowError,
     IdInUse,
     IllegalTransition,
@@ -88,8 +89,9 @@ _RECORDED = {
 
 __all__ = [
     "AccessDenied", "Attempt", "CannotLoad", "CannotPickle", "CannotResolve", "ClassNotFound", "ConflictError",
-    "CorruptRecord", "CyclicFlow", "DiskFull", "FilesystemStore", "Flow", "FlowError", "Id", "IdFactory", "IdInUse",
-    "IllegalTransition", "InvalidId", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key", "KeyMissing",
+    "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "FilesystemStore", "Flow", "FlowError", "Id",
+    "IdFactory", "IdInUse", "IllegalTransition", "InvalidId", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key",
+    "KeyMissing",
     "MemoryStore", "NewerFormat", "NotAStore", "NotFound", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler",
     "ReadOnly", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "SnapshotTooOld", "SqlStore",
     "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed", "StoreNotFound", "Transaction",

@@ -114,6 +114,10 @@ class UnknownScheme(PerdureError, ValueError):
     """No kind of store is registered for the scheme of that URL."""
 
 
+class DriverMissing(PerdureError, ImportError):  # type: ignore[misc]  # both have a path: here it is empty
+    """A package that this kind of store needs is not installed."""
+
+
 class StoreClosed(PerdureError, RuntimeError):
     """The store was closed."""
 

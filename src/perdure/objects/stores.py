@@ -21,6 +21,7 @@ from perdure.backends.base import Backend
 from perdure.backends.filesystem import FilesystemBackend
 from perdure.backends.memory import MemoryBackend
 from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.urls import SERVERS, open_server, split_table, without_password
 from perdure.clock import Clock
 from perdure.errors import KeyMissing, UnknownScheme
 from perdure.ids import IdFactory
@@ -114,7 +115,12 @@ class FilesystemStore(Store):
 
 
 class SqlStore(Store):
-    """A store in an SQLite database: `sqlite:///relative.db`, `sqlite:////absolute.db`."""
+    """A store in an SQL database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://…`, `mysql://…`.
+
+    On a server `table_name` names the store's tables (usually `perdure`); `#table=NAME` or `?table=NAME` at the end of
+    the URL does so too. `.table_name` is the name, `.url` the URL without its password. Raises `DriverMissing` where
+    the packages for that kind of server are not installed.
+    """
 
     def __init__(
         self,
@@ -124,6 +130,7 @@ class SqlStore(Store):
         *,
         key: KeySource | None = None,
         trust: Trust | None = None,
+        table_name: str | None = None,
         read_only: bool = False,
         create: bool = True,
         timeout: float = WAIT,
@@ -133,9 +140,12 @@ class SqlStore(Store):
         **extra: Any,
     ):
         _warn_of_unknown(extra)
-        path = _sqlite_path(url)
+        place, table = split_table(url, table_name)
 
         def opened(new_key: Callable[[], int]) -> Backend:
+            if (_scheme(place) or "").partition("+")[0] in SERVERS:
+                return open_server(place, table, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
+            path = _sqlite_path(place)
             return SqliteBackend(path, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
 
         backend, found = _with_key(opened, key)
@@ -149,7 +159,8 @@ class SqlStore(Store):
             code=code,
             resources=resources,
         )
-        self.url = url
+        self.url = without_password(url)
+        self.table_name: str | None = getattr(backend, "table_name", None)
 
 
 def default_directory() -> Path:
@@ -170,6 +181,7 @@ def _filesystem(url: str, *args: Any, **extra: Any) -> FilesystemStore:
 
 
 _constructors: dict[str, Constructor] = {"memory": _memory, "file": _filesystem, "sqlite": SqlStore}
+_constructors.update(dict.fromkeys(SERVERS, SqlStore))
 
 
 def register(scheme: str, constructor: Constructor) -> None:
@@ -181,7 +193,8 @@ def register(scheme: str, constructor: Constructor) -> None:
 
 
 def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> Store:
-    """Open the store at `uri`: `memory:`, `sqlite:///shop.db`, `file:///var/jobs`, or a path of a directory.
+    """Open the store at `uri`: `memory:`, `sqlite:///shop.db`, `postgresql://user@host/database`, `mysql://…`,
+    `mariadb://…`, `file:///var/jobs`, or a path of a directory.
 
     Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`,
     `resources` (a mapping, for references to what is outside of the store).

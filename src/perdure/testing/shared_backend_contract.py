@@ -38,6 +38,10 @@ class SharedBackendContract(BackendContract):
     def reopen(self, place: Path, read_only: bool = False) -> Backend:
         """One more backend for the store that is in the folder `place`; it must not make one."""
 
+    def copy_store(self, place: Path, copy: Path) -> None:
+        """Copy a closed store, with the medium's own means, to where `reopen(copy)` finds it."""
+        shutil.copytree(place, copy)
+
     def test_what_was_written_is_there_after_reopening(self, backend: Backend, tmp_path: Path) -> None:
         commit(backend, draft("Item.1", b"pen"), draft("Root.2", internal=True))
         commit(backend, draft("Item.1", b"ink", base=1), removals={"Root.2": 1})
@@ -57,7 +61,7 @@ class SharedBackendContract(BackendContract):
         told = backend.describe()
         backend.close()
         copy = tmp_path / "copy"
-        shutil.copytree(tmp_path, copy)
+        self.copy_store(tmp_path, copy)
         other = self.reopen(copy)
         assert other.describe() == told
         assert len(list(other.scan())) == 399

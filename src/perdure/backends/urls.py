@@ -1,0 +1,124 @@
+"""URLs of SQL databases: the table in them, what of them may be shown, and the backend on a server that they mean.
+
+- The table is named by the argument, else by `#table=NAME`, else by `?table=NAME` (the last of several counts).
+- A password is never shown; one that was not escaped, so that it would be taken for a part of the host, is refused.
+- SQLAlchemy and the drivers are imported when a server's URL is opened, and only then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from perdure.errors import DriverMissing, UnknownScheme
+
+if TYPE_CHECKING:
+    from perdure.backends.base import Backend
+
+_PASSWORD = re.compile(r"(://[^:/@?#]*):.*@")  # up to the last @, in case that one in the password is not escaped
+_SECRET = re.compile(r"([?&][^=&#]*(?:pass|secret|token|key)[^=&#]*=)[^&#]*", re.IGNORECASE)
+_FRAGMENT = re.compile(r"#((?:[^#=&@/?]+=[^#&@/?]*&?)+)$")
+
+
+class _Kind(NamedTuple):
+    """A kind of server: where its backend is, its drivers with the packages to install (the usual one first)."""
+
+    module: str
+    class_name: str
+    extra: str
+    drivers: Mapping[str, str]
+
+
+_POSTGRESQL = _Kind("perdure.backends.postgresql", "PostgresqlBackend", "postgresql", {"psycopg": "psycopg"})
+_MYSQL = _Kind("perdure.backends.mysql", "MysqlBackend", "mysql", {"pymysql": "pymysql", "mysqldb": "MySQLdb"})
+_KINDS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL}
+
+SERVERS = tuple(_KINDS)  # the schemes that mean a server
+
+
+def split_table(url: str, table_name: str | None) -> tuple[str, str | None]:
+    """The URL without what names the table, and that name; None if nothing names one."""
+    fragment = _FRAGMENT.search(url)
+    if fragment:
+        url = url[: fragment.start()]
+    rest, question, query = url.partition("?")
+    named, others = _options(query)
+    in_fragment, _ = _options(fragment[1] if fragment else "")
+    names = [*named, *in_fragment, *([] if table_name is None else [table_name])]
+    return rest + question * bool(others) + "&".join(others), names[-1] if names else None
+
+
+def without_password(url: str) -> str:
+    """The URL with `***` for the password, and for what else in it is secret."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
+
+
+def open_server(
+    url: str,
+    table_name: str | None,
+    *,
+    new_key: Callable[[], int],
+    create: bool,
+    read_only: bool,
+    timeout: float,
+) -> Backend:
+    """The backend on the server that `url` names (without its table; see `split_table`).
+
+    Raises `DriverMissing`, `UnknownScheme`, and what `ServerBackend` raises.
+    """
+    scheme, _, driver = url.partition("://")[0].lower().partition("+")
+    kind = _KINDS[scheme]
+    driver = driver or next(iter(kind.drivers))
+    if driver not in kind.drivers:
+        raise UnknownScheme(
+            f"perdure does not talk to {scheme} through {driver!r}.",
+            hint=f"Write {scheme}:// alone, or one of: {', '.join(f'{scheme}+{each}://' for each in kind.drivers)}.",
+        )
+    for package in ("sqlalchemy", kind.drivers[driver]):
+        if find_spec(package) is None:
+            raise DriverMissing(
+                f"A store at {scheme}:// needs the package {package!r}, which is not installed.",
+                hint=f"Install it with: pip install 'perdure[{kind.extra}]'.",
+            )
+    return _opened(kind, f"{scheme}+{driver}", url, table_name, new_key, create, read_only, timeout)
+
+
+def _opened(kind: _Kind, drivername: str, url: str, table_name: str | None, *options: Any) -> Backend:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from perdure.backends.server_schema import name_of_tables
+
+    name = name_of_tables(table_name)
+    try:
+        parsed = make_url(url).set(drivername=drivername)
+    except (ArgumentError, ValueError) as error:
+        raise UnknownScheme(
+            f"{without_password(url)} cannot be read as the URL of a database.",
+            hint="Write scheme://user:password@host:port/database, with %40 for an @ in the password, %2F for a slash.",
+        ) from error
+    if parsed.host and "@" in parsed.host:
+        raise UnknownScheme(
+            f"{without_password(url)} has two @ in front of its host.", hint="Write %40 for an @ in the password."
+        )
+    if not parsed.database:
+        raise UnknownScheme(
+            f"{without_password(url)} names no database.", hint="Write scheme://user:password@host/database."
+        )
+    place = f"{without_password(url).partition('?')[0]}#table={name}"
+    new_key, create, read_only, timeout = options
+    backend_class = getattr(import_module(kind.module), kind.class_name)
+    backend: Backend = backend_class(
+        parsed, name, place=place, new_key=new_key, create=create, read_only=read_only, timeout=timeout
+    )
+    return backend
+
+
+def _options(query: str) -> tuple[list[str], list[str]]:
+    """The tables that a query names, and its other parts."""
+    parts = [part for part in query.split("&") if part]
+    named = [part.partition("=")[2] for part in parts if part.partition("=")[0] == "table"]
+    return named, [part for part in parts if part.partition("=")[0] != "table"]
