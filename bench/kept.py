@@ -40,6 +40,9 @@ class Parent(Persistable):
 class Item(Persistable):
     """A small object; `parent` is its parent."""
 
+    number: int
+    parent: Parent
+
     def __init__(self, number: int, parent: Parent):
         fill_item(self, number, parent)
 

@@ -40,6 +40,8 @@ class Parent:
 class Item:
     """A small object; `parent` is its parent's key."""
 
+    number: int
+    parent: int
     state: str
     exit_code: int
 

@@ -42,14 +42,17 @@ def server_version() -> str:
 
 @contextmanager
 def database(name: str, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-    """An environment whose URL is that of a new, empty database."""
+    """An environment whose URL is that of a new, empty database; raises `BrokenMeasurement` where none can be made."""
     import psycopg
     from psycopg import sql
 
     url = os.environ.get(VARIABLE, DEFAULT)
     named = sql.Identifier(name)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(named))
+        try:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(named))
+        except psycopg.Error as error:
+            raise BrokenMeasurement(f"no database can be made: {error}") from None
         try:
             yield {**environment, VARIABLE: urlsplit(url)._replace(path=f"/{name}").geturl()}
         finally:
