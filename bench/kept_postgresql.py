@@ -1,4 +1,4 @@
-"""The same objects kept by perdure in PostgreSQL; no figures while no store is registered for such a URL.
+"""The same objects kept by perdure in PostgreSQL, in a database of its own.
 
 - The calls are those of `kept.py`: `save_many` and `load_many`.
 """
@@ -13,18 +13,13 @@ from postgresql import own_url
 from work import Figures, clock, require
 
 from perdure import make_store
-from perdure.errors import UnknownScheme
 
 
 def save(folder: Path, size: int) -> Figures:
     """All objects in one commit."""
     figures: Figures = {}
     parents, items = new_objects(size)
-    try:
-        store = make_store(own_url())
-    except UnknownScheme:
-        return {}
-    with store:
+    with make_store(own_url()) as store:
         with clock(figures, "save"):
             store.save_many(items)
         note_ids(folder, parents, items)
@@ -34,8 +29,6 @@ def save(folder: Path, size: int) -> Figures:
 def load(folder: Path, size: int) -> Figures:
     """All objects, cold; then each of them and its parent is looked at."""
     figures: Figures = {}
-    if not folder.with_suffix(".json").exists():  # nothing was saved
-        return {}
     parent_ids, item_ids = noted_ids(folder, "parents"), noted_ids(folder, "items")
     with clock(figures, "touch"):
         with clock(figures, "load"):
