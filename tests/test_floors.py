@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("records",),
     ("keys",),
     ("pickling",),
+    ("outside",),
     ("evolution",),
     ("code",),
     ("backends",),

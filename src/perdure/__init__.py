@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from perdure import outside
 from perdure.errors import (
     AccessDenied,
     CannotLoad,
@@ -19,6 +20,7 @@ from perdure.errors import (
     CyclicFlow,
     DiskFull,
     DriverMissing,
+    FileChanged,
     FlowError,
     IdInUse,
     IllegalTransition,
@@ -89,15 +91,14 @@ _RECORDED = {
 
 __all__ = [
     "AccessDenied", "Attempt", "CannotLoad", "CannotPickle", "CannotResolve", "ClassNotFound", "ConflictError",
-    "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "FilesystemStore", "Flow", "FlowError", "Id",
-    "IdFactory", "IdInUse", "IllegalTransition", "InvalidId", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key",
-    "KeyMissing",
-    "MemoryStore", "NewerFormat", "NotAStore", "NotFound", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler",
-    "ReadOnly", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "SnapshotTooOld", "SqlStore",
-    "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed", "StoreNotFound", "Transaction",
-    "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult", "Unpickler", "UntrustedRecord",
-    "WorkerDied", "WrongView", "compatible_formats", "dump", "dumps", "flow", "format_version", "job", "load", "loads",
-    "make_store", "reference", "register", "rerun", "resume", "start",
+    "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "FileChanged", "FilesystemStore", "Flow", "FlowError",
+    "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidId", "Job", "JobIdFactory", "JobState", "JobTimeout",
+    "Key", "KeyMissing", "MemoryStore", "NewerFormat", "NotAStore", "NotFound", "OutcomeUnknown", "PerdureError",
+    "Persistable", "Pickler", "ReadOnly", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState",
+    "SnapshotTooOld", "SqlStore", "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed",
+    "StoreNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult", "Unpickler",
+    "UntrustedRecord", "WorkerDied", "WrongView", "compatible_formats", "dump", "dumps", "flow", "format_version",
+    "job", "load", "loads", "make_store", "outside", "reference", "register", "rerun", "resume", "start",
 ]  # fmt: skip
 
 

@@ -179,6 +179,10 @@ class CannotResolve(CannotLoad, LookupError):
     """Something outside of the store, to which a record refers by `.tag` and `.key`, cannot be had."""
 
 
+class FileChanged(CannotResolve):
+    """A file that is kept by its digest does not have the content any more that it had when it was stored."""
+
+
 class UnknownTag(CannotResolve):
     """A record refers to something outside of the store by a tag for which nothing is registered here."""
 

@@ -252,6 +252,23 @@ def test_an_abort_resolves_again(place, table, rows):
     assert job.row is rows[0]
 
 
+def test_what_cannot_be_stored_any_more_is_changed_and_harms_no_other(place, table, rows):
+    """A look at other objects does not fail for it; the commit that would write it does."""
+    ids = place.open().save_many([Job(row=rows[0]), Job(row=rows[1])])
+    store = place.open(resources={"table": table})
+    job = store.load(ids[0])
+    job.row = Row(None)
+    store.invalidate_cache()
+    assert job.row.key is None
+    other = place.open()
+    other.save(Job(row=rows[2]))
+    assert store.load(ids[1]).row is rows[1]
+    with pytest.raises(CannotPickle):
+        store.save(job)
+    job.row = rows[2]
+    store.save(job)
+
+
 # -- what goes wrong -----------------------------------------------------------------------------------------------
 
 

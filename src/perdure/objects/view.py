@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from perdure.backends.base import Backend
-from perdure.errors import CannotLoad, PerdureError, SnapshotTooOld, StoreClosed, WrongView
+from perdure.errors import CannotLoad, CannotPickle, PerdureError, SnapshotTooOld, StoreClosed, WrongView
 from perdure.objects import states
 from perdure.objects.classes import facts_of
 from perdure.objects.decoding import StoredReference, comparable
@@ -232,8 +232,12 @@ class View(Reader):
         if entry.state != AWAKE:
             return False
         probe = self._probe()
-        encoded = probe.encode(obj, facts_of(type(obj)))
-        probe.release()
+        try:
+            encoded = probe.encode(obj, facts_of(type(obj)))
+        except CannotPickle:
+            return True  # what the record holds could be pickled; whoever commits this will be told
+        finally:
+            probe.release()
         return not is_as_stored(entry, encoded) and bool(self.differing([(entry, encoded)]))
 
     def differing(self, doubtful: Sequence[tuple[Entry, Encoded]]) -> list[tuple[Entry, Encoded]]:

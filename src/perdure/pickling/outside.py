@@ -269,5 +269,6 @@ outside.__qualname__ = outside.__name__ = NAME
 def _unknown(tag: Any, key: Any) -> UnknownTag:
     return UnknownTag(
         f"Nothing is registered here for the tag {tag!r:.60} (key {key!r:.80}).",
-        hint="Import the module that has perdure.reference for it before the object is loaded.",
+        hint="Import the module that has perdure.reference for it before the object is loaded"
+        " (perdure.outside.open_files() is for open files, perdure.outside.mapped for SQLAlchemy).",
     )

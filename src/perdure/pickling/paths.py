@@ -26,7 +26,10 @@ _LONGEST_KEY = 60
 
 _FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair, io.FileIO)
 _ADVICE: tuple[tuple[tuple[type, ...], str], ...] = (
-    (_FILES, "Keep the file's name (and position) instead, and open it again in __setstate__."),
+    (
+        _FILES,
+        "Keep the file's name (and position), and open it again in __setstate__, as perdure.outside.open_files() does.",
+    ),
     (
         (type(threading.Lock()), type(threading.RLock())),
         "Leave the lock out in __getstate__ and make a new one in __setstate__.",
