@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
@@ -37,11 +38,20 @@ class Open(Protocol):
     def abort(self) -> None: ...
 
 
+class OfThread(threading.local):
+    """What one thread has of a store."""
+
+    desk: Desk | None = None
+    view: View | None = None
+
+
 class Desk:
     """What the commits of one view share: where they go, how new objects are named, what time it is."""
 
-    def __init__(self, view: View, naming: Naming, code_of: CodeOf, clock: Clock):
+    def __init__(self, view: View, naming: Naming, code_of: CodeOf, clock: Clock, threads: OfThread):
         self.view = view
+        self.threads = threads
+        self.turn = threading.Lock()  # of the worker threads
         self.naming = naming
         self.code_of = code_of
         self.clock = clock
@@ -78,6 +88,8 @@ class Desk:
         self.require_idle()
         if self.transaction is not None and self.transaction.is_inherited:
             self.transaction.abort()  # that of the process which this one was forked from: only that one commits it
+        if self.view.revision < 0:
+            self.view.refresh()
         self.naming.numbers.check_process()
         if self.view.backend.read_only:
             raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")

@@ -49,7 +49,7 @@ class Reader(ABC):
         self.backend = backend
         self.key = key
         self.trust_all = trust_all
-        self.revision = backend.revision()
+        self.revision = -1  # not asked for yet: a view is made without waiting for the backend
         self.enlisted: dict[int, Any] = {}  # address -> object, held strongly
         self.by_id: dict[str, Entry] = {}
         self._entries: dict[int, Entry] = {}  # number -> entry

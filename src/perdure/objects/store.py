@@ -15,8 +15,9 @@ from perdure.clock import Clock, SystemClock
 from perdure.errors import NotFound, StoreClosed
 from perdure.ids import Id, IdFactory, parse_id
 from perdure.objects import running, transaction
+from perdure.objects.awaiting import AsyncFace
 from perdure.objects.coding import CodeRecorder
-from perdure.objects.commits import Desk
+from perdure.objects.commits import Desk, OfThread
 from perdure.objects.persistable import LOADED
 from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
@@ -48,7 +49,7 @@ class ObjectVersion(NamedTuple):
     removed: bool
 
 
-class Store:
+class Store(AsyncFace):
     """Keeps objects under ids; made by `make_store`. Every thread and every asyncio task has its own view of it."""
 
     url: str = ""
@@ -73,7 +74,7 @@ class Store:
         self._clock = clock or SystemClock()
         self._resources = resources_of(resources)
         self._records_code = _records_code(code)
-        self._threads = _OfThread()
+        self._threads = OfThread()
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
         self._views: WeakSet[View] = WeakSet()
         self._closed = False
@@ -283,7 +284,7 @@ class Store:
         )
         self._views.add(view)
         code_of = CodeRecorder(view) if self._records_code else _no_code
-        desk = Desk(view, Naming(self.backend, self._factory), code_of, self._clock)
+        desk = Desk(view, Naming(self.backend, self._factory), code_of, self._clock, self._threads)
         # Nobody commits from a desk that is gone; what its view holds for a commit would stay in memory for ever.
         finalize(desk, view.retire).atexit = False
         return desk
@@ -297,13 +298,6 @@ class Store:
         removed = [id_ for id_ in ids if id_ in desk.removed]
         if removed:
             raise NotFound(f"{', '.join(removed)} was removed in this transaction.", ids=removed)
-
-
-class _OfThread(threading.local):
-    """What one thread has of a store."""
-
-    desk: Desk | None = None
-    view: View | None = None
 
 
 def _running_task() -> Any:

@@ -4,6 +4,7 @@
 - When it is aborted, objects are as they were when it began, changes included that were not saved by then; what was
   new then is new again.
 - One that is opened inside another is a part of it: an exception undoes the part, the end of the whole commits it.
+- `async with` does the same on a worker thread, for the view of the task.
 - A process that was forked inside a transaction never commits it.
 """
 
@@ -20,6 +21,7 @@ from perdure.objects.classes import facts_of
 from perdure.objects.commits import Commit, Desk
 from perdure.objects.persistable import ENTRIES, GHOST, Persistable
 from perdure.objects.savepoints import Image, Savepoint
+from perdure.objects.threads import in_thread
 from perdure.objects.view import View
 from perdure.records.frame import decode
 
@@ -77,6 +79,18 @@ class Transaction:
             self.abort()
         else:
             self.commit()
+
+    async def __aenter__(self) -> Transaction:
+        try:
+            await in_thread(self._desk, self.__enter__)
+        except BaseException:  # cancelled, and begun all the same
+            if self._commit is not None or self._way_back is not None:
+                await in_thread(self._desk, self.abort)
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        await in_thread(self._desk, self.__exit__, kind, error, trace)
 
     @property
     def step(self) -> Commit:

@@ -32,6 +32,15 @@ ENLISTED_AT_MOST = 10_000  # outside a transaction; beyond, clean objects are le
 FEW = 100  # objects whose loading makes no pause in the collection of garbage worth while
 
 
+class _Lent(threading.local):
+    """The view that this thread works for, though it is another's; see `perdure.objects.threads`."""
+
+    view: View | None = None
+
+
+LENT = _Lent()
+
+
 class View(Reader):
     """See the module's text. `owns()` tells whether the caller is the thread and task that the view belongs to."""
 
@@ -97,6 +106,8 @@ class View(Reader):
     def refresh(self) -> None:
         """Outside a transaction: move to the newest revision; clean objects that others changed become ghosts."""
         self._require_open()
+        if self.revision < 0:
+            self.revision = self.backend.revision()
         if self.stale:
             self.reload_stale()
         if self.in_transaction:
@@ -181,6 +192,17 @@ class View(Reader):
                 if not states.is_held_by_parts(obj):
                     self.doze(entry, obj)
             self._enlisted_limit = max(ENLISTED_AT_MOST, 2 * len(self.enlisted))
+
+    def _load_state(self, entry: Entry, obj: Any) -> None:
+        try:
+            super()._load_state(entry, obj)
+        except SnapshotTooOld as error:
+            if self.in_transaction:
+                error.ids = (entry.id,)
+                error.message = f"{entry.id} cannot be seen as it was when the transaction began. {error.message}"
+                raise
+            self.move_forward()
+            super()._load_state(entry, obj)
 
     # -- states of an entry ------------------------------------------------------------------------------
 
@@ -269,7 +291,7 @@ class View(Reader):
             raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
 
     def _require_own(self, entry: Entry) -> None:
-        if not self.owns():
+        if not self.owns() and LENT.view is not self:
             raise WrongView(
                 f"{entry.id} belongs to the view of another thread or task, and is not loaded or would be changed.",
                 hint="Load it by its id in this one.",
