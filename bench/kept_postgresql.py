@@ -1,10 +1,12 @@
 """The same objects kept by perdure in PostgreSQL, in a database of its own.
 
 - The calls are those of `kept.py`: `save_many` and `load_many`.
+- What `make_store` would import for such a URL is imported here: imports are outside the clock on every side.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from data import expected_sum, weight
@@ -13,6 +15,9 @@ from postgresql import own_url
 from work import Figures, clock, require
 
 from perdure import make_store
+
+for name in ("psycopg", "sqlalchemy.dialects.postgresql.psycopg", "perdure.backends.postgresql"):
+    import_module(name)
 
 
 def save(folder: Path, size: int) -> Figures:
