@@ -188,7 +188,7 @@ class Commit:
             return None
         written = {draft.id for draft in batch.drafts}.union(batch.removals) if self.checks else ()
         checks = {id_: base for id_, base in self.checks.items() if id_ not in written}
-        batch = batch._replace(needed=self._needed(batch), checks=checks)
+        batch = batch._replace(needed=self._needed(batch) if worklist.refers_to_stored else (), checks=checks)
         if self.drafts:  # read at other revisions than this view's: each base is compared
             batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1)
         return batch

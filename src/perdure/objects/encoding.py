@@ -107,7 +107,6 @@ class Encoder:
         places: dict[str, int] = {}
         self._places, self._itself = places, None
         parts.clear()
-        pickler.clear_memo()
         pickler.asked = False
         try:
             for place in shape.links:
@@ -123,6 +122,7 @@ class Encoder:
                     entry.mark = self._mark
                 values[place] = places.setdefault(entry.id, len(places))
             pickler.dump(values)
+            pickler.clear_memo()  # at once: what it holds would seem to be held by somebody
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
             self._pickler = None
             return None  # the long way meets the same error, and says what it means
@@ -211,9 +211,9 @@ class Encoder:
         pickler = self._pickler or self._new_pickler()
         parts = self._parts
         parts.clear()
-        pickler.clear_memo()
         for graph in graphs:
             pickler.dump(graph)
+        pickler.clear_memo()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _new_pickler(self) -> _FastPickler:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copyreg
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from sys import getrefcount, intern
 from typing import Any, NamedTuple
@@ -161,22 +161,33 @@ def attributes(obj: Any) -> Iterator[tuple[str, Any]]:
 def is_held_by_parts(obj: Any) -> bool:
     """Whether somebody else holds a list, dict, set or bytearray that is an attribute: it may change unseen."""
     try:
-        return _most_references(_dict_of(obj, "__dict__").values()) > _ONLY_ATTRIBUTE
+        return is_held(_dict_of(obj, "__dict__"))
     except AttributeError:
         return False  # slots only
 
 
-def _most_references(values: Iterable[Any]) -> int:
-    """The largest reference count among the containers; what this loop holds itself is counted as well."""
-    most = 0
-    for value in values:
+def is_held(state: dict[str, Any]) -> bool:
+    """The same of a state."""
+    for value in state.values():  # a generator would take twice as long, and a class may not be hashable
         kind = type(value)
-        if kind is list or kind is dict or kind is set or kind is bytearray:
-            most = max(most, getrefcount(value))
-    return most
+        may_change = kind is list or kind is dict or kind is set or kind is bytearray
+        if may_change and getrefcount(value) > _ONLY_ATTRIBUTE:
+            return True
+    return False
 
 
-_ONLY_ATTRIBUTE = _most_references({"": []}.values())  # how many there are is the interpreter's business
+_ONLY_ATTRIBUTE = 0
+
+
+def _most_references(state: dict[str, Any]) -> int:
+    """What `is_held` sees as the reference count of a container that nobody else holds: the interpreter's business."""
+    global _ONLY_ATTRIBUTE
+    while is_held(state):
+        _ONLY_ATTRIBUTE += 1
+    return _ONLY_ATTRIBUTE
+
+
+_most_references({"": []})
 
 
 def clear(obj: Any) -> None:

@@ -20,7 +20,7 @@ from perdure.objects.classes import ClassFacts, facts_of
 from perdure.objects.encoding import Encoded, Encoder, explain
 from perdure.objects.ghosts import assign_class, real_class
 from perdure.objects.persistable import AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
-from perdure.objects.states import is_held_by_parts
+from perdure.objects.states import is_held, is_held_by_parts
 from perdure.objects.view import View, is_as_stored
 from perdure.pickling.classes import shown_name
 from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft
@@ -97,7 +97,7 @@ class Worklist:
         self._naming = naming
         self._code_of = code_of
         self._everything = everything
-        self._encoder = Encoder(self._refer, view.protocol)
+        self._encoder = Encoder(self._meet, view.protocol)
         self._queue: list[tuple[Entry, Any]] = []  # the entry belongs to the object, and keeps it in no way
         self._number = next(_numbers)  # what is on the list bears it
         if everything:
@@ -111,6 +111,7 @@ class Worklist:
         self._drafts: list[Draft] = []
         self._new: list[Entry] = []
         self._looked_at: list[tuple[Entry, Any]] = []
+        self.refers_to_stored = False  # whether what was looked at refers to anything that was stored before
         self._left: set[int] | None = None  # addresses of enlisted objects that may not be on the list yet
         self._origins: list[Any] = []
         self._codes: dict[str, str] = {}  # module -> id of its code record
@@ -128,13 +129,19 @@ class Worklist:
         return entry.id
 
     def add_kept(self, objects: Iterable[Any]) -> None:
-        """Put objects that are saved by name on the list."""
-        known, enrol = ENTRIES, self._enrol
+        """Put objects that are saved by name on the list; what is new and simple is done with at once."""
+        known = ENTRIES
         for obj in objects:
             if id(obj) in known:
                 self.add(obj, kept=True)
-            else:
-                enrol(obj).flags |= KEPT
+                continue
+            facts = facts_of(type(obj))
+            entry = self._view.enrol(obj, facts, *self._naming.new(obj, facts))
+            self._new.append(entry)
+            entry.listed = self._number
+            entry.flags |= KEPT
+            if not facts.simple or self.removed or not self._write_new(entry, obj, facts):
+                self._queue.append((entry, obj))
 
     def add_copy(self, id_: str, obj: Any, base: int) -> None:
         """Write a copy of `obj`, which keeps its own id, under another."""
@@ -158,20 +165,15 @@ class Worklist:
 
     def run(self) -> None:
         """Look at everything on the list, and at what turns up meanwhile."""
-        queue, removed, encode, write = self._queue, self.removed, self._encoder.encode_simple, self._write
-        looked_at = self._looked_at
-        for pair in islice(queue, self._position, None):  # it grows meanwhile
-            entry, obj = pair
+        queue, removed = self._queue, self.removed
+        for entry, obj in islice(queue, self._position, None):  # it grows meanwhile
             facts: Any = entry.facts
             if entry.revision == 0 and entry.state == AWAKE and facts.simple and facts.cls is type(obj) and not removed:
-                encoded = encode(obj, facts)  # the way of most objects in a bulk
-                if encoded is not None:
-                    looked_at.append(pair)
-                    write(entry, obj, facts, encoded)
+                if self._write_new(entry, obj, facts):
                     continue
-            if entry.state == GHOST or (removed and entry.id in removed):
+            elif entry.state == GHOST or (removed and entry.id in removed):
                 continue
-            if entry.state == DOZING:
+            elif entry.state == DOZING:
                 if not entry.forced:
                     self._follow(entry)
                     continue
@@ -183,6 +185,27 @@ class Worklist:
                 obj = entry()
                 self._write(entry, obj, facts_of(type(obj)), encoded)
             self._doubtful = []
+
+    def _write_new(self, entry: Entry, obj: Any, facts: ClassFacts) -> bool:
+        """The way of most objects in a bulk, taken while the object is at hand: it dozes before it is stored.
+
+        False if the object takes the long way.
+        """
+        encoded = self._encoder.encode_simple(obj, facts)
+        if encoded is None:
+            return False
+        payload, references, graph, payload_flags = encoded
+        self._created.append(entry)
+        entry.digest, entry.references = hash(payload), references
+        flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
+        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
+        self._drafts.append(_new_tuple(Draft, (entry.id, 0, flags, facts.name, 0, code, references, fields, payload)))
+        if facts.ghost is not None and not is_held(graph):
+            entry.state = DOZING
+            assign_class(obj, facts.ghost)
+            self._view.enlisted.pop(entry.address, None)
+        return True
 
     def batch(self, *, removals: Mapping[str, int], time: float, note: str) -> Batch | None:
         """The batch, or None if there is nothing to write."""
@@ -220,10 +243,19 @@ class Worklist:
 
     def forget_new(self) -> None:
         """The commit failed: objects that got their ids in it are new again."""
+        for entry in self._created:
+            if entry.state == DOZING and (obj := entry()) is not None:
+                self._view.wake(entry, obj)
         for entry in self._new:
             self._view.dismiss(entry)
 
     # -- one object --------------------------------------------------------------------------------------
+
+    def _meet(self, obj: Any) -> Entry:
+        """The entry of an object that is referred to, when the encoder meets it for the first time."""
+        entry = self._refer(obj)
+        self.refers_to_stored = self.refers_to_stored or entry.revision > 0
+        return entry
 
     def _refer(self, obj: Any) -> Entry:
         entry = entry_of(obj)
@@ -300,7 +332,7 @@ class Worklist:
     @staticmethod
     def _is_stored(obj: object) -> bool:
         entry = entry_of(obj) if isinstance(obj, Persistable) else None
-        return entry is not None and entry.state != AWAKE
+        return entry is not None and entry.state != AWAKE and entry.revision > 0
 
     def _write(self, entry: Entry, obj: Any, facts: ClassFacts, encoded: Encoded) -> None:
         payload, references, _, payload_flags = encoded
