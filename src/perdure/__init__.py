@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from perdure import outside
 from perdure.errors import (
     AccessDenied,
+    CannotIndex,
     CannotLoad,
     CannotPickle,
     CannotResolve,
@@ -30,6 +31,7 @@ from perdure.errors import (
     NewerFormat,
     NotAStore,
     NotFound,
+    NotIndexed,
     OutcomeUnknown,
     PerdureError,
     ReadOnly,
@@ -90,15 +92,16 @@ _RECORDED = {
 }  # fmt: skip
 
 __all__ = [
-    "AccessDenied", "Attempt", "CannotLoad", "CannotPickle", "CannotResolve", "ClassNotFound", "ConflictError",
-    "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "FileChanged", "FilesystemStore", "Flow", "FlowError",
-    "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidId", "Job", "JobIdFactory", "JobState", "JobTimeout",
-    "Key", "KeyMissing", "MemoryStore", "NewerFormat", "NotAStore", "NotFound", "OutcomeUnknown", "PerdureError",
-    "Persistable", "Pickler", "ReadOnly", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState",
-    "SnapshotTooOld", "SqlStore", "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed",
-    "StoreNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult", "Unpickler",
-    "UntrustedRecord", "WorkerDied", "WrongView", "compatible_formats", "dump", "dumps", "flow", "format_version",
-    "job", "load", "loads", "make_store", "outside", "reference", "register", "rerun", "resume", "start",
+    "AccessDenied", "Attempt", "CannotIndex", "CannotLoad", "CannotPickle", "CannotResolve", "ClassNotFound",
+    "ConflictError", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "FileChanged", "FilesystemStore",
+    "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidId", "Job", "JobIdFactory",
+    "JobState", "JobTimeout", "Key", "KeyMissing", "MemoryStore", "NewerFormat", "NotAStore", "NotFound", "NotIndexed",
+    "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "ReadOnly", "ResultNotReady", "Run", "RunAlive",
+    "RunFailed", "RunState", "SnapshotTooOld", "SqlStore", "StillReferred", "StorageError", "Store", "StoreBusy",
+    "StoreClosed", "StoreNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag",
+    "UnloadableResult", "Unpickler", "UntrustedRecord", "WorkerDied", "WrongView", "compatible_formats", "dump",
+    "dumps", "flow", "format_version", "job", "load", "loads", "make_store", "outside", "reference", "register",
+    "rerun", "resume", "start",
 ]  # fmt: skip
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from perdure.backends.base import Backend, NewKey, no_key
 from perdure.backends.filesystem import FilesystemBackend
 from perdure.backends.sqlite import SqliteBackend
+from perdure.testing.finding_contract import FindingContract
 from perdure.testing.shared_backend_contract import SharedBackendContract
 
 
-class TestSqlite(SharedBackendContract):
+class TestSqlite(FindingContract, SharedBackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return SqliteBackend(place / "store.db", new_key=new_key)
 
@@ -18,7 +19,7 @@ class TestSqlite(SharedBackendContract):
         return SqliteBackend(place / "store.db", create=False, read_only=read_only)
 
 
-class TestFilesystem(SharedBackendContract):
+class TestFilesystem(FindingContract, SharedBackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return FilesystemBackend(place / "store", new_key=new_key)
 

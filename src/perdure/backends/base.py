@@ -209,6 +209,15 @@ class Backend(ABC):
         found = self.find(query._replace(order=(), limit=None, offset=0))
         return found.revision, len(found.ids)
 
+    def class_names(self) -> list[str]:
+        """The names of all classes that records have, each once; maybe of some that they only had before."""
+        return list(dict.fromkeys(parse_unverified(frame).class_name for frame in self.scan()))
+
+    def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
+        """The ids with these numbers that were there at revision `at`, in order; `SnapshotTooOld` as from `read`."""
+        ids = [id_ for internal in (False, True) for id_ in self.ids(internal=internal, at=at)]
+        return sorted((id_ for id_ in ids if number_of(id_) in numbers), key=number_of)
+
     def lacking(self, query: Query) -> list[str]:
         """Ids of records of the query's classes that do not tell all of its fields: some of them, or none."""
         wanted = set(query.fields)

@@ -182,6 +182,10 @@ class FilesystemBackend(Backend):
                 versions.append(Version(index.removed[number], None))
             return versions[::-1]
 
+    def class_names(self) -> list[str]:
+        with self._reading() as index:
+            return list(dict.fromkeys(index.classes.values()))
+
     def close(self) -> None:
         """Settle the journal, so that every file is what its name says. Closing twice is fine."""
         if self._closed:

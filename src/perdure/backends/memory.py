@@ -37,6 +37,7 @@ class MemoryBackend(Backend):
         self._ids: dict[int, str] = {}
         self._commits: list[Commit] = []  # oldest first
         self._buffers: dict[str, bytes] = {}
+        self._class_names: dict[str, None] = {}
         self._closed = False
 
     def describe(self) -> Description:
@@ -60,6 +61,7 @@ class MemoryBackend(Backend):
             frames = [(draft, encode(draft, revision)) for draft in batch.drafts]
             for draft, frame in frames:
                 self._put(draft.id, Version(revision, frame))
+                self._class_names[draft.class_name] = None
             for id_ in batch.removals:
                 self._put(id_, Version(revision, None))
             for digest, content in batch.buffers.items():
@@ -152,6 +154,10 @@ class MemoryBackend(Backend):
             for digest in digests:
                 self._buffers.pop(digest, None)
             return True
+
+    def class_names(self) -> list[str]:
+        with self._opened():
+            return list(self._class_names)
 
     def close(self) -> None:
         self._closed = True

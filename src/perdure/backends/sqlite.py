@@ -31,6 +31,8 @@ from perdure.backends.base import (
 )
 from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteConnection
 from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect
+from perdure.backends.sqlite_finding import SqliteFinding
+from perdure.backends.sqlite_index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite_rows import HEAD, LISTED, as_json, by_id, id_in, readable_id
 from perdure.backends.sqlite_schema import refuse_newer
 from perdure.backends.sqlite_writing import (
@@ -45,6 +47,7 @@ from perdure.backends.sqlite_writing import (
 )
 from perdure.errors import PerdureError, StorageError
 from perdure.records.frame import Encoder, flags_of, parse_unverified
+from perdure.records.queries import Found, Query
 from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
 
 _LAST = 2**63 - 1  # above every revision and every number
@@ -95,6 +98,8 @@ class SqliteBackend(Backend):
         self.read_only = read_only
         self.path = os.path.abspath(path)
         self._class_numbers: ClassNumbers = {}
+        self._index = SqliteIndex()
+        self._finding = SqliteFinding(self._index)
         self._connection = (
             ReadOnlySqliteConnection(self.path, timeout=timeout)
             if read_only
@@ -266,6 +271,51 @@ class SqliteBackend(Backend):
                 found.setdefault(target, []).append(record.id)
         return found
 
+    @_reads
+    def find(self, query: Query) -> Found:
+        revision, ids = self._snapshot(lambda connection: self._finding.find(connection, query))
+        return super().find(query) if ids is None else Found(revision, ids)
+
+    @_reads
+    def count(self, query: Query) -> tuple[int, int]:
+        revision, number = self._snapshot(lambda connection: self._finding.count(connection, query))
+        return super().count(query) if number is None else (revision, number)
+
+    @_reads
+    def lacking(self, query: Query) -> list[str]:
+        _, ids = self._snapshot(lambda connection: self._finding.lacking(connection, query))
+        return super().lacking(query) if ids is None else ids
+
+    @_reads
+    def class_names(self) -> list[str]:
+        return [expect(str, name) for (name,) in self._rows("SELECT DISTINCT name FROM classes")]
+
+    @_reads
+    def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
+        rows = self._rows(
+            f"SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value WHERE revision <= ?"
+            f" UNION ALL SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} superseded ON number = value"
+            " WHERE frame IS NOT NULL"
+            " AND revision = (SELECT max(revision) FROM superseded WHERE number = value AND revision <= ?)"
+            " AND NOT EXISTS (SELECT 1 FROM records WHERE records.number = value AND records.revision <= ?)",
+            (str(sorted(numbers)), at, str(sorted(numbers)), at, at),
+        )
+        self._refuse_too_old(at)
+        return [id_in(head, number) for number, head in sorted(rows)]
+
+    def _snapshot(self, work: Callable[[sqlite3.Connection], T | None]) -> tuple[int, T | None]:
+        """The revision, and what `work` gives in one snapshot with it; None for a store without an index."""
+
+        def reading(connection: sqlite3.Connection) -> tuple[int, T | None]:
+            connection.execute("BEGIN")
+            try:
+                meta = self._meta(connection)
+                return meta["revision"], work(connection) if meta["format"] >= INDEXED_FORMAT else None
+            finally:
+                connection.execute("ROLLBACK")
+
+        return self._connection.read(reading)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -369,10 +419,11 @@ class SqliteBackend(Backend):
         replaced = [number for number in numbers if number not in new]
         if len(new) + len(replaced) < len(numbers):
             refuse_twice(batch.drafts)
-        if replaced or removed:
-            supersede(connection, replaced, removed, revision)
         kinds = list(map(_KIND, batch.drafts))
         name_classes(connection, set(kinds), known)
+        self._index.apply(connection, batch, meta["format"], numbers, replaced + removed, known)
+        if replaced or removed:
+            supersede(connection, replaced, removed, revision)
         classes = map({kind: known[kind[1], kind[0] & INTERNAL] for kind in set(kinds)}.__getitem__, kinds)
         rows = zip(numbers, repeat(revision), classes, map(encode, batch.drafts, repeat(revision)), strict=False)
         insert(connection, rows, len(numbers), _UPSERT if replaced else "")

@@ -5,6 +5,7 @@
   object was removed), `commits` one row a revision, `classes` the names that `records.class` stands for.
 - `records.class` is negative for perdure's own records, so that a small partial index finds them.
 - A row's id is inside its frame; `number` alone is the key.
+- A store begins with format 1; `sqlite_index` raises it to 2 when it adds its tables.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import uuid
 
 from perdure.backends.base import NewKey
 from perdure.errors import NewerFormat, NotAStore, StorageError
-from perdure.records.frame import FORMAT
 
 APPLICATION_ID = 0x70657264  # "perd"
+FIRST_FORMAT, NEWEST_FORMAT = 1, 2  # of stores, not of the records in them
 
 # A bulk of small records takes a tenth less than with SQLite's own 4096; a commit of one record takes the same.
 PAGE_SIZE = 8192  # bytes
@@ -67,7 +68,7 @@ def create(connection: sqlite3.Connection, store: str, key_id: int) -> None:
     """Lay out a store in an empty database, within the caller's transaction."""
     for statement in _TABLES.strip().split(";"):  # one by one: `executescript` would commit
         connection.execute(statement)
-    meta = {"format": FORMAT, "store": store, "key": key_id, "revision": 0, "next_number": 1, "oldest": 0}
+    meta = {"format": FIRST_FORMAT, "store": store, "key": key_id, "revision": 0, "next_number": 1, "oldest": 0}
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
@@ -91,8 +92,8 @@ def refuse_newer(row: tuple[object] | None, path: str) -> None:
     """Raise `NewerFormat` if the store's format is later than this release's, `StorageError` if it has none."""
     if row is None or not isinstance(row[0], int):
         raise StorageError(f"{path!r} is damaged: it does not tell its format.", hint="Go back to a backup.")
-    if row[0] > FORMAT:
+    if row[0] > NEWEST_FORMAT:
         raise NewerFormat(
-            f"The store {path!r} has format {row[0]}; this release of perdure reads up to {FORMAT}.",
+            f"The store {path!r} has format {row[0]}; this release of perdure reads up to {NEWEST_FORMAT}.",
             hint="Install a later release.",
         )

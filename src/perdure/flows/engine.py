@@ -130,6 +130,7 @@ class Engine:
         with self._store.transaction() as transaction:
             for outcome in outcomes:
                 code = self._end(outcome)
+                transaction.step.indexed.update(outcome.indexed)
                 transaction.step.drafts.extend(
                     draft if draft.flags & INTERNAL else draft._replace(code=code) for draft in outcome.drafts
                 )

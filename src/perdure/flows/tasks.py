@@ -67,8 +67,8 @@ class RanWith(NamedTuple):
 class Outcome(NamedTuple):
     """What came of a task. `result` is the id of the record that holds the returned value; None if it failed.
 
-    `names` are the classes and functions that the drafts name. Times are seconds since 1970 (UTC). `code` is told
-    where it is news: by a worker, at its first job of each function.
+    `names` are the classes and functions that the drafts name; `indexed` is what their batch said. Times are seconds
+    since 1970 (UTC). `code` is told where it is news: by a worker, at its first job of each function.
     """
 
     job: str
@@ -81,6 +81,7 @@ class Outcome(NamedTuple):
     error: str = ""
     traceback: str = ""
     code: RanWith | None = None
+    indexed: Mapping[str, tuple[str, ...]] = {}
 
 
 class Reader(Protocol):
@@ -240,7 +241,8 @@ def run_task(task: Task, place: Workplace) -> Outcome:
         result = held.persistent_id
         drafts = [draft for draft in backend.taken[0].drafts if draft.id == result or not draft.flags & INTERNAL]
         names = store.desk().names | {draft.class_name for draft in drafts}
-        return Outcome(task.job, started, time.time(), drafts, result, names, code=code)
+        indexed = backend.taken[0].indexed
+        return Outcome(task.job, started, time.time(), drafts, result, names, code=code, indexed=indexed)
     except BaseException as error:  # the user's function: anything may come out, and it is the outcome
         if os.getpid() != process:
             os._exit(0 if isinstance(error, SystemExit) and not error.code else 1)

@@ -8,6 +8,7 @@ from typing import Any
 from perdure.errors import CannotPickle
 from perdure.ids import prefix_of
 from perdure.objects.ghosts import ghost_class
+from perdure.objects.indexing import indexed_names, taker
 from perdure.objects.persistable import Persistable
 from perdure.objects.states import is_simple
 from perdure.pickling.classes import name_of
@@ -26,8 +27,8 @@ class ClassFacts:
     """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
 
     __slots__ = (
-        "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "links", "links_to_learn", "module", "name",
-        "prefix", "shapes", "simple",
+        "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "indexed", "links", "links_to_learn",
+        "module", "name", "prefix", "shapes", "simple",
     )  # fmt: skip
 
     def __init__(self, cls: type[Any]):
@@ -46,7 +47,9 @@ class ClassFacts:
         self.simple = not self.eager and is_simple(cls)
         self.direct = self.simple and cls is not Lost  # filled from its record without detours
         # Perdure's own classes name what can be shown of them without unpickling; see flows.
-        self.fields: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)
+        told: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)
+        self.indexed = () if told else indexed_names(cls)
+        self.fields = taker(self.name, self.indexed) if self.indexed else told
         internal = INTERNAL if getattr(cls, "__record_internal__", False) else 0
         self.flags = internal | (STATE if self.simple else REDUCED)
         self.links: dict[str, None] = {}  # attributes that were seen to hold nothing but a reference

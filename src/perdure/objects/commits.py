@@ -126,6 +126,7 @@ class Commit:
         self.removals: dict[str, int] = {}
         self.checks: dict[str, int] = {}  # what was only read, and must still be as it was
         self.drafts: list[Draft] = []  # made elsewhere (by a job's worker), committed with the rest
+        self.indexed: dict[str, tuple[str, ...]] = {}  # of the classes of those drafts, as in `Batch`
         self._merged: set[str] = set()  # written otherwise than it is in memory
 
     @property
@@ -190,7 +191,8 @@ class Commit:
         checks = {id_: base for id_, base in self.checks.items() if id_ not in written}
         batch = batch._replace(needed=self._needed(batch) if worklist.refers_to_stored else (), checks=checks)
         if self.drafts:  # read at other revisions than this view's: each base is compared
-            batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1)
+            indexed = {**self.indexed, **batch.indexed}
+            batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1, indexed=indexed)
         return batch
 
     def _check_only(self) -> None:

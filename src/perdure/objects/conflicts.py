@@ -13,6 +13,7 @@ from typing import Any
 
 from perdure.errors import ClassNotFound, ConflictError, SnapshotTooOld
 from perdure.objects.classes import facts_of
+from perdure.objects.columns import header_fields
 from perdure.objects.decoding import resolver_for
 from perdure.objects.encoding import Encoder
 from perdure.objects.filling import detached
@@ -118,7 +119,7 @@ def _merge(
         facts = facts_of(cls)
         encoder = Encoder(_only_referred, view.protocol)
         payload, references, _, flags = encoder.encode(merged, facts)
-        fields = facts.fields(merged) if facts.fields is not None else draft.fields
+        fields = header_fields(merged, facts, view.extra_fields)
         encoder.release()
     except Exception as cause:  # the user's own code ran: anything may come out
         raise error from cause

@@ -5,20 +5,22 @@ from __future__ import annotations
 import builtins
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
 from perdure.backends.base import Backend
 from perdure.clock import Clock, SystemClock
-from perdure.errors import NotFound, StoreClosed
+from perdure.errors import NotFound, StoreClosed, TransactionError
 from perdure.ids import Id, IdFactory, parse_id
-from perdure.objects import running, transaction
+from perdure.objects import finding, running, transaction
 from perdure.objects.awaiting import AsyncFace
 from perdure.objects.coding import CodeRecorder
+from perdure.objects.columns import ExtraFields
 from perdure.objects.commits import Desk, OfThread
 from perdure.objects.persistable import LOADED
+from perdure.objects.reindexing import reindex
 from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
 from perdure.objects.transaction import Transaction
@@ -65,8 +67,11 @@ class Store(AsyncFace):
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
         resources: Mapping[str, Any] | None = None,
+        extra_fields: ExtraFields | None = None,
     ):
         self.backend = backend
+        self._extra_fields = extra_fields
+        self._finding = finding.Finding(backend, extra_fields)
         self._key = key
         self._factory = idfactory
         self._trust_all = _trusts_all(trust)
@@ -175,6 +180,83 @@ class Store(AsyncFace):
     def __iter__(self) -> Iterator[Id[Any]]:
         return iter(self.list())
 
+    # -- queries -----------------------------------------------------------------------------------------
+
+    @overload
+    def find(
+        self,
+        cls: type[T],
+        *,
+        order_by: str | Sequence[str] = (),
+        limit: int | None = None,
+        offset: int = 0,
+        subclasses: bool = True,
+        scan: bool = False,
+        **conditions: Any,
+    ) -> builtins.list[T]: ...
+    @overload
+    def find(
+        self,
+        cls: str,
+        *,
+        order_by: str | Sequence[str] = (),
+        limit: int | None = None,
+        offset: int = 0,
+        subclasses: bool = True,
+        scan: bool = False,
+        **conditions: Any,
+    ) -> builtins.list[Any]: ...
+    def find(
+        self,
+        cls: type[Any] | str,
+        *,
+        order_by: str | Sequence[str] = (),
+        limit: int | None = None,
+        offset: int = 0,
+        subclasses: bool = True,
+        scan: bool = False,
+        **conditions: Any,
+    ) -> builtins.list[Any]:
+        """The objects of a class and its subclasses for which all conditions hold, loaded in one read.
+
+        A condition is `name=value`, or `name__OPERATOR=value` with `eq`, `ne`, `lt`, `le`, `gt`, `ge`, `in`,
+        `startswith`; a range is never true of a value of another kind (None, number, text). `order_by` is one name or
+        several, each with `-` before it for descending; what is equal stands in the order of ids. The names must be in
+        `__indexed__` of the class, or in `extra_fields`; with `scan=True` any attribute will do, and all objects of the
+        class are loaded and compared. Inside a transaction, what it has changed, saved or removed counts.
+
+        Raises `NotIndexed`, `CannotIndex` (a value that no index holds), `ClassNotFound` (of a name), `SnapshotTooOld`.
+        """
+        desk = self.desk()
+        asked = self._finding.asked(cls, conditions, order_by, limit, offset, subclasses=subclasses, scan=scan)
+        return desk.view.load_many(finding.find_ids(self._finding, desk, asked))
+
+    def count(self, cls: type[Any] | str, *, subclasses: bool = True, scan: bool = False, **conditions: Any) -> int:
+        """How many objects `find` would give; nothing is loaded (but with `scan=True`). Raises as `find` does."""
+        desk = self.desk()
+        asked = self._finding.asked(cls, conditions, subclasses=subclasses, scan=scan)
+        return finding.count(self._finding, desk, asked)
+
+    def reindex(
+        self,
+        cls: type[Any] | str,
+        *,
+        subclasses: bool = True,
+        batch: int = 500,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Write anew what was saved before its class had the index that it has now; gives how many objects.
+
+        It may be called while others write, and be cut off and called again: each `batch` is a commit of its own.
+        `progress(done, of)` is called after each. Raises `TransactionError` inside a transaction, and what loading and
+        saving the objects raises; those before stay written.
+        """
+        if self.desk().transaction is not None:
+            raise TransactionError("reindex makes commits of its own.", hint="Call it outside of the transaction.")
+        thread = threading.get_ident()
+        desk = self._new_desk(lambda: threading.get_ident() == thread)
+        return reindex(self._finding, desk, cls, subclasses=subclasses, batch=batch, progress=progress)
+
     # -- transactions and history ------------------------------------------------------------------------
 
     def transaction(self, note: str = "") -> Transaction:
@@ -282,6 +364,7 @@ class Store(AsyncFace):
         view = View(
             self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol, resources=self._resources
         )
+        view.extra_fields = self._extra_fields
         self._views.add(view)
         code_of = CodeRecorder(view) if self._records_code else _no_code
         desk = Desk(view, Naming(self.backend, self._factory), code_of, self._clock, self._threads)

@@ -16,6 +16,7 @@ from perdure.backends.base import Backend
 from perdure.errors import CannotLoad, CannotPickle, PerdureError, SnapshotTooOld, StoreClosed, WrongView
 from perdure.objects import states
 from perdure.objects.classes import facts_of
+from perdure.objects.columns import ExtraFields
 from perdure.objects.decoding import StoredReference, comparable
 from perdure.objects.encoding import Encoded, Encoder
 from perdure.objects.ghosts import assign_class
@@ -58,6 +59,7 @@ class View(Reader):
         self.protocol = protocol
         self.owns = owns
         self.lock = threading.RLock()
+        self.extra_fields: ExtraFields | None = None  # of the store
         self.in_transaction = False
         self.closed = False
         self.retired = False  # nothing is committed from it any more

@@ -17,13 +17,14 @@ from perdure.backends.base import Backend
 from perdure.errors import CannotPickle, TransactionError
 from perdure.ids import Id, IdFactory
 from perdure.objects.classes import ClassFacts, facts_of
+from perdure.objects.columns import header_fields, indexed_fields
 from perdure.objects.encoding import Encoded, Encoder, explain
 from perdure.objects.ghosts import assign_class, real_class
 from perdure.objects.persistable import AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
 from perdure.objects.states import is_held, is_held_by_parts
 from perdure.objects.view import View, is_as_stored
 from perdure.pickling.classes import shown_name
-from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft
+from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft, Fields
 
 _new_text = str.__new__  # what Id() comes to, in half the time
 _new_tuple = tuple.__new__
@@ -115,6 +116,8 @@ class Worklist:
         self._left: set[int] | None = None  # addresses of enlisted objects that may not be on the list yet
         self._origins: list[Any] = []
         self._codes: dict[str, str] = {}  # module -> id of its code record
+        self._extra = view.extra_fields
+        self._indexed: dict[str, tuple[str, ...]] = {}  # class name -> fields of its drafts that queries ask for
         self.removed: Mapping[str, int] = {}  # ids that the same step removes: not looked at
 
     def add(self, obj: Any, *, kept: bool = False) -> str:
@@ -161,7 +164,10 @@ class Worklist:
         name = shown_name(type(value))
         code = self._code(name.partition(":")[0])
         flags = VALUE | KEPT | payload_flags
-        self._drafts.append(Draft(id_, base, flags, name, 0, code, references, NO_FIELDS, payload))
+        fields = NO_FIELDS
+        if self._extra is not None:
+            fields, self._indexed[name] = self._extra.of(value, name), indexed_fields((), self._extra)
+        self._drafts.append(Draft(id_, base, flags, name, 0, code, references, fields, payload))
 
     def run(self) -> None:
         """Look at everything on the list, and at what turns up meanwhile."""
@@ -199,7 +205,7 @@ class Worklist:
         entry.digest, entry.references = hash(payload), references
         flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
-        fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
+        fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
         self._drafts.append(_new_tuple(Draft, (entry.id, 0, flags, facts.name, 0, code, references, fields, payload)))
         if facts.ghost is not None and not is_held(graph):
             entry.state = DOZING
@@ -213,7 +219,8 @@ class Worklist:
         if not self._drafts and not removals:
             return None
         code = self._drafts[0].code if self._drafts else ""
-        return Batch(self._drafts, removals, {}, self._view.seen, time, note, code, unused)
+        indexed = self._indexed
+        return Batch(self._drafts, removals, {}, self._view.seen, time, note, code, unused, indexed=indexed)
 
     def finish(self, revision: int) -> None:
         """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
@@ -343,16 +350,22 @@ class Worklist:
             entry.digest, entry.references = hash(payload), references  # if the commit fails, it is written again
         flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
-        fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
+        fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
         parts = (entry.id, entry.revision, flags, facts.name, 0, code, references, fields, payload)
         self._drafts.append(_new_tuple(Draft, parts))
 
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
-        fields = facts.fields(obj) if facts.fields is not None else NO_FIELDS
+        fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
         payload, references, _, payload_flags = encoded
         flags |= payload_flags
         self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, references, fields, payload))
+
+    def _fields(self, obj: Any, facts: ClassFacts) -> Fields:
+        fields = header_fields(obj, facts, self._extra)
+        if facts.indexed or not (self._extra is None or facts.flags & INTERNAL):
+            self._indexed[facts.name] = indexed_fields(facts.indexed, self._extra)
+        return fields
 
     def _code(self, module: str) -> str:
         code = self._codes.get(module)

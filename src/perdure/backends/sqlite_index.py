@@ -1,0 +1,157 @@
+"""The index of fields in a SQLite store: made when the first indexed class is saved, kept up by each commit.
+
+- `indexes` numbers the pairs of class and field; `indexed` holds one row for each field of each present record.
+- Its primary key (index, key, number) answers conditions and orders; `indexed_by_number` leads from a record to its
+  keys: for updates, and for questions about several fields.
+- A store without these tables has format 1. They raise it to 2, so that a release which does not know them refuses to
+  write, instead of letting them go stale.
+- A commit of classes without an index touches nothing here; a record whose keys stay the same costs one look-up.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+
+from perdure.backends.sqlite_rows import LISTED
+from perdure.records.queries import sort_key
+from perdure.records.values import INTERNAL, Batch, Draft, Plain
+
+INDEXED_FORMAT = 2  # of a store that has an index
+
+_TABLES = """
+    CREATE TABLE {indexes} (
+        number INTEGER PRIMARY KEY, class INTEGER NOT NULL, field TEXT NOT NULL, UNIQUE (class, field)
+    );
+    CREATE TABLE {indexed} (
+        place INTEGER NOT NULL, key BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (place, key, number)
+    ) WITHOUT ROWID;
+    CREATE INDEX {indexed}_by_number ON {indexed} (number, place)
+"""
+_TOGETHER = 100  # rows that one INSERT takes
+
+Places = dict[tuple[int, str], int]  # (class number, field) -> place of the index
+Keys = dict[int, bytes]  # place -> key
+
+
+class SqliteIndex:
+    """The statements of the index, within the caller's transaction. `prefix` begins the names of all tables."""
+
+    def __init__(self, prefix: str = ""):
+        self.records = f"{prefix}records"
+        self.classes = f"{prefix}classes"
+        self.meta = f"{prefix}meta"
+        self.indexes = f"{prefix}indexes"
+        self.indexed = f"{prefix}indexed"
+
+    def places(self, connection: sqlite3.Connection) -> Places:
+        """Every index that there is."""
+        rows = connection.execute(f"SELECT class, field, number FROM {self.indexes}").fetchall()
+        return {(number, field): place for number, field, place in rows}
+
+    def apply(
+        self,
+        connection: sqlite3.Connection,
+        batch: Batch,
+        format_: int,
+        numbers: Sequence[int],
+        gone: Sequence[int],
+        class_numbers: Mapping[tuple[str, int], int],
+    ) -> None:
+        """Bring the index to what the batch writes. Called while `records` still has what the batch replaces.
+
+        `numbers` are those of the drafts, `gone` those that are replaced or removed; `class_numbers` are as in
+        `classes`, by name and INTERNAL.
+        """
+        if format_ < INDEXED_FORMAT:
+            if not batch.indexed:
+                return
+            self._create(connection)
+        known = self.places(connection)
+        old = self._present(connection, gone, known) if gone and known else {}
+        new = self._wanted(connection, batch, numbers, class_numbers, known) if batch.indexed else {}
+        lost = [
+            (place, key, number)
+            for number, keys in old.items()
+            for place, key in keys.items()
+            if new.get(number, _NO_KEYS).get(place) != key
+        ]
+        if lost:
+            connection.executemany(f"DELETE FROM {self.indexed} WHERE place = ? AND key = ? AND number = ?", lost)
+        rows = [
+            (place, key, number)
+            for number, keys in new.items()
+            for place, key in keys.items()
+            if old.get(number, _NO_KEYS).get(place) != key
+        ]
+        self._insert(connection, sorted(rows))
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        for statement in _TABLES.format(indexes=self.indexes, indexed=self.indexed).split(";"):
+            connection.execute(statement)
+        connection.execute(f"UPDATE {self.meta} SET value = ? WHERE name = 'format'", (INDEXED_FORMAT,))
+
+    def _present(self, connection: sqlite3.Connection, gone: Sequence[int], known: Places) -> dict[int, Keys]:
+        """The keys of those numbers, as far as they are of classes that have an index."""
+        classes = ", ".join(str(number) for number in {number for number, _ in known})
+        rows = connection.execute(
+            f"SELECT each.number, each.place, each.key FROM {LISTED} {self.records} present ON present.number = value"
+            f" AND present.class IN ({classes}) CROSS JOIN {self.indexed} each ON each.number = value",
+            (str(list(gone)),),
+        )
+        old: dict[int, Keys] = {}
+        for number, place, key in rows:
+            old.setdefault(number, {})[place] = key
+        return old
+
+    def _wanted(
+        self,
+        connection: sqlite3.Connection,
+        batch: Batch,
+        numbers: Sequence[int],
+        class_numbers: Mapping[tuple[str, int], int],
+        known: Places,
+    ) -> dict[int, Keys]:
+        """The keys of the batch's drafts, by their numbers."""
+        asked = {
+            (name, internal): [(field, self._place(connection, class_number, field, known)) for field in fields]
+            for (name, internal), class_number in class_numbers.items()
+            if (fields := batch.indexed.get(name))
+        }
+        keys_of: dict[Plain, bytes] = {}
+
+        def keys(draft: Draft, places: Iterable[tuple[str, int]]) -> Iterator[tuple[int, bytes]]:
+            fields = draft.fields
+            for field, place in places:
+                if field in fields:
+                    value = fields[field]
+                    key = keys_of.get(value)
+                    if key is None:
+                        key = keys_of[value] = sort_key(value)  # 1, 1.0 and True are one, and have one key
+                    yield place, key
+
+        new: dict[int, Keys] = {}
+        for draft, number in zip(batch.drafts, numbers, strict=True):
+            places = asked.get((draft.class_name, draft.flags & INTERNAL))
+            if places:
+                new[number] = dict(keys(draft, places))
+        return new
+
+    def _place(self, connection: sqlite3.Connection, class_number: int, field: str, known: Places) -> int:
+        """The number of an index, which is made if it is not there."""
+        place = known.get((class_number, field))
+        if place is None:
+            place = max(known.values(), default=0) + 1
+            connection.execute(f"INSERT INTO {self.indexes} VALUES (?, ?, ?)", (place, class_number, field))
+            known[class_number, field] = place
+        return place
+
+    def _insert(self, connection: sqlite3.Connection, rows: list[tuple[int, bytes, int]]) -> None:
+        for start in range(0, len(rows), _TOGETHER):
+            some = rows[start : start + _TOGETHER]
+            marks = ", ".join(["(?, ?, ?)"] * len(some))
+            connection.execute(f"INSERT INTO {self.indexed} VALUES {marks}", tuple(chain.from_iterable(some)))
+
+
+_NO_KEYS: Keys = {}

@@ -1,0 +1,316 @@
+"""Answers `find` and `count`: the question in the user's words becomes a `Query`, its answer ids as the view sees them.
+
+- The answer is that of the view's revision. Where the backend answers as of a later one, what was changed since is left
+  out of its answer and judged by the headers of the view's own revision.
+- Inside a transaction its own work counts: what it touched or saved is judged as it is in memory.
+- An index is only asked if every record of the classes tells the fields: looked at once in each store, class and field.
+- No module is imported for a record whose seal is not good.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from perdure.backends.base import Backend, chunks, number_of
+from perdure.errors import CannotIndex, ClassNotFound, NotIndexed, PerdureError
+from perdure.objects.columns import ExtraFields, indexed_fields
+from perdure.objects.commits import Desk
+from perdure.objects.ghosts import real_class
+from perdure.objects.indexing import ALLOWED, attribute, cannot_index, indexed_names, plain
+from perdure.objects.persistable import GHOST, entry_of
+from perdure.objects.view import View
+from perdure.pickling.classes import find, main_module_name, shown_name
+from perdure.records.frame import decode, parse_unverified
+from perdure.records.queries import Condition, Operator, Query, arrange, matches
+from perdure.records.values import Fields, Plain
+
+Order = str | Sequence[str]
+Row = tuple[str, int, Fields]  # id, number, fields
+
+ATTEMPTS = 3  # to be answered at a revision whose changes are known
+
+_OPERATORS: dict[str, Operator] = {
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "in": "in", "startswith": "prefix",
+}  # fmt: skip
+
+
+class Asked(NamedTuple):
+    """A question: of which class, and the query without the names of classes in records."""
+
+    cls: type[Any]
+    query: Query
+    subclasses: bool
+    scan: bool
+
+
+class Finding:
+    """What one store knows about its classes and indexes; shared by all its views, and only ever added to."""
+
+    def __init__(self, backend: Backend, extra: ExtraFields | None):
+        self._backend = backend
+        self.extra = extra
+        self._elsewhere: set[str] = set()  # names of classes that are not imported for a query, or could not be
+        self._complete: set[tuple[str, str]] = set()  # class name and field that every record tells
+
+    # -- questions -----------------------------------------------------------------------------------------
+
+    def asked(
+        self,
+        cls: type[Any] | str,
+        conditions: Mapping[str, Any],
+        order_by: Order = (),
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        subclasses: bool = True,
+        scan: bool = False,
+    ) -> Asked:
+        """The question in the user's words. Raises `NotIndexed`, `CannotIndex`, `ClassNotFound`, `ValueError`."""
+        real = find(cls) if isinstance(cls, str) else cls
+        if not isinstance(real, type):
+            raise TypeError(f"A class is asked for, or its name (module:Name), not {cls!r:.60}")
+        if offset < 0 or (limit is not None and limit < 0):
+            raise ValueError(f"limit and offset are not negative: {limit}, {offset}")
+        known = self.fields_of(real)
+        told = tuple(_condition(name, value, known, scan=scan) for name, value in conditions.items())
+        names = [order_by] if isinstance(order_by, str) else order_by
+        order = tuple((name.removeprefix("-"), name.startswith("-")) for name in names)
+        query = Query((), told, order, limit, offset)
+        unknown = [name for name in query.fields if name not in known]
+        if unknown and not scan:
+            raise _not_indexed(real, unknown[0])
+        return Asked(real, query, subclasses, scan)
+
+    def fields_of(self, cls: type[Any]) -> tuple[str, ...]:
+        """The fields that records of a class tell for queries."""
+        return indexed_fields(indexed_names(cls), self.extra)
+
+    # -- classes -------------------------------------------------------------------------------------------
+
+    def names(self, desk: Desk, cls: type[Any], *, subclasses: bool) -> tuple[str, ...]:
+        """The names in records of a class, and of all that are subclasses of it and can be imported here."""
+        return tuple(name for name, _ in self.classes(desk, cls, subclasses=subclasses))
+
+    def classes(self, desk: Desk, cls: type[Any], *, subclasses: bool) -> Iterator[tuple[str, type[Any]]]:
+        """The same names with their classes; perdure's own only if such a one is asked for."""
+        for name in self._backend.class_names():
+            other = self._class(desk, name)
+            if other is None or (_is_internal(other) and not _is_internal(cls)):
+                continue
+            if other is cls or (subclasses and issubclass(other, cls)):
+                yield name, other
+
+    def _class(self, desk: Desk, name: str) -> type[Any] | None:
+        """The class of that name; None where it is not here, or its module may not be imported."""
+        module = name.partition(":")[0]
+        if module not in sys.modules and module != main_module_name():
+            if name in self._elsewhere or not self._is_trusted(desk, name):
+                return None
+            self._elsewhere.add(name)  # what fails is not tried again; what does not is imported then
+        try:
+            found = find(name)
+        except ClassNotFound:
+            return None
+        except Exception:  # noqa: BLE001 (the user's module is run, anything may come out; loading its objects says it)
+            return None
+        return found if isinstance(found, type) else None
+
+    def _is_trusted(self, desk: Desk, name: str) -> bool:
+        """Whether the first record of that class has a good seal; False where there is none."""
+        view = desk.view
+        for frame in self._backend.scan(class_name=name):
+            try:
+                decode(frame, view.key, trust_all=view.trust_all)
+            except PerdureError:
+                self._elsewhere.add(name)
+                return False
+            return True
+        return False
+
+    def require_complete(self, names: Iterable[str], fields: Sequence[str], cls: type[Any]) -> None:
+        """Raise `NotIndexed` if a record of these classes does not tell all the fields."""
+        unsure = [name for name in names if any((name, field) not in self._complete for field in fields)]
+        if not unsure:
+            return
+        lacking = self._backend.lacking(Query(tuple(unsure), order=tuple((field, False) for field in fields)))
+        if lacking:
+            shown = ", ".join(lacking[:3]) + (" and others" if len(lacking) > 3 else "")
+            raise NotIndexed(
+                f"Not every {cls.__qualname__} of the store was saved with {' and '.join(fields)}: {shown} was not.",
+                hint=f"Run store.reindex({cls.__qualname__}) once, or give scan=True, which loads them all.",
+                ids=lacking,
+            )
+        self._complete.update((name, field) for name in unsure for field in fields)
+
+
+# -- answers ---------------------------------------------------------------------------------------------
+
+
+def find_ids(finding: Finding, desk: Desk, asked: Asked) -> list[str]:
+    """The ids that answer the question, as the view sees the store."""
+    desk.view.refresh()
+    names = finding.names(desk, asked.cls, subclasses=asked.subclasses)
+    query = asked.query._replace(classes=names)
+    if asked.scan:
+        rows = [row for row in _scanned(finding, desk, asked, names) if matches(row[2], query)]
+        return arrange(rows, query)
+    finding.require_complete(names, query.fields, asked.cls)
+    view = desk.view
+    own = _own(finding, desk, asked)
+    excluded = own.keys() | desk.removed.keys()
+    if not excluded:
+        found = view.backend.find(query)
+        if found.revision == view.revision:
+            return found.ids
+    ids, later = _candidates(view, query, len(excluded))
+    kept = [id_ for id_ in ids if id_ not in excluded and number_of(id_) not in later]
+    if later:
+        kept += [id_ for id_ in view.backend.ids_of(later, view.revision) if id_ not in excluded]
+    rows = [*_stored(finding, desk, kept, query), *own.values()]
+    return arrange([row for row in rows if matches(row[2], query)], query)
+
+
+def count(finding: Finding, desk: Desk, asked: Asked) -> int:
+    """How many objects answer the question."""
+    view = desk.view
+    if not asked.scan and not view.in_transaction:
+        view.refresh()
+        names = finding.names(desk, asked.cls, subclasses=asked.subclasses)
+        query = asked.query._replace(classes=names)
+        finding.require_complete(names, query.fields, asked.cls)
+        revision, number = view.backend.count(query)
+        if revision == view.revision:
+            return number
+    return len(find_ids(finding, desk, asked))
+
+
+def _candidates(view: View, query: Query, spare: int) -> tuple[list[str], set[int]]:
+    """Ids that answer the query now, and the numbers of what was changed after the view's revision.
+
+    With a limit there are as many as it asks for besides `spare` ids and those of the numbers.
+    """
+    seen, later = view.revision, set[int]()
+    for _ in range(ATTEMPTS):
+        wide = query._replace(offset=0)
+        if query.limit is not None:
+            wide = wide._replace(limit=query.limit + query.offset + spare + len(later))
+        found = view.backend.find(wide)
+        if found.revision <= seen:
+            return found.ids, later
+        seen, later = view.backend.changes(view.revision)
+    found = view.backend.find(query._replace(limit=None, offset=0))  # others commit all the time
+    return found.ids, view.backend.changes(view.revision)[1]
+
+
+def _own(finding: Finding, desk: Desk, asked: Asked) -> dict[str, Row]:
+    """What the open transaction has touched or saved of the class, as it is in memory; nothing outside of one."""
+    if not desk.view.in_transaction:
+        return {}
+    removed = desk.removed
+    rows = {}
+    for obj in list(desk.view.enlisted.values()):
+        entry, cls = entry_of(obj), real_class(obj)
+        if entry is None or entry.state == GHOST or entry.id in removed:
+            continue
+        wanted = cls is asked.cls or (asked.subclasses and issubclass(cls, asked.cls))
+        if wanted and (_is_internal(asked.cls) or not _is_internal(cls)):
+            rows[entry.id] = (entry.id, entry.number, _live(obj, asked.query.fields, finding.extra))
+    return rows
+
+
+def _live(obj: Any, fields: Iterable[str], extra: ExtraFields | None) -> Fields:
+    """The fields of an object in memory, as they would be saved now."""
+    name = shown_name(real_class(obj))
+    told = extra.of(obj, name, unsaved=True) if extra is not None and not extra.names.isdisjoint(fields) else {}
+    found: dict[str, Plain] = {}
+    for field in fields:
+        if field in told:
+            found[field] = told[field]
+            continue
+        value = attribute(obj, name, field)
+        try:
+            found[field] = plain(value, unsaved=True)
+        except ValueError as error:
+            raise cannot_index(obj, name, field, value, error) from error
+    return found
+
+
+def _stored(finding: Finding, desk: Desk, ids: Sequence[str], query: Query) -> Iterator[Row]:
+    """The fields of stored objects of the query's classes, by their headers at the view's revision."""
+    view = desk.view
+    fields = query.fields
+    if not fields:
+        names = view.backend.classes(ids, view.revision)
+        yield from ((id_, number_of(id_), {}) for id_ in ids if names.get(id_) in query.classes)
+        return
+    for chunk in chunks(ids):
+        frames = view.backend.read(chunk, view.revision)
+        for id_, frame in frames.items():
+            record = parse_unverified(frame)
+            if record.class_name not in query.classes:
+                continue
+            told = record.fields
+            if any(field not in told for field in fields):  # it was indexed after the view's revision
+                told = _live(view.load_many([id_])[0], fields, finding.extra)
+            yield id_, number_of(id_), told
+
+
+def _scanned(finding: Finding, desk: Desk, asked: Asked, names: tuple[str, ...]) -> Iterator[Row]:
+    """The fields of all objects of those classes, loaded for it and let go again."""
+    view = desk.view
+    own = _own(finding, desk, asked)
+    yield from own.values()
+    elsewhere = own.keys() | desk.removed.keys()
+    for name in names:
+        frames = view.backend.scan(class_name=name, at=view.revision)
+        for chunk in chunks(id_ for frame in frames if (id_ := parse_unverified(frame).id) not in elsewhere):
+            enlisted = set(view.enlisted)
+            for id_, obj in zip(chunk, view.load_many(chunk), strict=True):
+                yield id_, number_of(id_), _live(obj, asked.query.fields, finding.extra)
+                entry = entry_of(obj)
+                if entry is not None and entry.address not in enlisted and not view.is_changed(entry, obj):
+                    view.doze(entry, obj)
+
+
+def _is_internal(cls: Any) -> bool:
+    return bool(getattr(cls, "__record_internal__", False))
+
+
+# -- questions in the user's words ---------------------------------------------------------------------------
+
+
+def _condition(name: str, value: Any, known: Sequence[str], *, scan: bool) -> Condition:
+    """`state="new"`, `size__lt=3`; a field whose own name ends like an operator is taken as a field."""
+    field, _, suffix = name.rpartition("__")
+    if name in known or not field or suffix not in _OPERATORS:
+        field, suffix = name, "eq"
+    operator = _OPERATORS[suffix]
+    if operator == "in":
+        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+            raise TypeError(f"{name} takes several values, not {type(value).__name__}")
+        return Condition(field, operator, tuple(_asked_for(name, each) for each in value))
+    told = _asked_for(name, value)
+    if operator == "prefix" and not isinstance(told, str):
+        raise TypeError(f"{name} takes a text, not {type(value).__name__}")
+    return Condition(field, operator, told)
+
+
+def _asked_for(name: str, value: Any) -> Plain:
+    try:
+        return plain(value, unsaved=True)
+    except ValueError as error:
+        raise CannotIndex(
+            f"{name} cannot be {type(value).__qualname__}: {error}.", hint=f"Allowed are {ALLOWED}.", attribute=name
+        ) from error
+
+
+def _not_indexed(cls: type[Any], field: str) -> NotIndexed:
+    there = ", ".join(indexed_names(cls))
+    return NotIndexed(
+        f"{cls.__qualname__} has no index of {field!r}" + (f", but of {there}." if there else "."),
+        hint=f"Write __indexed__ = ({field!r},) in the class and run store.reindex({cls.__qualname__}),"
+        " or give scan=True, which loads and compares them all.",
+        attribute=field,
+    )
