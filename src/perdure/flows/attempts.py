@@ -117,7 +117,7 @@ class Result(Persistable):
 
 
 class Arguments(Persistable):
-    """What a job was called with: written once, however often the job's state changes."""
+    """What a job or a flow was called with: written once, however often the job's state changes."""
 
     __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True

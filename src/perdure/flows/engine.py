@@ -76,6 +76,7 @@ class Engine:
 
     def drive(self) -> None:
         """Run every waiting job whose needs succeed, until none is left; a run that has begun always ends."""
+        self._executor.resources = self._store.resources
         self._executor.open(self._store.backend, self._store.key)
         try:
             self._read()

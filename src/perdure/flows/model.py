@@ -183,8 +183,6 @@ class Run(Persistable):
     ):
         self._flow = flow
         self._source = source
-        self._args = args
-        self._kwargs = kwargs
         self._shown = shown(args, kwargs, _shown)
         self._jobs = jobs
         self._returned = (value,)  # in a tuple: a job that is returned must not get its id before the others
@@ -192,6 +190,8 @@ class Run(Persistable):
         self._owner: tuple[str, int, int, str, str] | None = None
         self._created = time.time()
         self._ended: float | None = None
+        # A record apart: a run can be looked at where they cannot be loaded. In a tuple: as for what is returned.
+        self._given = (Arguments(args, kwargs),)
         for job in jobs:
             job.belong(self)
 
@@ -212,12 +212,12 @@ class Run(Persistable):
     @property
     def args(self) -> tuple[Any, ...]:
         """What the flow was called with."""
-        return self._args
+        return self._given[0].args
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """What the flow was called with, by name."""
-        return self._kwargs
+        return self._given[0].kwargs
 
     @property
     def created(self) -> float:

@@ -31,6 +31,7 @@ from perdure.objects.persistable import entry_of
 from perdure.objects.store import Store
 from perdure.objects.worklist import Numbers
 from perdure.pickling.classes import name_of
+from perdure.pickling.outside import NO_RESOURCES, Resources
 from perdure.records.frame import Encoder
 from perdure.records.seal import Key
 from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Draft, Receipt, Version
@@ -198,10 +199,19 @@ class Workplace:
     `reports` says whether its outcomes tell the code that ran: the engine knows that of its own process.
     """
 
-    def __init__(self, reader: Reader, described: Description, key: Key | None, *, reports: bool = False):
+    def __init__(
+        self,
+        reader: Reader,
+        described: Description,
+        key: Key | None,
+        resources: Resources = NO_RESOURCES,
+        *,
+        reports: bool = False,
+    ):
         self._reader = reader
         self._described = described
         self._key = key
+        self._resources = resources
         self._reports = reports
         self._reported: set[str] = set()
         self._numbers = KeptNumbers(TaskBackend(reader, described))
@@ -209,7 +219,9 @@ class Workplace:
     def store(self, task: Task) -> tuple[Store, TaskBackend]:
         """A store at the task's revision, whose commits are only taken down."""
         backend = TaskBackend(self._reader, self._described, task)
-        store = Store(backend, self._key, code="off")  # the engine knows the code record of the attempt
+        store = Store(
+            backend, self._key, code="off", resources=self._resources
+        )  # the engine knows the code record of the attempt
         store.desk().naming.numbers = self._numbers
         return store, backend
 

@@ -1,5 +1,6 @@
 """The contract of an executor, call by call.
 
+- `resources` are set before `open`: those of the engine's store, for what refers to something outside of it.
 - `open` once, then any number of `idle`, `submit`, `wait`, then `close`; all from the engine's thread.
 - `idle` gives the process ids that can take a task now: attempts note which, before the task is handed out.
 - `wait` gives at least one outcome if a task is out, and as many as are ready. A worker that died is an outcome.
@@ -12,6 +13,7 @@ from abc import ABC, abstractmethod
 
 from perdure.backends.base import Backend
 from perdure.flows.tasks import Outcome, Task
+from perdure.pickling.outside import NO_RESOURCES, Resources
 from perdure.records.seal import Key
 
 
@@ -19,6 +21,7 @@ class Executor(ABC):
     """Runs tasks. See the module's text. `elsewhere`: in other processes, which must find functions by their names."""
 
     elsewhere: bool = True
+    resources: Resources = NO_RESOURCES
 
     @abstractmethod
     def open(self, backend: Backend, key: Key | None) -> None:

@@ -20,7 +20,7 @@ class InlineExecutor(Executor):
         self._task: Task | None = None
 
     def open(self, backend: Backend, key: Key | None) -> None:
-        self._place = Workplace(backend, backend.describe(), key)
+        self._place = Workplace(backend, backend.describe(), key, self.resources)
 
     def idle(self, wanted: int) -> list[int]:
         return [os.getpid()] if self._task is None and wanted else []

@@ -37,6 +37,7 @@ from perdure.flows.executors.worker import (
     TASK,
     Channel,
 )
+from perdure.flows.resources import sent
 from perdure.flows.tasks import Outcome, Task, failure
 from perdure.records.seal import Key
 
@@ -118,7 +119,8 @@ class ProcessesExecutor(Executor):
 
     def open(self, backend: Backend, key: Key | None) -> None:
         self._backend = backend
-        self._hello = (list(sys.path), tuple(backend.describe()), None if key is None else key.secret)
+        secret = None if key is None else key.secret
+        self._hello = (list(sys.path), tuple(backend.describe()), secret, sent(self.resources))
 
     def idle(self, wanted: int) -> list[int]:
         idle = [worker for worker in self._workers if worker.task is None][:wanted]

@@ -21,6 +21,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from perdure.flows.resources import ReceivedResources
 from perdure.flows.tasks import Workplace, failure, run_task
 from perdure.records.seal import Key
 from perdure.records.values import Description
@@ -89,12 +90,13 @@ def main(descriptor: int) -> None:
     # Ctrl-C reaches the whole group of processes: the engine decides what becomes of the jobs that are out.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     channel = Channel(Connection(descriptor))
-    _, path, described, secret = channel.receive()
+    _, path, described, secret, resources = channel.receive()
     sys.path[:] = path
     reader = _EngineReader(channel)
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(channel, reader, tasks), daemon=True).start()
-    place = Workplace(reader, Description(*described), None if secret is None else Key(secret), reports=True)
+    key = None if secret is None else Key(secret)
+    place = Workplace(reader, Description(*described), key, ReceivedResources(resources), reports=True)
     while (task := tasks.get()) is not None:
         try:
             outcome = run_task(task, place)
