@@ -28,7 +28,7 @@ def server_version() -> str:
         import psycopg
     except ModuleNotFoundError as error:
         raise BrokenMeasurement(f"{error.name} is not installed here") from None
-    url = os.environ.get(VARIABLE, DEFAULT)
+    url = _server_url()
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
             number = connection.info.server_version
@@ -46,7 +46,7 @@ def database(name: str, environment: Mapping[str, str]) -> Iterator[Mapping[str,
     import psycopg
     from psycopg import sql
 
-    url = os.environ.get(VARIABLE, DEFAULT)
+    url = _server_url()
     named = sql.Identifier(name)
     with psycopg.connect(url, autocommit=True) as connection:
         try:
@@ -57,6 +57,12 @@ def database(name: str, environment: Mapping[str, str]) -> Iterator[Mapping[str,
             yield {**environment, VARIABLE: urlsplit(url)._replace(path=f"/{name}").geturl()}
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(named))
+
+
+def _server_url() -> str:
+    """The URL as psycopg reads it: a driver that SQLAlchemy would be told of is left out."""
+    scheme, colon, rest = os.environ.get(VARIABLE, DEFAULT).partition(":")
+    return scheme.partition("+")[0] + colon + rest
 
 
 def _without_password(url: str) -> str:

@@ -15,17 +15,17 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import servers
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 SIZE = 100  # 5 jobs
 NO_SERVER = "postgresql://nobody@127.0.0.1:1/nothing"
 
 
-def run(*arguments: str, interpreter: str = sys.executable) -> subprocess.CompletedProcess[str]:
-    """The program itself, with no server of PostgreSQL unless the tests have been given one."""
-    server = os.environ.get("PERDURE_TEST_POSTGRESQL_URL", NO_SERVER)
+def run(*arguments: str, server: str = NO_SERVER) -> subprocess.CompletedProcess[str]:
+    """The program itself."""
     environment = {**os.environ, "PERDURE_BENCH_POSTGRESQL_URL": server}
-    command = [interpreter, str(BENCH / "run.py"), *arguments]
+    command = [sys.executable, str(BENCH / "run.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment)
 
 
@@ -91,7 +91,7 @@ def test_every_rival_is_measured_or_said_to_be_absent(whole, bench):
         wanted = {"save", "bytes", "touch", "again", "load each", "memory", "change one", "change cold", "commits"}
         assert (wanted | {"save rich", "commits rich"} <= measured) is not absent
     assert "shelve" in head  # a part of Python
-    assert re.search(r"^- PostgreSQL( \d|: not measured: )", done.stdout, re.MULTILINE)
+    assert "- PostgreSQL: not measured: no server answers at postgresql://127.0.0.1:1/nothing: " in done.stdout
 
 
 @pytest.mark.slow
@@ -111,6 +111,38 @@ def test_figures_and_page_are_written_and_nothing_is_left(whole):
     page = (folder / "page.md").read_text(encoding="utf-8")
     assert page == f"# Before\n\n<!-- measured: begin -->\n\n{done.stdout}\n<!-- measured: end -->\n\nAfter.\n"
     assert sorted(os.listdir(folder)) == ["figures.json", "page.md"]
+
+
+def test_postgresql_is_measured(bench, tmp_path):
+    figures = tmp_path / "figures.json"
+    arguments = ("--quick", "--size", str(SIZE), "--only", "postgresql", "--json", str(figures))
+    done = run(*arguments, server=servers.url_of("postgresql"))
+    assert done.returncode == 0, done.stderr
+    titles = [comparison.title for comparison in bench("plan").POSTGRESQL]
+    assert [title for title in titles if f"| {title} " not in done.stdout] == []
+    assert re.search(r"^- PostgreSQL \d+\.\d+, synchronous_commit=", done.stdout, re.MULTILINE)
+    measured = json.loads(figures.read_text(encoding="utf-8"))["rounds"]["postgresql"][0]
+    names = {f"{side}_postgresql {figure}" for side in ("limits", "kept") for figure in ("save", "load", "touch")}
+    assert names <= measured.keys()
+
+
+def test_a_database_of_its_own_is_dropped_also_after_an_error(bench, monkeypatch):
+    postgresql, broken = bench("postgresql"), bench("work").BrokenMeasurement
+    name = f"perdure_bench_test_{os.getpid()}"
+    found = f"SELECT count(*) FROM pg_database WHERE datname = '{name}'"
+    monkeypatch.setenv(postgresql.VARIABLE, servers.url_of("postgresql"))
+
+    def make_it_twice() -> None:
+        with postgresql.database(name, {"KEPT": "yes"}) as environment:
+            assert environment["KEPT"] == "yes"
+            assert f"/{name}" in environment[postgresql.VARIABLE]
+            assert servers.query("postgresql", found) == [(1,)]
+            with postgresql.database(name, {}):
+                raise AssertionError("the same database was made twice")
+
+    with pytest.raises(broken, match=f'no database can be made: database "{name}" already exists'):
+        make_it_twice()
+    assert servers.query("postgresql", found) == [(0,)]
 
 
 def test_only_what_a_row_needs_is_measured(tmp_path):
