@@ -18,14 +18,18 @@ def described(folder: Path) -> list[str]:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.machine(),
     )
-    load = f"; load average at the start {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     synced = median(_fsync_times(folder)) * 1000
     return [
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {processor}, {_memory()}",
-        f"{platform.system()} {platform.release().partition('-')[0]}{load}",
+        f"{platform.system()} {platform.release().partition('-')[0]}",
         f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, perdure {version('perdure')}",
         f"stores are on {_filesystem(folder)}; to append 4 KiB and fsync takes {synced:.2f} ms",
     ]
+
+
+def load() -> str:
+    """How many processes want a core, on the average of a minute."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def _lines(path: str) -> list[str]:

@@ -227,6 +227,7 @@ def main(given: list[str] | None = None) -> int:
         few = options.large // 100 if options.full else options.large // 10
         setting = Setting(rows, options.size, options.large, few, present, own_environment(folder))
         where = machine.described(folder)
+        before = machine.load()
         groups = [group for group in GROUPS if set(rows_of_group(group)) & set(rows)]
         if "postgresql" in groups:
             try:
@@ -235,6 +236,7 @@ def main(given: list[str] | None = None) -> int:
                 absent.append(f"PostgreSQL: not measured: {error}")
                 groups.remove("postgresql")
         measured = {group: measure(group, options.rounds, options.peer_rounds, folder, setting) for group in groups}
+    where.append(f"load average at the start {before}, at the end {machine.load()}: of this and of all else that ran")
     said = [one.said for one in present] + absent
     if "postgresql" in groups and present:
         on_server = peers.look_for(peers.RELSTORAGE_POSTGRESQL)

@@ -76,6 +76,7 @@ def test_everything_is_measured_and_printed(whole, bench):
     for executor in ("processes", "inline"):
         assert f"executor `{executor}`" in done.stdout
     assert "SQLite: write and fsync" in done.stdout
+    assert re.search(r"^- load average at the start [\d.]+, at the end [\d.]+", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.slow
