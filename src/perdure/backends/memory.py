@@ -18,7 +18,7 @@ from perdure.backends.base import (
     too_old,
 )
 from perdure.errors import CorruptRecord, IdInUse, ReadOnly, StoreClosed
-from perdure.records.frame import FORMAT, Encoder, flags_of, parse_unverified
+from perdure.records.frame import FORMAT, Encoder, flags_of
 from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Receipt, Version
 
 
@@ -35,6 +35,7 @@ class MemoryBackend(Backend):
         self._oldest = 0
         self._versions: dict[int, list[Version]] = {}  # oldest first
         self._ids: dict[int, str] = {}
+        self._classes: dict[tuple[int, int], str] = {}  # by number and revision
         self._commits: list[Commit] = []  # oldest first
         self._buffers: dict[str, bytes] = {}
         self._class_names: dict[str, None] = {}
@@ -62,6 +63,7 @@ class MemoryBackend(Backend):
             for draft, frame in frames:
                 self._put(draft.id, Version(revision, frame))
                 self._class_names[draft.class_name] = None
+                self._classes[number_of(draft.id), revision] = draft.class_name
             for id_ in batch.removals:
                 self._put(id_, Version(revision, None))
             for digest, content in batch.buffers.items():
@@ -82,7 +84,9 @@ class MemoryBackend(Backend):
             return {id_: version.frame for id_, version in found if version and version.frame is not None}
 
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
-        return {id_: parse_unverified(frame).class_name for id_, frame in self.read(ids, at).items()}
+        with self._opened(at=at):
+            found = ((id_, self._current(id_, at)) for id_ in ids)
+            return {id_: self._classes[number_of(id_), v.revision] for id_, v in found if v and v.frame is not None}
 
     def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
         with self._opened(at=at):
@@ -135,7 +139,7 @@ class MemoryBackend(Backend):
                 if self._versions[number][-1].frame is not None:
                     raise ValueError(f"{self._ids[number]} is still there: it must be removed first")
             for number in numbers:
-                self._versions[number] = self._versions[number][-1:]
+                self._forget_before(number, self._versions[number][-1].revision)
 
     def buffer(self, digest: str) -> Buffer:
         with self._opened():
@@ -197,6 +201,8 @@ class MemoryBackend(Backend):
         """Forget the versions of a number that cannot be seen from revision `oldest` on; gives how many."""
         versions = self._versions[number]
         first = max((place for place, version in enumerate(versions) if version.revision <= oldest), default=0)
+        for version in versions[:first]:
+            self._classes.pop((number, version.revision), None)
         self._versions[number] = versions[first:]
         return first
 

@@ -8,6 +8,7 @@ from typing import Any
 from perdure.errors import CannotPickle
 from perdure.ids import prefix_of
 from perdure.objects.ghosts import ghost_class
+from perdure.objects.guests import is_guest_class
 from perdure.objects.indexing import indexed_names, taker
 from perdure.objects.persistable import Persistable
 from perdure.objects.states import is_simple
@@ -27,12 +28,13 @@ class ClassFacts:
     """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
 
     __slots__ = (
-        "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "indexed", "links", "links_to_learn",
+        "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "guest", "indexed", "links", "links_to_learn",
         "module", "name", "prefix", "shapes", "simple",
     )  # fmt: skip
 
     def __init__(self, cls: type[Any]):
-        if not cls.__weakrefoffset__:
+        self.guest = is_guest_class(cls) and not issubclass(cls, Persistable)
+        if not cls.__weakrefoffset__ and not self.guest:
             raise CannotPickle(
                 f"Objects of {cls.__qualname__} cannot be records of their own: they do not allow weak references,"
                 " as all that is built on tuple, int or bytes.",
@@ -42,9 +44,9 @@ class ClassFacts:
         self.name = name_of(cls)
         self.module = self.name.partition(":")[0]
         self.prefix = prefix_of(cls)
-        self.ghost = ghost_class(cls)
-        self.eager = self.ghost is None
-        self.simple = not self.eager and is_simple(cls)
+        self.ghost = None if self.guest else ghost_class(cls)
+        self.eager = self.ghost is None and not self.guest
+        self.simple = self.ghost is not None and is_simple(cls)
         self.direct = self.simple and cls is not Lost  # filled from its record without detours
         # Perdure's own classes name what can be shown of them without unpickling; see flows.
         told: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)

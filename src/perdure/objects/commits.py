@@ -187,8 +187,10 @@ class Commit:
         if batch is None:
             self._check_only()
             return None
-        written = {draft.id for draft in batch.drafts}.union(batch.removals) if self.checks else ()
-        checks = {id_: base for id_, base in self.checks.items() if id_ not in written}
+        checks = {**self.desk.view.relied_on, **self.checks}
+        if checks:
+            written = {draft.id for draft in batch.drafts}.union(batch.removals)
+            checks = {id_: base for id_, base in checks.items() if id_ not in written}
         batch = batch._replace(needed=self._needed(batch) if worklist.refers_to_stored else (), checks=checks)
         if self.drafts:  # read at other revisions than this view's: each base is compared
             indexed = {**self.indexed, **batch.indexed}

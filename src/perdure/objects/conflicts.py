@@ -16,7 +16,7 @@ from perdure.objects.classes import facts_of
 from perdure.objects.columns import header_fields
 from perdure.objects.decoding import resolver_for
 from perdure.objects.encoding import Encoder
-from perdure.objects.filling import detached
+from perdure.objects.filling import detached, detached_guest, new_guest
 from perdure.objects.persistable import Persistable, entry_of
 from perdure.objects.view import View
 from perdure.pickling.classes import find
@@ -25,7 +25,10 @@ from perdure.records.values import KEPT, KIND_BITS, VALUE, Batch, Draft, Record
 
 
 class Referred(Persistable):
-    """Stands for an object that a copy refers to. It tells its id, and is the same one in all three copies."""
+    """Stands for an object that a copy refers to. It tells its id, and is the same one in all three copies.
+
+    BTrees order the values that they compare, so it has an order: that of the ids.
+    """
 
     __slots__ = ("id", "mark")
 
@@ -40,6 +43,12 @@ class Referred(Persistable):
 
     def __repr__(self) -> str:
         return f"<{self.id}>"
+
+    def __lt__(self, other: object) -> bool:
+        return self.id < other.id if isinstance(other, Referred) else NotImplemented
+
+    def __gt__(self, other: object) -> bool:
+        return self.id > other.id if isinstance(other, Referred) else NotImplemented
 
 
 def resolve(view: View, batch: Batch, error: ConflictError) -> tuple[Batch, list[str]]:
@@ -76,8 +85,22 @@ def _method(view: View, draft: Draft) -> tuple[type[Any], Callable[..., Any]] | 
         facts = facts_of(cls)
     except ClassNotFound:
         return None
-    method = getattr(cls, "_resolve_conflict", None)
+    method = _resolve_guests(cls) if facts.guest else getattr(cls, "_resolve_conflict", None)
     return (cls, method) if method is not None and facts.name == draft.class_name else None
+
+
+def _resolve_guests(cls: type[Any]) -> Callable[..., Any] | None:
+    """`_p_resolveConflict` of a class of ZODB's, which takes and gives states, as a method that does so with copies."""
+    if getattr(cls, "_p_resolveConflict", None) is None:
+        return None
+
+    def resolve(old: Any, stored: Any, mine: Any) -> Any:
+        merged = new_guest(cls)
+        state = merged._p_resolveConflict(old.__getstate__(), stored.__getstate__(), mine.__getstate__())
+        merged.__setstate__(state)
+        return merged
+
+    return resolve
 
 
 def _old(view: View, draft: Draft, error: ConflictError) -> Record:
@@ -108,7 +131,8 @@ def _merge(
 
     def copy(record: Record) -> Any:
         objects = [referred.setdefault(id_, Referred(id_)) for id_ in record.references]
-        return detached(cls, record, objects, resolver_for(record, view.resources, outside))
+        make = detached_guest if facts_of(cls).guest else detached
+        return make(cls, record, objects, resolver_for(record, view.resources, outside))
 
     try:
         merged = method(copy(old), copy(stored), copy(mine))

@@ -20,8 +20,9 @@ from typing import Any
 from perdure.errors import CannotPickle, PerdureError, TransactionError
 from perdure.objects.classes import ClassFacts
 from perdure.objects.ghosts import real_class
+from perdure.objects.guests import is_record
 from perdure.objects.persistable import ENTRIES, Entry, Persistable, entry_of
-from perdure.objects.states import PROTOCOL, Reduced, reduced, simple_state
+from perdure.objects.states import BARE, PROTOCOL, Reduced, reduced, simple_state
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
 from perdure.pickling.outside import REGISTERED, outside, reduction
@@ -52,7 +53,7 @@ class _Hooks:
         self.asked = True
         if obj is reference:
             return NotImplemented
-        if isinstance(obj, Persistable):
+        if is_record(obj):
             return reference, (self.place_of(obj),)
         if isinstance(obj, (type, FunctionType)):
             return self.by_name(obj)
@@ -181,9 +182,15 @@ class Encoder:
 
     def _ask(self, obj: Any, facts: ClassFacts) -> Reduced:
         try:
-            return reduced(obj, facts.cls)
+            told = reduced(obj, facts.cls)
         except (TypeError, pickle.PicklingError) as error:
             raise self._explained(obj, error) from error
+        if facts.guest and told[0] != BARE:
+            raise CannotPickle(
+                f"{facts.cls.__qualname__} cannot be stored as it is: its objects are made with arguments.",
+                hint="Let it do without __getnewargs__, or be a Persistable.",
+            )
+        return told
 
     def _dump(self, obj: Any, graphs: tuple[Any, ...], graph: Any, under: str | None) -> Encoded:
         self._places, self._outside = {}, False

@@ -53,6 +53,31 @@ def detached(cls: type[Any], record: Record, objects: Sequence[Any], outside: Ou
     return copy
 
 
+def refill_guest(obj: Any, record: Record, objects: Sequence[Any], outside: Outside | None) -> None:
+    """Give a guest (see `perdure.objects.guests`) the state in a record; a ghost does not know yet that it has it."""
+    with user_code(record):
+        obj.__setstate__(guest_state(record, objects, outside))
+
+
+def detached_guest(cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None) -> Any:
+    """A copy of the guest in a record that belongs to no view."""
+    copy = new_guest(cls)
+    refill_guest(copy, record, objects, outside)
+    return copy
+
+
+def new_guest(cls: Any) -> Any:
+    """A bare guest, as ZODB makes it."""
+    return cls.__new__(cls)
+
+
+def guest_state(record: Record, objects: Sequence[Any], outside: Outside | None) -> Any:
+    """The state in a guest's record."""
+    unpickler = ObjectUnpickler(record.payload, objects, outside)
+    unpickler.load()  # how it is made: bare
+    return states.Filling(*unpickler.load()).state
+
+
 @contextmanager
 def user_code(record: Record) -> Iterator[None]:
     """What comes out of constructors and state methods of users' classes becomes `CannotLoad`, with the record."""

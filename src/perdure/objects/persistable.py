@@ -67,6 +67,7 @@ class Facts(Protocol):
 
     cls: type[Any]
     ghost: type[Any] | None
+    guest: bool
     direct: bool
     flags: int
     simple: bool

@@ -10,27 +10,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from io import BytesIO
-from pickle import loads
-from typing import Any
+from typing import Any, cast
 
 from perdure.backends.base import Backend, number_of
-from perdure.errors import CannotLoad, ClassNotFound, NotFound, PerdureError
+from perdure.errors import CannotLoad, ClassNotFound, NotFound
 from perdure.objects import states
 from perdure.objects.ahead import ReadAhead
 from perdure.objects.classes import ClassFacts, Lost, facts_of
-from perdure.objects.decoding import ObjectUnpickler, StateUnpickler, refused, resolver_for, state_of
-from perdure.objects.filling import refill, user_code
+from perdure.objects.decoding import ObjectUnpickler, resolver_for, state_of
+from perdure.objects.direct import fill_directly, note_read
+from perdure.objects.filling import refill, refill_guest, user_code
 from perdure.objects.ghosts import assign_class
+from perdure.objects.guests import GuestEntry, Jar, Owner, is_guest_class, oid_of
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, drop_entry, new_entry
 from perdure.pickling.classes import find
 from perdure.pickling.outside import NO_RESOURCES, Resolver, Resources
 from perdure.records.frame import Parts, decoder, record_of
 from perdure.records.seal import Key
-from perdure.records.values import KIND_BITS, LINKED, OUTSIDE, PLAIN, STATE, VALUE, Record
+from perdure.records.values import KIND_BITS, OUTSIDE, STATE, VALUE, Record
 
 _new = object.__new__
-_attribute = object.__getattribute__
 
 _NOT_DIRECT = KIND_BITS | OUTSIDE
 
@@ -56,6 +55,8 @@ class Reader(ABC):
         self._ahead = ReadAhead(backend)
         self._decoders: dict[bool, Callable[[bytes], Parts]] = {}  # by whether all records are trusted
         self._classes: dict[str, ClassFacts] = {}
+        self.jar: Jar | None = None  # as soon as there are guests
+        self._ready: dict[int, tuple[Record, Sequence[Any]]] = {}  # what guests are about to be filled with, by number
 
     # -- what an entry asks of its view --------------------------------------------------------------------
 
@@ -84,6 +85,9 @@ class Reader(ABC):
     def enrol(self, obj: Any, facts: ClassFacts, id_: str, number: int | None = None) -> Entry:
         """The entry of an object that is new to the store."""
         number = number_of(id_) if number is None else number
+        if facts.guest:
+            guest: Entry = self.guests().adopt(obj, facts, id_, number)
+            return guest
         entry = self.by_id[id_] = self._entries[number] = new_entry(
             obj, self, facts, id_, number, AWAKE, 0, facts.flags
         )
@@ -98,6 +102,9 @@ class Reader(ABC):
 
     def dismiss(self, entry: Entry) -> None:
         """Forget an object that lives on as if it had never been saved; its state must be there."""
+        if isinstance(entry, GuestEntry):
+            self.guests().dismiss(entry)
+            return
         drop_entry(entry)
         self.forget(entry)
         obj = self.enlisted.pop(entry.address, None)
@@ -193,7 +200,7 @@ class Reader(ABC):
             if entry is None or obj is None:
                 facts = classes.get(class_name) or self._facts(class_name, id_)
                 if facts.ghost is None:
-                    made.update(self._make_eager({id_: parts}))
+                    made.update(self._make_guest(id_, parts) if facts.guest else self._make_eager({id_: parts}))
                     continue
                 obj = _new(facts.ghost)
                 number = int(id_[id_.rindex(".") + 1 :])
@@ -204,7 +211,7 @@ class Reader(ABC):
             if not entry.facts.direct or flags & _NOT_DIRECT != STATE:
                 self._put_state(entry, obj, record_of(parts), [held[target] for target in references], outside)
                 continue
-            _fill_directly(entry, obj, parts, held)
+            fill_directly(entry, obj, parts, held)
         return made
 
     def _make_ghosts(self, names: dict[str, str | None]) -> dict[str, Any]:
@@ -219,7 +226,7 @@ class Reader(ABC):
                 facts = self._facts(name, id_) if name is not None else facts_of(Lost)
             except ClassNotFound:
                 facts = facts_of(Lost)
-            if facts.ghost is None:
+            if facts.eager:
                 eager.append(id_)
             else:
                 made[id_] = self._ghost(facts, id_)
@@ -228,6 +235,8 @@ class Reader(ABC):
         return made
 
     def _ghost(self, facts: ClassFacts, id_: str) -> Any:
+        if facts.guest:
+            return self.guests().ghost(facts, id_)
         assert facts.ghost is not None
         obj = _new(facts.ghost)
         number = number_of(id_)
@@ -243,7 +252,7 @@ class Reader(ABC):
                 error.ids = (id_,)
                 error.message = f"{id_} is of a class that cannot be found here. {error.message}"
                 raise
-            if not isinstance(cls, type) or not issubclass(cls, Persistable):
+            if not isinstance(cls, type) or not (issubclass(cls, Persistable) or is_guest_class(cls)):
                 raise ClassNotFound(
                     f"{class_name}, the class of {id_}, is not a Persistable here.",
                     hint="Something that others refer to was replaced by a plain value, or its code changed.",
@@ -259,7 +268,7 @@ class Reader(ABC):
         parts = self._record(id_)
         if entry.facts.direct and parts[2] & _NOT_DIRECT == STATE and parts[0] == id_:
             references = parts[6]
-            _fill_directly(entry, obj, parts, self._held(references) if references else NO_OBJECTS)
+            fill_directly(entry, obj, parts, self._held(references) if references else NO_OBJECTS)
             return
         self._materialize({id_: parts})
         if entry.state == GHOST:
@@ -281,6 +290,10 @@ class Reader(ABC):
         self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any], outside: dict[str, Any]
     ) -> None:
         """Fill a ghost of a class that takes part in its own pickling; afterwards it dozes."""
+        if entry.facts.guest:
+            self._ready[entry.number] = record, objects
+            obj._p_activate()
+            return
         if entry.cls is Lost:
             self._find_again(entry, obj, record)
         ghost = entry.facts.ghost
@@ -293,7 +306,7 @@ class Reader(ABC):
                     assign_class(obj, ghost)
                     states.clear(obj)
                 entry.state = GHOST
-        _note_read(entry, record)
+        note_read(entry, record)
 
     def _find_again(self, entry: Entry, obj: Any, record: Record) -> None:
         """Make a ghost of the right class of one whose class was not there before; raises if it still is not."""
@@ -327,6 +340,34 @@ class Reader(ABC):
         entry.state = AWAKE
         self.doze(entry, obj)
 
+    # -- guests ------------------------------------------------------------------------------------------
+
+    def guests(self) -> Jar:
+        """The jar of this view's guests."""
+        if self.jar is None:
+            self.jar = Jar(cast(Owner, self), self._entries, self.by_id)
+        return self.jar
+
+    def _make_guest(self, id_: str, parts: Parts) -> dict[str, Any]:
+        """A guest that was not in memory, with its state."""
+        obj = self._ghost(self._facts(parts[3], id_), id_)
+        self._ready[self.by_id[id_].number] = record_of(parts), self.objects_of(parts[6])
+        obj._p_activate()
+        return {id_: obj}
+
+    def read_guest(self, entry: Any, obj: Any) -> None:
+        """Fill the ghost of a guest; its own C code calls this, and knows it as loaded afterwards."""
+        ready = self._ready.pop(entry.number, None)
+        if ready is None:
+            parts = self.records([entry.id]).get(entry.id)
+            if parts is None:
+                raise not_found([entry.id])
+            ready = record_of(parts), self.objects_of(parts[6])
+        record, objects = ready
+        refill_guest(obj, record, objects, resolver_for(record, self.resources, {}))
+        note_read(entry, record)
+        obj._p_serial = oid_of(record.revision)
+
     # -- classes without ghosts ----------------------------------------------------------------------------
 
     def _make_eager(self, records: Records) -> dict[str, Any]:
@@ -347,7 +388,7 @@ class Reader(ABC):
             entry = new_entry(bare, self, facts, id_, number_of(id_), AWAKE)
             self.by_id[id_] = self._entries[entry.number] = entry
             self.enlisted[entry.address] = made[id_] = bare
-            _note_read(entry, record)
+            note_read(entry, record)
             waiting.append((entry, bare, record, unpickler))
             queue.update(self._eager_among(record.references))
         for entry, bare, record, unpickler in waiting:
@@ -362,7 +403,7 @@ class Reader(ABC):
         wanted = []
         for id_, name in names.items():
             try:
-                if self._facts(name, id_).ghost is None:
+                if self._facts(name, id_).eager:
                     wanted.append(id_)
             except ClassNotFound:
                 continue  # a ghost will say so when it is touched
@@ -376,7 +417,7 @@ class Reader(ABC):
             return
         record = record_of(parts)
         refill(obj, entry.cls, record, _Late(self, record.references), resolver_for(record, self.resources, {}))
-        _note_read(entry, record)
+        note_read(entry, record)
 
 
 def not_found(ids: Sequence[str]) -> NotFound:
@@ -396,53 +437,3 @@ class _Late(Sequence[Any]):
 
     def __getitem__(self, place: Any) -> Any:
         return self._reader.objects_of([self._ids[place]])[0]
-
-
-def _fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) -> None:
-    """Give a ghost of a simple class its state; run for each object of a bulk."""
-    _, revision, flags, _, _, _, references, _, payload, shape = parts
-    entry.state = LOADING
-    try:
-        if flags & PLAIN:
-            state = loads(payload)
-        else:
-            unpickler = StateUnpickler(BytesIO(payload))
-            unpickler.objects = [*map(held.__getitem__, references)] if references else ()
-            state = unpickler.load()
-        if shape is not None:
-            names, links, head = shape
-            payload = head + payload
-            for place in links:
-                state[place] = held[references[state[place]]]
-            _attribute(obj, "__dict__").update(zip(names, state, strict=True))
-            if links and entry.facts.links_to_learn and not entry.facts.links:
-                entry.facts.learn_links([names[place] for place in links])
-        else:
-            if flags & LINKED:
-                state = _linked(state, references, held, entry)
-            states.put_simple_state(obj, state)
-        entry.state = DOZING
-    except PerdureError:
-        raise
-    except Exception as error:  # the user's own constructors and state methods run here: anything may come out
-        raise refused(record_of(parts), error) from error
-    finally:
-        if entry.state == LOADING:
-            states.clear(obj)
-            entry.state = GHOST
-    entry.revision, entry.flags, entry.references, entry.digest = revision, flags, references, hash(payload)
-
-
-def _linked(
-    pair: tuple[dict[str, Any], dict[str, int]], references: Sequence[str], held: dict[str, Any], entry: Entry
-) -> dict[str, Any]:
-    """The state of format 1 with the objects in the attributes that are just references."""
-    state, links = pair
-    for name, place in links.items():
-        state[name] = held[references[place]]
-    return state
-
-
-def _note_read(entry: Entry, record: Record) -> None:
-    entry.revision, entry.flags, entry.references = record.revision, record.flags, record.references
-    entry.digest = hash(record.payload)

@@ -12,6 +12,7 @@ from typing import Any
 from perdure.errors import ConflictError, IdInUse, NotFound
 from perdure.objects.classes import facts_of
 from perdure.objects.commits import Desk
+from perdure.objects.guests import is_record
 from perdure.objects.persistable import Persistable, entry_of
 from perdure.objects.transaction import Transaction
 
@@ -89,7 +90,7 @@ class Roots(MutableMapping[str, Any]):
     @staticmethod
     def _put(names: dict[str, Persistable], name: str, value: Any) -> None:
         held = names.get(name)
-        if isinstance(value, Persistable):
+        if is_record(value):
             names[name] = value
         elif isinstance(held, Root):
             held.value = value

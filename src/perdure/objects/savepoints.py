@@ -17,7 +17,8 @@ from perdure.objects.classes import ClassFacts, facts_of
 from perdure.objects.decoding import StoredReference, comparable, resolver_for, state_of
 from perdure.objects.encoding import Encoded, Encoder
 from perdure.objects.filling import refill
-from perdure.objects.persistable import AWAKE, Entry, Persistable, entry_of
+from perdure.objects.guests import is_record
+from perdure.objects.persistable import AWAKE, Entry, entry_of
 from perdure.objects.view import View, is_as_stored
 from perdure.pickling.compare import same_state
 from perdure.pickling.outside import Resolver, identity
@@ -56,11 +57,11 @@ class Image:
         self._unnamed: dict[int, _Unnamed] = {}  # by address, for new objects; they are held as well
         self._kept: dict[int, _Kept] = {}  # by address
         self._values: dict[int, tuple[Any, Encoded]] = {}  # plain values, by address
-        self._queue: list[Any] = list(view.enlisted.values())
+        self._queue: list[Any] = [*view.enlisted.values(), *(obj for _, obj in view.changed_guests())]
         self._encoder = Encoder(self._entry_of, view.protocol)
         with view.lock:
             for value in others:
-                if isinstance(value, Persistable):
+                if is_record(value):
                     self._entry_of(value)
                 else:
                     self._values[id(value)] = (value, _without_graph(self._encoder.encode_value(value)))
@@ -81,7 +82,7 @@ class Image:
         view = self._view
         with view.lock:
             for kept in self._kept.values():
-                entry = entry_of(kept.obj)
+                entry = view.own_entry(kept.obj)
                 if kept.entry is None and entry is not None:
                     view.dismiss(entry)  # saved since
             self._encoder = Encoder(self._entry_of, view.protocol)
@@ -92,6 +93,13 @@ class Image:
                 if entry is None or address in self._kept:
                     continue
                 if entry.revision == 0 and entry.state == AWAKE:
+                    view.dismiss(entry)
+                else:
+                    view.let_go(entry, obj)
+            for entry, obj in view.changed_guests():
+                if id(obj) in self._kept:
+                    continue
+                if entry.revision == 0:
                     view.dismiss(entry)
                 else:
                     view.let_go(entry, obj)
@@ -127,7 +135,7 @@ class Image:
         return entry
 
     def _keep(self, obj: Any) -> None:
-        entry = entry_of(obj)
+        entry = self._view.own_entry(obj)
         if entry is not None and entry.state != AWAKE:
             return
         facts = facts_of(type(obj))
@@ -162,14 +170,17 @@ class Image:
     def _put_back(self, kept: _Kept) -> None:
         obj, facts, entry, flags, forced, state = kept
         view = self._view
-        if entry is not None:
-            if state is None:
-                view.let_go(entry, obj)
-                return
-            entry.state, entry.facts, entry.flags, entry.forced = AWAKE, facts, flags, forced
-            view.enlisted[entry.address] = obj
+        if entry is not None and state is None:
+            view.let_go(entry, obj)
+            return
         assert state is not None
         record = self._record(state, facts, entry)
+        if facts.guest:
+            view.put_back_guest(entry, obj, record, self._held(record))
+            return
+        if entry is not None:
+            entry.state, entry.facts, entry.flags, entry.forced = AWAKE, facts, flags, forced
+            view.enlisted[entry.address] = obj
         refill(obj, facts.cls, record, self._held(record), self._outside(record))
 
     def _held(self, record: Record) -> Sequence[Any]:
@@ -190,7 +201,7 @@ class Image:
 
     def _id_of(self, obj: object) -> str | None:
         """What a comparison asks: the id of what is a record of its own."""
-        if isinstance(obj, Persistable):
+        if is_record(obj):
             entry: Any = self._entry_of(obj)
             return str(entry.id)
         return obj.id if isinstance(obj, StoredReference) else identity(obj)

@@ -19,7 +19,8 @@ from weakref import WeakSet
 from perdure.errors import ConflictError, NotFound, StorageError, StoreBusy, TransactionError
 from perdure.objects.classes import facts_of
 from perdure.objects.commits import Commit, Desk
-from perdure.objects.persistable import ENTRIES, GHOST, Persistable
+from perdure.objects.guests import is_record
+from perdure.objects.persistable import ENTRIES, GHOST
 from perdure.objects.savepoints import Image, Savepoint
 from perdure.objects.threads import in_thread
 from perdure.objects.view import View
@@ -61,7 +62,7 @@ class Transaction:
             return self
         view = desk.view
         view.refresh()
-        self._beginning = desk.image(lenient=True) if view.enlisted else None
+        self._beginning = desk.image(lenient=True) if view.enlisted or view.changed_guests() else None
         view.in_transaction = True
         desk.transaction = self
         self._commit = Commit(desk, self.note)
@@ -123,9 +124,9 @@ class Transaction:
         For what a decision depends on but what is not written itself; what is written is compared anyway.
         """
         step = self.step
-        entry = self._desk.view.own_entry(obj) if isinstance(obj, Persistable) else None
+        entry = self._desk.view.own_entry(obj) if is_record(obj) else None
         if entry is None:
-            if isinstance(obj, Persistable):
+            if is_record(obj):
                 return  # new: nobody else has it
             raise TypeError(f"read_current takes an object of the store, not a {type(obj).__name__}")
         self._desk.view.wake(entry, obj)
@@ -142,7 +143,7 @@ class Transaction:
         step = self.step
         step.note = self._notes()
         view = self._desk.view
-        if not view.enlisted and step.is_empty:
+        if not view.enlisted and not view.changed_guests() and step.is_empty:
             self.revision = view.revision
             self._end()
             return
@@ -167,6 +168,7 @@ class Transaction:
         desk = self._desk
         try:
             (self._beginning or Image.of_nothing(desk.view)).restore()
+            desk.view.end_guests_step()
         finally:
             desk.naming.numbers.give_back()
             self._end()
@@ -256,12 +258,10 @@ def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:
     if desk.transaction is not None:
         return [_join(desk, desk.transaction.step, obj) for obj in objects]
     step = Commit(desk)
-    step.saved = [obj for obj in objects if isinstance(obj, Persistable)]
+    step.saved = [obj for obj in objects if is_record(obj)]
     values = {}  # place -> id
     if len(step.saved) < len(objects):
-        values = {
-            place: desk.naming.new_value(obj) for place, obj in enumerate(objects) if not isinstance(obj, Persistable)
-        }
+        values = {place: desk.naming.new_value(obj) for place, obj in enumerate(objects) if not is_record(obj)}
         step.values = [(id_, objects[place]) for place, id_ in values.items()]
     try:
         step.run(everything=False)
@@ -269,8 +269,14 @@ def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:
         let_go(desk.view, error.ids)
         raise
     if not values:
-        return [ENTRIES[id(obj)].id for obj in objects]
-    return [values.get(place) or ENTRIES[id(obj)].id for place, obj in enumerate(objects)]
+        return [_id_of(desk.view, obj) for obj in objects]
+    return [values.get(place) or _id_of(desk.view, obj) for place, obj in enumerate(objects)]
+
+
+def _id_of(view: View, obj: Any) -> str:
+    entry = ENTRIES.get(id(obj)) or view.own_entry(obj)
+    assert entry is not None
+    return entry.id
 
 
 def let_go(view: View, ids: Iterable[str]) -> None:
@@ -286,7 +292,7 @@ def let_go(view: View, ids: Iterable[str]) -> None:
 
 def _join(desk: Desk, step: Commit, obj: Any) -> str:
     """Let the open transaction save `obj`; its id is given at once."""
-    if not isinstance(obj, Persistable):
+    if not is_record(obj):
         id_ = desk.naming.new_value(obj)
         step.values.append((id_, obj))
         return id_

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from perdure.backends.base import Backend
@@ -17,9 +17,11 @@ from perdure.errors import CannotLoad, CannotPickle, PerdureError, SnapshotTooOl
 from perdure.objects import states
 from perdure.objects.classes import facts_of
 from perdure.objects.columns import ExtraFields
-from perdure.objects.decoding import StoredReference, comparable
+from perdure.objects.decoding import StoredReference, comparable, resolver_for
 from perdure.objects.encoding import Encoded, Encoder
+from perdure.objects.filling import refill_guest
 from perdure.objects.ghosts import assign_class
+from perdure.objects.guests import GuestEntry, id_of_guest, is_guest, known_entry
 from perdure.objects.memory import CollectionPaused
 from perdure.objects.persistable import AWAKE, GHOST, LOADING, Entry, Persistable, entry_of
 from perdure.objects.reader import Reader
@@ -86,6 +88,8 @@ class View(Reader):
     def own_entry(self, obj: Any) -> Entry | None:
         """The entry of `obj`; None if it is new to every store. Raises `WrongView` if another view has it."""
         entry = entry_of(obj)
+        if entry is None and is_guest(obj):
+            entry = known_entry(obj, self)
         if entry is None or entry.view is self:
             return entry
         raise WrongView(
@@ -154,6 +158,8 @@ class View(Reader):
         """Nothing will be committed from here any more: hold no object for it. Ghosts still load, until `close`."""
         self.retired = True
         self.enlisted.clear()
+        if self.jar is not None:
+            self.jar.changed.clear()
 
     def close(self) -> None:
         """Retire, and load nothing more."""
@@ -213,6 +219,9 @@ class View(Reader):
         with self.lock:
             if entry.state == AWAKE:
                 return
+            if entry.facts.guest:
+                obj._p_activate()
+                return
             if entry.state == LOADING:
                 raise CannotLoad(
                     f"{entry.id} is used while it is still being loaded"
@@ -221,7 +230,7 @@ class View(Reader):
                     ids=(entry.id,),
                 )
             if writing or entry.state == GHOST:
-                self._require_own(entry)
+                self.require_own(entry)
             if entry.state == GHOST:
                 self._require_open()
                 self._load_state(entry, obj)
@@ -236,6 +245,9 @@ class View(Reader):
         ghost = entry.facts.ghost
         entry.forced = False
         self._behind.discard(entry.number)
+        if isinstance(entry, GuestEntry):
+            self.guests().make_ghost(entry, obj)
+            return
         if ghost is None:
             self._reload(entry, obj)
             return
@@ -286,13 +298,49 @@ class View(Reader):
 
         return Encoder(known, self.protocol)
 
+    def fill_guest(self, entry: Any, obj: Any) -> None:
+        """Called by a guest that is touched as a ghost."""
+        with self.lock:
+            if entry.number not in self._ready:
+                self.require_own(entry)
+                self._require_open()
+            self.read_guest(entry, obj)
+
+    def changed_guests(self) -> list[tuple[Any, Any]]:
+        """The guests that were changed or are new, each with its entry."""
+        jar = self.jar
+        return [] if jar is None else [(jar.entry_of(obj), obj) for obj in jar.changed.values()]
+
+    @property
+    def relied_on(self) -> Mapping[str, int]:
+        """What changes of guests rely on being as it was read: id -> revision."""
+        return {} if self.jar is None else self.jar.relied_on
+
+    def put_back_guest(self, entry: Any, obj: Any, record: Record, objects: Sequence[Any]) -> None:
+        """Give a guest an earlier state, as a change; `entry` is None for one that no store knows."""
+        if entry is None:
+            refill_guest(obj, record, objects, resolver_for(record, self.resources, {}))
+            return
+        stored = entry.revision, entry.references, entry.digest
+        self.guests().make_ghost(entry, obj)
+        self._ready[entry.number] = record, objects
+        obj._p_activate()
+        entry.revision, entry.references, entry.digest = stored
+        obj._p_changed = True
+
+    def end_guests_step(self) -> None:
+        """A commit or an abort is over."""
+        if self.jar is not None:
+            self.jar.step_ended()
+
     # -- guards ------------------------------------------------------------------------------------------
 
     def _require_open(self) -> None:
         if self.closed:
             raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
 
-    def _require_own(self, entry: Entry) -> None:
+    def require_own(self, entry: Entry) -> None:
+        """Raise `WrongView` where the caller is not the thread or task that the view belongs to."""
         if not self.owns() and LENT.view is not self:
             raise WrongView(
                 f"{entry.id} belongs to the view of another thread or task, and is not loaded or would be changed.",
@@ -329,6 +377,8 @@ class _Unsaved:
 
 def _reference(obj: object) -> str | None:
     """The id that an object stands for in a comparison; None for what is compared by its state."""
+    if is_guest(obj):
+        return id_of_guest(obj) or "new.0"
     if isinstance(obj, Persistable):
         entry = entry_of(obj)
         return "new.0" if entry is None else entry.id

@@ -20,6 +20,7 @@ from perdure.objects.classes import ClassFacts, facts_of
 from perdure.objects.columns import header_fields, indexed_fields
 from perdure.objects.encoding import Encoded, Encoder, explain
 from perdure.objects.ghosts import assign_class, real_class
+from perdure.objects.guests import guest_base, is_guest, is_record
 from perdure.objects.persistable import AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
 from perdure.objects.states import is_held, is_held_by_parts
 from perdure.objects.view import View, is_as_stored
@@ -105,6 +106,8 @@ class Worklist:
             for address, obj in view.enlisted.items():
                 if address in ENTRIES:
                     self._enqueue(ENTRIES[address], obj)
+            for entry, guest in view.changed_guests():
+                self._enqueue(entry, guest)
         self._position = 0
         self._doubtful: list[tuple[Entry, Encoded]] = []
         self._written: list[tuple[Entry, int, tuple[str, ...]]] = []  # with digest and references, as in the entry
@@ -133,9 +136,9 @@ class Worklist:
 
     def add_kept(self, objects: Iterable[Any]) -> None:
         """Put objects that are saved by name on the list; what is new and simple is done with at once."""
-        known = ENTRIES
+        known, with_guests = ENTRIES, guest_base() is not None
         for obj in objects:
-            if id(obj) in known:
+            if id(obj) in known or (with_guests and is_guest(obj)):
                 self.add(obj, kept=True)
                 continue
             facts = facts_of(type(obj))
@@ -148,7 +151,7 @@ class Worklist:
 
     def add_copy(self, id_: str, obj: Any, base: int) -> None:
         """Write a copy of `obj`, which keeps its own id, under another."""
-        if not isinstance(obj, Persistable):
+        if not is_record(obj):
             self.add_value(id_, obj, base)
             return
         self._view.own_entry(obj)
@@ -236,6 +239,9 @@ class Worklist:
         Who holds on to a container of an object may change it later, and that would not be seen: the object stays.
         """
         enlisted = self._view.enlisted
+        if self._view.jar is not None:
+            self._view.jar.settle(entry for entry, _ in self._looked_at)
+            self._view.end_guests_step()
         for entry, obj in self._looked_at:
             if entry.state == AWAKE and entry.revision:
                 ghost = entry.facts.ghost
@@ -261,13 +267,15 @@ class Worklist:
     def _meet(self, obj: Any) -> Entry:
         """The entry of an object that is referred to, when the encoder meets it for the first time."""
         entry = self._refer(obj)
-        self.refers_to_stored = self.refers_to_stored or entry.revision > 0
+        self.refers_to_stored = self.refers_to_stored or entry.revision > 0 or entry.state == GHOST
         return entry
 
     def _refer(self, obj: Any) -> Entry:
         entry = entry_of(obj)
         if entry is None:
-            return self._enrol(obj)
+            entry = self._view.own_entry(obj)
+            if entry is None:
+                return self._enrol(obj)
         if entry.view is not self._view:
             self._view.own_entry(obj)  # raises WrongView
         elif not self._everything and entry.state != GHOST:
@@ -300,6 +308,8 @@ class Worklist:
 
     def _is_any_left(self) -> bool:
         """Whether an enlisted object is not on the list yet. The set only shrinks: what is new gets on the list."""
+        if any(entry.listed != self._number for entry, _ in self._view.changed_guests()):
+            return True
         if self._left is None:
             self._left = set(self._view.enlisted)
         while self._left:
