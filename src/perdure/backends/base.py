@@ -185,10 +185,11 @@ class Backend(ABC):
         ids = [id_ for own in (False, True) if internal in (None, own) for id_ in self.ids(internal=own, at=at)]
         numbered = sorted((number, id_) for id_ in ids if (number := number_of(id_)) > after)
         for chunk in chunks(id_ for _, id_ in numbered):
+            if class_name is not None:
+                names = self.classes(chunk, at)
+                chunk = [id_ for id_ in chunk if names[id_] == class_name]
             frames = self.read(chunk, at)
-            for frame in map(frames.__getitem__, chunk):
-                if class_name is None or parse_unverified(frame).class_name == class_name:
-                    yield frame
+            yield from map(frames.__getitem__, chunk)
 
     def find(self, query: Query) -> Found:
         """The ids that answer the query in one snapshot, and its revision; from an index where there is one.
