@@ -19,7 +19,7 @@ settings.register_profile("fast", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "fast")
 
-_REGISTRIES = (outside._by_tag, outside._by_class, outside._known)
+_REGISTRIES = (outside._by_tag, outside._by_class, outside.BATCHED)
 
 XDG_FOLDERS = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 
@@ -51,3 +51,4 @@ def registrations() -> Iterator[None]:
     for registry, entries in zip(_REGISTRIES, before, strict=True):
         registry.clear()
         registry.update(entries)
+    outside._known = {}

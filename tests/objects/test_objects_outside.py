@@ -160,6 +160,28 @@ def test_one_bulk_asks_once_for_each_key(place, table, rows, asked):
     assert all(job.row is rows[number % 2] for number, job in enumerate(jobs))
 
 
+def test_one_bulk_may_be_had_in_one_call(place, table, rows, asked):
+    calls = []
+
+    def find_rows(keys, resources):
+        calls.append(keys)
+        return {key: resources["table"][key] for key in keys}
+
+    ids = place.open().save_many([*(Job(row=rows[number % 3]) for number in range(30)), Reduced(rows[0]), [rows[1]]])
+    outside.reference("Row", Row, key=lambda row: row.key, many=find_rows)(lambda key, resources: Row(key))
+    store = place.open(resources={"table": table})
+    loaded = store.load_many(ids)
+    assert all(job.row is rows[number % 3] for number, job in enumerate(loaded[:30]))
+    assert loaded[30].row is rows[0]
+    assert loaded[31][0] is rows[1]
+    assert calls == [[1, 2, 3]]
+    store.invalidate_cache()
+    del table[2]
+    with pytest.raises(CannotResolve, match="KeyError: 2") as caught:
+        store.load_many(ids)
+    assert (caught.value.path, caught.value.tag) == (f"{ids[0]} → .row", "Row")
+
+
 def test_records_without_any_do_not_say_so(place, rows):
     store = place.open()
     with_row, without = store.save_many([Job(row=rows[0]), Job(row="a text")])

@@ -7,7 +7,7 @@ import decimal
 import uuid
 
 import pytest
-from sqlalchemy import ForeignKey, Numeric, create_engine
+from sqlalchemy import ForeignKey, Numeric, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, scoped_session, sessionmaker
 
 import perdure
@@ -158,6 +158,30 @@ def test_a_look_at_an_unchanged_object_writes_nothing(session, ada, tmp_path):
         with store.transaction():
             order.customer = {other}
         assert len(store.transactions()) == 2
+
+
+def test_many_rows_come_in_few_queries(session, engine, tmp_path):
+    session.add_all([*(Customer(name=f"c{n}") for n in range(700)), *(Company(name=f"f{n}") for n in range(20))])
+    session.commit()
+    customers = session.query(Customer).order_by(Customer.id).all()
+    line = Line(customer=customers[0], number="1")
+    session.add(line)
+    session.commit()
+    with perdure.make_store(f"sqlite:///{tmp_path}/a.db") as store:
+        ids = store.save_many([Order([customer, line]) for customer in customers])
+    queries = []
+    event.listen(engine, "before_cursor_execute", lambda *told: queries.append(told[2]))
+    with (
+        Session(engine) as later,
+        perdure.make_store(f"sqlite:///{tmp_path}/a.db", resources={"session": later}) as store,
+    ):
+        orders = store.load_many(ids)
+        assert len(queries) == 4  # 500 and 200 customers, 20 companies, one line: its key has two columns
+        assert [order.customer[0].name for order in orders] == [f"c{n}" for n in range(700)] + [
+            f"f{n}" for n in range(20)
+        ]
+        assert all(order.customer[0] is later.get(type(order.customer[0]), order.customer[0].id) for order in orders)
+        assert len({id(order.customer[1]) for order in orders}) == 1
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 import perdure
 from perdure import CannotPickle, CannotResolve, UnknownTag, UntrustedRecord
+from perdure.keys import KeyRing
 from perdure.pickling import outside
 from perdure.pickling.compare import same_state
 from perdure.pickling.outline import outside_references
 from perdure.pickling.outside import OutsideReference
 from perdure.pickling.plain import load_plain
-from perdure.records.frame import parse_unverified
-from perdure.records.values import VALUE
+from perdure.records.frame import encoder, parse_unverified
+from perdure.records.values import VALUE, Draft
 
 pytestmark = pytest.mark.usefixtures("registrations")
 
@@ -215,7 +216,7 @@ def test_plain_keys_come_back_as_they_were(key):
         for registry, entries in zip((outside._by_tag, outside._by_class), before, strict=True):
             registry.clear()
             registry.update(entries)
-        outside._known.clear()
+        outside._known = {}
     assert got == [key]
     assert repr(got) == repr([key])
 
@@ -267,6 +268,100 @@ def test_what_cannot_be_pickled_beside_a_reference_is_named(table):
     with pytest.raises(CannotPickle) as caught:
         perdure.dumps([Row(1), Row(2), {"bad": lambda: None}])
     assert caught.value.path == "list → [2]['bad']"
+
+
+# -- many in one call --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(table):
+    """The lists of keys that were asked for in one call."""
+    calls = []
+
+    def find_rows(keys, resources):
+        calls.append(keys)
+        return {key: resources["table"][key] for key in keys if key in resources["table"]}
+
+    @perdure.reference("Row", Row, key=lambda row: row.key, many=find_rows)
+    def find_row(key, resources):
+        table.asked.append(key)
+        return resources["table"][key]
+
+    return calls
+
+
+def test_many_are_had_in_one_call(table, calls):
+    rows = [table.row(key) for key in range(10)]
+    loaded = again({"rows": rows, "again": Pair(rows[0], (rows[3],))}, table)
+    assert all(one is other for one, other in zip(loaded["rows"], rows, strict=True))
+    assert loaded["again"].left is rows[0]
+    assert (calls, table.asked) == ([list(range(10))], [])
+
+
+def test_a_lone_key_is_asked_for_by_itself(table, calls):
+    row = table.row(1)
+    assert again([row, row], table)[1] is row
+    assert (calls, table.asked) == ([], [1])
+
+
+def test_what_is_not_among_the_many_is_asked_for_one_by_one(table, calls):
+    table.row(1)
+    data = perdure.dumps([Row(1), Row(2), Row(3)])
+    with pytest.raises(CannotResolve) as caught:
+        perdure.loads(data, resources={"table": table})
+    assert (caught.value.path, caught.value.key) == ("list → [1]", 2)
+    assert (calls, table.asked) == ([[1, 2, 3]], [2])
+
+
+def test_keys_that_python_takes_for_equal_are_not_mixed_up(table, calls):
+    one, two = table.row(1), table.row(2)
+    loaded = again([one, Row(True), two], table)
+    assert loaded[0] is one
+    assert loaded[2] is two
+    assert (calls, table.asked) == ([[1, 2]], [True])
+
+
+@pytest.mark.parametrize(
+    ("many", "told"),
+    [
+        (lambda keys, resources: resources["other"], "No resource 'other'"),
+        (lambda keys, resources: {}[keys[1]], "KeyError: 2"),
+        (lambda keys, resources: [1, 2], "gave list, not a mapping"),
+    ],
+)
+def test_many_that_cannot_be_had(many, told):
+    perdure.reference("Row", Row, key=lambda row: row.key, many=many)(lambda key, resources: Row(key))
+    with pytest.raises(CannotResolve, match=told) as caught:
+        perdure.loads(perdure.dumps({"a": (Row(1), Row(2))}))
+    assert (caught.value.path, caught.value.tag, caught.value.key) == ("dict → ['a'][0]", "Row", 1)
+
+
+def test_a_registration_without_many_takes_the_place_of_one_with_it(table, calls):
+    @perdure.reference("Row", Row, key=lambda row: row.key)
+    def find_row(key, resources):
+        return Row(key)
+
+    again([Row(1), Row(2)], table)
+    assert calls == []
+
+
+def test_what_is_made_for_each_place_cannot_be_had_together():
+    with pytest.raises(ValueError, match="shared"):
+        perdure.reference("Row", Row, key=id, many=lambda keys, resources: {}, shared=False)
+
+
+def test_keys_of_records_from_elsewhere_may_be_anything(table, calls):
+    for tag, key in (("Row", [1]), (["Row"], 1)):
+        data = sealed_anew(forged(tag, key))
+        with pytest.raises(perdure.CannotLoad):
+            perdure.loads(data, resources={"table": table})
+    assert calls == []
+
+
+def sealed_anew(payload):
+    """The payload under this user's seal, as another release or program of the same user may have written it."""
+    record = parse_unverified(perdure.dumps({}))
+    return encoder(KeyRing().personal())(Draft(*record[:8], payload)._replace(base=0), 0)
 
 
 # -- registering -----------------------------------------------------------------------------------------------
@@ -340,6 +435,15 @@ def test_what_is_of_another_class_is_not_taken(table):
 def test_resources_are_a_mapping_by_names(resources):
     with pytest.raises(TypeError, match="mapping from names"):
         perdure.loads(perdure.dumps(1), resources=resources)
+
+
+def test_an_error_that_may_pass_comes_out_as_it_is(table):
+    @perdure.reference("Row", Row, key=lambda row: row.key)
+    def find_row(key, resources):
+        raise perdure.StoreBusy("for now")
+
+    with pytest.raises(perdure.StoreBusy):
+        perdure.loads(perdure.dumps([Row(1)]))
 
 
 # -- without the seal --------------------------------------------------------------------------------------------

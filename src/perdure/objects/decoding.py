@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -13,6 +13,8 @@ from perdure.pickling.classes import find_global
 from perdure.pickling.outline import path_to
 from perdure.pickling.outside import OutsideReference, Resolver, Resources
 from perdure.pickling.references import MODULE, NAME
+from perdure.pickling.together import resolved_together
+from perdure.records.frame import Parts, record_of
 from perdure.records.shape import parse_shape
 from perdure.records.values import KIND_BITS, LINKED, OUTSIDE, SHAPED, STATE, VALUE, Record
 
@@ -88,10 +90,20 @@ def resolver_for(record: Record, resources: Resources, found: dict[str, Any]) ->
         return None
 
     def locate(tag: str, key: Any) -> tuple[str, str]:
-        name = record.id or record.class_name.rpartition(":")[2]
-        return record.id, path_to(name, record.payload, record.flags, tag, key)
+        return record.id, path_to(name_in_paths(record), record.payload, record.flags, tag, key)
 
     return Resolver(resources, locate, found)
+
+
+def together(records: Iterable[Parts], resources: Resources) -> dict[str, Any]:
+    """What records refer to outside, as far as it is had in one call for many; for `found` of `resolver_for`."""
+    held = (record_of(parts) for parts in records if parts[2] & OUTSIDE)
+    return resolved_together(((name_in_paths(record), record.payload, record.flags) for record in held), resources)
+
+
+def name_in_paths(record: Record) -> str:
+    """What the paths in errors begin with: the id, or the class where there is none."""
+    return record.id or record.class_name.rpartition(":")[2]
 
 
 def comparable(record: Record) -> Any:

@@ -17,14 +17,14 @@ from perdure.errors import CannotLoad, ClassNotFound, NotFound
 from perdure.objects import states
 from perdure.objects.ahead import ReadAhead
 from perdure.objects.classes import ClassFacts, Lost, facts_of
-from perdure.objects.decoding import ObjectUnpickler, resolver_for, state_of
+from perdure.objects.decoding import ObjectUnpickler, resolver_for, state_of, together
 from perdure.objects.direct import fill_directly, note_read
 from perdure.objects.filling import refill, refill_guest, user_code
 from perdure.objects.ghosts import assign_class
 from perdure.objects.guests import GuestEntry, Jar, Owner, is_guest_class, oid_of
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, drop_entry, new_entry
 from perdure.pickling.classes import find
-from perdure.pickling.outside import NO_RESOURCES, Resolver, Resources
+from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
 from perdure.records.frame import Parts, decoder, record_of
 from perdure.records.seal import Key
 from perdure.records.values import KIND_BITS, OUTSIDE, STATE, VALUE, Record
@@ -184,7 +184,7 @@ class Reader(ABC):
         # Whatever the records refer to is kept in memory by this until the states do.
         held = self._held({id_ for parts in records.values() for id_ in parts[6]}, records)
         made: dict[str, Any] = {}
-        outside: dict[str, Any] = {}  # what was resolved for these records
+        outside = together(records.values(), self.resources) if BATCHED else {}  # what was resolved for these records
         known, entries, classes = self.by_id, self._entries, self._classes
         for id_, parts in records.items():
             own_id, _, flags, class_name, _, _, references, _, _, _ = parts

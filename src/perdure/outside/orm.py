@@ -14,6 +14,8 @@ from typing import Any
 from perdure.pickling.classes import shown_name
 from perdure.pickling.outside import Resources, reference
 
+AT_ONCE = 500  # keys in one query
+
 
 def mapped(base: type[Any], *, tag: str = "sqlalchemy", session: str = "session") -> None:
     """Let instances of `base` (a declarative base, or one mapped class) be stored by class and primary key.
@@ -22,7 +24,7 @@ def mapped(base: type[Any], *, tag: str = "sqlalchemy", session: str = "session"
     `scoped_session` does. An instance that is in no session, or has no row yet, is `CannotPickle`; a row that is gone
     is `CannotResolve`. Two bases need two tags.
     """
-    reference(tag, base, key=_key)(partial(_find, base, session))
+    reference(tag, base, key=_key, many=partial(_find_many, base, session))(partial(_find, base, session))
 
 
 def _key(obj: Any) -> tuple[Any, ...]:
@@ -71,13 +73,35 @@ def _value(part: Any) -> Any:
     return _texts()[part[0]][2](part[1]) if type(part) is tuple else part
 
 
-def _find(base: type[Any], resource: str, key: tuple[Any, ...], resources: Resources) -> Any:
+def _session(resource: str, resources: Resources) -> Any:
     given = resources[resource]
-    session = given() if callable(given) else given
+    return given() if callable(given) else given
+
+
+def _find(base: type[Any], resource: str, key: tuple[Any, ...], resources: Resources) -> Any:
     name, *parts = key
-    found = session.get(_class(base, name), tuple(_value(part) for part in parts))
+    found = _session(resource, resources).get(_class(base, name), tuple(_value(part) for part in parts))
     if found is None:
         raise LookupError("there is no such row")
+    return found
+
+
+def _find_many(base: type[Any], resource: str, keys: list[Any], resources: Resources) -> dict[Any, Any]:
+    """Rows with a key of one column, some hundred in a query; others are left to `_find`."""
+    from sqlalchemy import inspect, select
+
+    session = _session(resource, resources)
+    names: dict[str, list[Any]] = {}
+    for name, *parts in keys:
+        if len(parts) == 1:
+            names.setdefault(name, []).append(_value(parts[0]))
+    found: dict[Any, Any] = {}
+    for name, values in names.items():
+        cls = _class(base, name)
+        column = inspect(cls).primary_key[0]
+        for start in range(0, len(values), AT_ONCE):
+            rows = session.scalars(select(cls).where(column.in_(values[start : start + AT_ONCE])))
+            found.update((_key(row), row) for row in rows.unique())
     return found
 
 

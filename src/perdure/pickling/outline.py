@@ -48,8 +48,13 @@ def path_to(name: str, payload: bytes, flags: int, tag: str, key: Any) -> str:
     wanted = same_text(tag, key)
     for found in outside_references(payload, flags):
         if same_text(found.tag, found.key) == wanted:
-            return f"{name} → {found.steps}" if found.steps else name
+            return joined(name, found.steps)
     return name
+
+
+def joined(name: str, steps: str) -> str:
+    """A path as errors show it."""
+    return f"{name} → {steps}" if steps else name
 
 
 class _StandIn:

@@ -22,6 +22,7 @@ MOST_BITS = 4096  # of a number in a key
 MOST_PARTS = 1000  # of a key, nested ones included
 
 Resolve = Callable[[Any, Any], Any]  # (key, resources) -> the object
+ResolveMany = Callable[[list[Any], Any], Mapping[Any, Any]]  # (keys, resources) -> objects by key
 F = TypeVar("F", bound=Resolve)
 
 _KEY_ATOMS = (str, int, float, bool, bytes)
@@ -41,13 +42,14 @@ class OutsideReference:
 
 
 class Kind(NamedTuple):
-    """What is registered under a tag. `shared`: equal keys that are resolved together give one object."""
+    """What is registered under a tag; see `reference`."""
 
     tag: str
     cls: type[Any]
     key: Callable[[Any], Any]
     resolve: Resolve
     shared: bool = True
+    many: ResolveMany | None = None
 
 
 class BadKey(pickle.PicklingError):
@@ -57,15 +59,25 @@ class BadKey(pickle.PicklingError):
 _by_tag: dict[str, Kind] = {}
 _by_class: dict[int, Kind] = {}  # by address: metaclasses may not be hashable; the kind holds the class
 _known: dict[int, tuple[ref[type[Any]], Kind | None]] = {}  # classes that were asked about
+BATCHED: dict[str, Kind] = {}  # by tag, those that have `many`
 REGISTERED = _by_class  # false as long as there is nothing to ask about
 
 
-def reference(tag: str, cls: type[Any], *, key: Callable[[Any], Any], shared: bool = True) -> Callable[[F], F]:
+def reference(
+    tag: str,
+    cls: type[Any],
+    *,
+    key: Callable[[Any], Any],
+    many: ResolveMany | None = None,
+    shared: bool = True,
+) -> Callable[[F], F]:
     """Register the function below it: objects of `cls` and its subclasses are stored as `tag` and `key(obj)`.
 
     The function is called `(key, resources)` when what holds the object is loaded, and gives the object, an instance
-    of `cls`, or raises. `shared=False`: each place gets one of its own, equal keys or not. A tag that is registered
-    again must be for a class of the same name (its module was reloaded); else `ValueError`.
+    of `cls`, or raises. Equal keys that are loaded together give one object; `shared=False`: each place gets its own.
+    `many(keys, resources)` gives a mapping from keys to objects, for all that are loaded together; what is not in it is
+    asked for one by one. A tag that is registered again must be for a class of the same name (its module was
+    reloaded); else `ValueError`.
     """
     if not isinstance(tag, str) or not tag:
         raise TypeError(f"a tag is a str that is not empty, not {tag!r:.60}")
@@ -75,14 +87,20 @@ def reference(tag: str, cls: type[Any], *, key: Callable[[Any], Any], shared: bo
         raise TypeError(f"{cls.__qualname__} is stored by its value; make a class of your own for what is outside")
     if hasattr(cls, "persistent_id"):
         raise TypeError(f"{cls.__qualname__} is a Persistable: a record of its own, not something outside")
+    if many is not None and not shared:
+        raise ValueError("what is had in one call for many keys is shared by all places with the same key")
     before = _by_tag.get(tag)
     if before is not None and before.cls.__qualname__ != cls.__qualname__:
         raise ValueError(f"the tag {tag!r} is that of {before.cls.__module__}.{before.cls.__qualname__} already")
 
     def register(resolve: F) -> F:
-        kind = Kind(tag, cls, key, resolve, shared)
+        global _known
+        kind = Kind(tag, cls, key, resolve, shared, many)
         _by_tag[tag] = _by_class[id(cls)] = kind
-        _known.clear()
+        BATCHED.pop(tag, None)
+        if many is not None:
+            BATCHED[tag] = kind
+        _known = {}  # another one: what a thread that still looks in the old registry finds is not kept
         return resolve
 
     return register
@@ -101,10 +119,10 @@ def kind_of(obj: Any) -> Kind | None:
 
 
 def _look_up(cls: type[Any]) -> Kind | None:
+    known, place = _known, id(cls)
     kinds = (_by_class.get(id(base)) for base in cls.__mro__)
     kind = next((kind for kind in kinds if kind is not None), None)
-    place = id(cls)
-    _known[place] = ref(cls, lambda _: _known.pop(place, None)), kind
+    known[place] = ref(cls, lambda _: known.pop(place, None)), kind
     return kind
 
 
@@ -128,6 +146,7 @@ def _described(kind: Kind, obj: Any) -> str:
 
 
 def _wrong_part(key: Any) -> str:
+    """What is wrong with a key; nothing if it can be stored."""
     if key is None:
         return "it is None (was the object never stored where it belongs?)"
     parts = [key]
@@ -159,6 +178,11 @@ def identity(obj: Any) -> str | None:
         return same_text(*own(obj))
     kind = kind_of(obj) if _by_class else None
     return None if kind is None else same_text(kind.tag, key_of(kind, obj))
+
+
+def is_plain(tag: Any, key: Any) -> bool:
+    """Whether tag and key are what is written; a record that was not sealed here may hold anything."""
+    return type(tag) is str and not _wrong_part(key)
 
 
 def same_text(tag: str, key: Any) -> str:
@@ -243,6 +267,8 @@ def resolved(kind: Kind, key: Any, resources: Resources) -> Any:
     except CannotResolve:
         raise
     except Exception as error:  # the user's function: anything may come out, and it is why there is no object
+        if isinstance(error, PerdureError) and error.retryable:
+            raise
         told = str(error) if isinstance(error, PerdureError) else f"{type(error).__name__}: {error}"
         raise CannotResolve(
             f"{what} cannot be had from outside of the store: {told}".rstrip(": "),

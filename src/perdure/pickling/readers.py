@@ -24,6 +24,7 @@ from perdure.pickling.outline import path_to
 from perdure.pickling.outside import Resolver, Resources, resources_of
 from perdure.pickling.plain import load_plain, load_plain_from
 from perdure.pickling.scan import Source
+from perdure.pickling.together import resolved_together
 from perdure.records.frame import MAGIC, NARROW_HEAD, WIDE_HEAD, decode, frame_length, refuse_newer
 from perdure.records.seal import Key
 from perdure.records.values import Record
@@ -180,12 +181,18 @@ class _Loader(pickle.Unpickler):
         record = self.record
         if record is None:
             return "", ""
-        return "", path_to(record.class_name.rpartition(":")[2], record.payload, record.flags, tag, key)
+        return "", path_to(_name(record), record.payload, record.flags, tag, key)
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if global_name == outside.NAME and module_name == outside.MODULE:
-            return Resolver(self.resources, self.place_of)
+            record = self.record
+            held = [] if record is None else [(_name(record), record.payload, record.flags)]
+            return Resolver(self.resources, self.place_of, resolved_together(held, self.resources))
         return _found(super().find_class, module_name, global_name)
+
+
+def _name(record: Record) -> str:
+    return record.class_name.rpartition(":")[2]
 
 
 class _Feed:
