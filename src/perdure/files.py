@@ -61,6 +61,11 @@ class Disk:
     def size(self, path: str) -> int:
         return os.stat(path).st_size
 
+    def stamp(self, path: str) -> tuple[int, ...]:
+        """What differs when another file has taken the place of this one, or something was written to it."""
+        status = os.stat(path)
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
     def list(self, path: str) -> list[str]:
         return os.listdir(path)
 
@@ -183,6 +188,14 @@ class Files:
         with _named(path, "look at"):
             try:
                 return self.disk.size(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def stamp(self, path: str) -> tuple[int, ...] | None:
+        """What differs when the file was written to or replaced; None where there is nothing."""
+        with _named(path, "look at"):
+            try:
+                return self.disk.stamp(path)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 

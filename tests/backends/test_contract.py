@@ -8,10 +8,12 @@ from perdure.backends.base import Backend, NewKey, no_key
 from perdure.backends.filesystem import FilesystemBackend
 from perdure.backends.sqlite import SqliteBackend
 from perdure.testing.finding_contract import FindingContract
+from perdure.testing.packing_contract import PackingContract
 from perdure.testing.shared_backend_contract import SharedBackendContract
+from perdure.testing.undoing_contract import UndoingContract
 
 
-class TestSqlite(FindingContract, SharedBackendContract):
+class TestSqlite(FindingContract, PackingContract, UndoingContract, SharedBackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return SqliteBackend(place / "store.db", new_key=new_key)
 
@@ -19,7 +21,7 @@ class TestSqlite(FindingContract, SharedBackendContract):
         return SqliteBackend(place / "store.db", create=False, read_only=read_only)
 
 
-class TestFilesystem(FindingContract, SharedBackendContract):
+class TestFilesystem(FindingContract, PackingContract, UndoingContract, SharedBackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return FilesystemBackend(place / "store", new_key=new_key)
 

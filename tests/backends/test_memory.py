@@ -14,9 +14,10 @@ from perdure.testing.backend_drafts import commit, draft
 from perdure.testing.buffers_contract import BuffersContract
 from perdure.testing.finding_contract import FindingContract
 from perdure.testing.packing_contract import PackingContract
+from perdure.testing.undoing_contract import UndoingContract
 
 
-class TestMemory(FindingContract, PackingContract, BuffersContract, BackendContract):
+class TestMemory(FindingContract, PackingContract, UndoingContract, BuffersContract, BackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return MemoryBackend(new_key=new_key)
 

@@ -68,9 +68,10 @@ class Backend(ABC):
 
         Raises `ConflictError` (`.ids`, `.revisions`: id -> (read, found; 0 for none)) when a draft, a removal or a
         check names another base revision than the stored one, and `IdInUse` when a draft with base 0 has a number
-        that is or was taken. Numbers above the counter (from a factory of the user's) move the counter up.
+        that is or was taken. A draft whose base is the revision that removed its object brings it back. Numbers above the counter (from a factory of the user's) move the counter up.
         Removed and replaced versions stay readable through `at`; with `batch.keep`, what was replaced or removed by
-        commits that are more than so many seconds older than `batch.time` is forgotten on the way, as by `pack`.
+        commits that are more than so many seconds older than `batch.time` is forgotten on the way, as by `pack`: from
+        the oldest commit on, up to the first that is younger.
         Raises `ConflictError` also where an id of `batch.needed` is not there (revisions: (seen, 0)), and, without
         ids, where `batch.exact` and the store has moved on from `batch.seen`.
         """
@@ -79,7 +80,8 @@ class Backend(ABC):
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
         """The frames of those ids, as they were at revision `at` (None: now); ids that are not there are left out.
 
-        Raises `SnapshotTooOld` when `at` is below the oldest revision that is kept whole.
+        Raises `SnapshotTooOld` when `at` is below the oldest revision that is kept whole (it may give what it finds if
+        all ids have not changed since).
         """
 
     def read_run(self, first: int, end: int, at: int) -> dict[str, bytes]:
@@ -139,6 +141,11 @@ class Backend(ABC):
         (none of them after a commit with `batch.keep`).
         """
 
+    def commits_of(self, revisions: Collection[int]) -> dict[int, Commit]:
+        """Those of the commits with these revisions that are kept."""
+        found = (self.commits(before=revision + 1, limit=1) for revision in revisions)
+        return {each[0].revision: each[0] for each in found if each and each[0].revision in revisions}
+
     @abstractmethod
     def history(self, id_: str) -> list[Version]:
         """Every kept version of an object, newest first; empty for an id that never was."""
@@ -190,6 +197,16 @@ class Backend(ABC):
                 chunk = [id_ for id_ in chunk if names[id_] == class_name]
             frames = self.read(chunk, at)
             yield from map(frames.__getitem__, chunk)
+
+    def ids_of(self, numbers: Collection[int], at: int) -> dict[int, str]:
+        """The ids under those numbers that are there at revision `at`; raises `SnapshotTooOld` as `ids` does."""
+        wanted = set(numbers)
+        found = ((number_of(id_), id_) for own in (False, True) for id_ in self.ids(internal=own, at=at))
+        return {number: id_ for number, id_ in found if number in wanted}
+
+    def size(self) -> int | None:
+        """How many bytes the store takes on its medium; None where nobody can tell."""
+        return None
 
     def find(self, query: Query) -> Found:
         """The ids that answer the query in one snapshot, and its revision; from an index where there is one.

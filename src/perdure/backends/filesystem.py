@@ -14,17 +14,20 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from operator import attrgetter
 
 from perdure.backends.base import (
     CHUNK,
     Backend,
     NewKey,
+    chunks,
     mismatches,
     no_key,
     number_of,
     refuse_absent,
     refuse_conflicts,
     refuse_moved,
+    too_old,
 )
 from perdure.backends.filesystem_journal import Entry, Index, Written, revision_of
 from perdure.backends.filesystem_medium import Medium
@@ -71,7 +74,7 @@ class FilesystemBackend(Backend):
     def describe(self) -> Description:
         with self._reading() as index:
             format_, store, key_id = self._medium.identify()
-            return Description(format_, store, key_id, index.revision, index.next_number)
+            return Description(format_, store, key_id, index.revision, index.next_number, index.oldest)
 
     def revision(self) -> int:
         with self._entered():
@@ -98,6 +101,9 @@ class FilesystemBackend(Backend):
             written: list[Written] = [(*group, [str(draft.id) for draft in drafts]) for group, drafts in groups.items()]
             if self._medium.is_full:
                 self._medium.settle()
+                if self._medium.is_bloated:
+                    self._medium.pack_log()
+                    index = self._medium.index
             entry = Entry(
                 index.sequence + 1,
                 _next_number(batch, index),
@@ -107,12 +113,14 @@ class FilesystemBackend(Backend):
                 batch.code,
                 written,
                 [str(id_) for id_ in batch.removals if index.current(id_)],
+                0 if batch.keep is None else index.trimmed(batch.time - batch.keep),
+                lean=batch.keep is not None,
             )
             self._medium.commit(entry, frames)
             return Receipt(revision)
 
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
-        with self._reading() as index:
+        with self._reading(at) as index:
             frames = {}
             for id_ in ids:
                 revision = _revision_of(index, id_, at)
@@ -122,7 +130,7 @@ class FilesystemBackend(Backend):
 
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
         names, older = {}, []
-        with self._reading() as index:
+        with self._reading(at) as index:
             for id_ in ids:
                 revision = _revision_of(index, id_, at)
                 if revision and revision == index.versions[number_of(id_)][-1]:
@@ -133,7 +141,7 @@ class FilesystemBackend(Backend):
         return names
 
     def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
-        with self._reading() as index:
+        with self._reading(at) as index:
             if at is None:
                 return [index.ids[number] for number in _chosen(index, None, internal, -1)]
             versions = sorted((number, index.version(number, at)) for number in index.versions)
@@ -163,14 +171,29 @@ class FilesystemBackend(Backend):
             yield from frames
 
     def changes(self, since: int) -> tuple[int, set[int]]:
-        with self._reading() as index:
-            return index.revision, {number for commit in index.commits[since:] for number in commit.numbers}
+        with self._reading(since) as index:
+            later = index.commits[index.position(since + 1) :]
+            return index.revision, {number for commit in later for number in commit.numbers}
 
     def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
         with self._reading() as index:
-            end = len(index.commits) if before is None else max(before - 1, 0)
-            start = 0 if limit is None else max(min(end, len(index.commits)) - limit, 0)
+            end = len(index.commits) if before is None else index.position(before)
+            start = 0 if limit is None else max(end - limit, 0)
             return index.commits[start:end][::-1]
+
+    def commits_of(self, revisions: Collection[int]) -> dict[int, Commit]:
+        with self._reading() as index:
+            wanted = set(revisions)
+            found = index.commits[index.position(min(wanted, default=0)) :] if wanted else []
+            return {each.revision: each for each in found if each.revision in wanted}
+
+    def ids_of(self, numbers: Collection[int], at: int) -> dict[int, str]:
+        with self._reading(at) as index:
+            return {number: index.ids[number] for number in numbers if index.version(number, at)}
+
+    def size(self) -> int:
+        with self._reading():
+            return self._medium.size()
 
     def history(self, id_: str) -> list[Version]:
         with self._reading() as index:
@@ -178,9 +201,35 @@ class FilesystemBackend(Backend):
             if number is None:
                 return []
             versions = [Version(revision, self._kept(number, revision)) for revision in index.versions[number]]
-            if number in index.removed:
-                versions.append(Version(index.removed[number], None))
-            return versions[::-1]
+            versions += (Version(revision, None) for revision in index.removals.get(number, ()))
+            return sorted(versions, key=attrgetter("revision"), reverse=True)
+
+    def pack(self, oldest: int) -> int:
+        with self._writing() as index:
+            if oldest > index.revision:
+                raise ValueError(f"the newest revision is {index.revision}; {oldest} cannot be the oldest")
+            if oldest < index.oldest or not oldest:
+                return 0
+            before = index.forgotten
+            if oldest > index.oldest:
+                self._medium.record(Entry(index.sequence + 1, index.next_number, oldest=oldest), [])
+            dropped = index.forgotten - before
+            self._forget(index)
+        self._sweep()
+        return dropped
+
+    def erase(self, ids: Collection[str]) -> None:
+        with self._writing() as index:
+            known = [str(id_) for id_ in ids if _known(index, id_) is not None]
+            for id_ in known:
+                if index.current(id_):
+                    raise ValueError(f"{id_} is still there: it must be removed first")
+            if not known:
+                return
+            if any(index.versions[number_of(id_)] for id_ in known):
+                self._medium.record(Entry(index.sequence + 1, index.next_number, erased=known), [])
+            self._forget(index)
+        self._sweep()
 
     def class_names(self) -> list[str]:
         with self._reading() as index:
@@ -196,6 +245,23 @@ class FilesystemBackend(Backend):
         finally:
             self._closed = True
             self._medium.forget()
+
+    # -- forgetting --------------------------------------------------------------------------------------
+
+    def _forget(self, index: Index) -> None:
+        """Let the journal hold nothing of what an entry of it has forgotten, nor the log."""
+        self._medium.settle()
+        self._medium.drop_doomed()
+        if index.oldest:
+            self._medium.pack_log()
+
+    def _sweep(self) -> None:
+        """Remove what is left of versions that were forgotten, also by a process that died over it; in pieces."""
+        with self._writing():
+            names = self._medium.olds()
+        for chunk in chunks(names):
+            with self._writing():
+                self._medium.sweep(chunk)
 
     # -- locks -------------------------------------------------------------------------------------------
 
@@ -215,10 +281,13 @@ class FilesystemBackend(Backend):
             self._lock.release()
 
     @contextmanager
-    def _reading(self) -> Iterator[Index]:
+    def _reading(self, at: int | None = None) -> Iterator[Index]:
         with self._entered(), self._file_lock(exclusive=False):
             self._medium.refresh()
-            yield self._medium.index
+            index = self._medium.index
+            if at is not None and at < index.oldest:
+                raise too_old(at, index.oldest)
+            yield index
 
     @contextmanager
     def _writing(self) -> Iterator[Index]:
@@ -264,9 +333,11 @@ class FilesystemBackend(Backend):
     def _refuse(self, batch: Batch, index: Index) -> None:
         refuse_moved(batch, index.revision)
         for draft in batch.drafts:
-            if draft.base:
+            number = number_of(draft.id)
+            back = draft.base and index.removed.get(number) == draft.base and index.ids[number] == draft.id
+            if draft.base and not back:
                 continue
-            taken = number_of(draft.id) in index.ids
+            taken = not back and number in index.ids
             why = None if taken else self._medium.refuse_name(draft.id, bool(draft.flags & INTERNAL))
             if taken or why:
                 raise IdInUse(
@@ -279,7 +350,12 @@ class FilesystemBackend(Backend):
             **batch.removals,
             **batch.checks,
         }
-        refuse_conflicts(mismatches(expected, {id_: index.current(id_) for id_ in expected}))
+        found = {id_: index.current(id_) for id_ in expected}
+        for draft in batch.drafts:
+            number = number_of(draft.id)
+            if draft.base and index.removed.get(number) == draft.base and index.ids[number] == draft.id:
+                found[draft.id] = draft.base  # an object that was removed then comes back
+        refuse_conflicts(mismatches(expected, found))
         refuse_absent(batch, [id_ for id_ in batch.needed if index.current(id_)])
 
     def _was_internal(self, number: int, revision: int) -> bool:

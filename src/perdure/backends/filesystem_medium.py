@@ -10,6 +10,7 @@
   that.
 - The file `settled` tells, durably, how far the log goes at least: a log that lost its end is not taken for whole.
 - A settled file is given its second name in `old`, durably, before a newer version takes its first name.
+- What is forgotten is first forgotten durably by an entry; then its files go, and the log is replaced by a shorter one.
 - Every method but `make` and `identify` is called with the store's lock held, exclusively by those that write.
 """
 
@@ -27,6 +28,7 @@ from perdure.backends.filesystem_journal import (
     Index,
     encode_entry,
     encode_line,
+    packed,
     parse_journal,
     parse_log,
     revision_of,
@@ -48,6 +50,8 @@ OWN_FOLDER = ".perdure"
 FOLDERS = ("own", "old", "aside")  # in it
 JOURNAL_COMMITS = 64
 JOURNAL_BYTES = 4 << 20
+LOG_BYTES = 1 << 20  # a log of fewer is not made shorter without being asked
+HEAD_BYTES = 64  # the beginning of a log, with its first checksum, tells it from the one that it took the place of
 NAME_BYTES = 250  # what file systems allow is 255
 
 
@@ -68,10 +72,14 @@ class Medium:
         """Drop everything that is known, so that the next `refresh` reads all of it anew."""
         self.index = Index()
         self._log_end = 0
+        self._log_head = b""
+        self._log_stamp: tuple[int, ...] | None = None
+        self._packed_end = 0  # how long the log was when it was last packed, or first read
         self._journal_end = 0
         self._settled_sequence = 0
         self._settled_revision = 0
         self._noted = 0  # the last sequence that the file `settled` was seen to tell
+        self._doomed: list[tuple[int, int]] = []  # number and revision of files that nobody needs any more
         self._unsettled: dict[int, dict[int, tuple[int, int]]] = {}  # number -> revision -> place in the journal
         self._entries: list[Entry] = []  # those of the journal
         self._in_place: set[int] = set()  # revisions whose files this process put in place itself
@@ -157,17 +165,26 @@ class Medium:
     # -- knowing what there is ---------------------------------------------------------------------------
 
     def unchanged(self) -> bool:
-        """Whether log and journal end where this process read them to; the log never shrinks, so sizes tell."""
-        size = self.files.size
-        return size(self.path("journal")) == self._journal_end and size(self.path("log")) == self._log_end
+        """Whether log and journal end where this process read them to, and the log is the same one."""
+        return (
+            self.files.size(self.path("journal")) == self._journal_end
+            and self.files.stamp(self.path("log")) == self._log_stamp
+        )
 
     def refresh(self) -> None:
         """Take in what was written since; whatever is torn at an end is left out."""
-        if self.unchanged() and self._log_end + self._journal_end:
+        if self._log_end + self._journal_end and self.unchanged():
             return
+        stamp = self.files.stamp(self.path("log"))
         log_size, journal_size = self._sizes()
-        if log_size < self._log_end or (log_size == self._log_end and journal_size < self._journal_end):
+        if (
+            log_size < self._log_end
+            or (log_size == self._log_end and journal_size < self._journal_end)
+            or (self._log_end and self.files.read(self.path("log"), 0, len(self._log_head)) != self._log_head)
+            or (log_size and not self._log_end)
+        ):
             self.forget()
+        self._log_stamp = stamp
         anew = not self._log_end
         if log_size != self._log_end:
             self._read_log()
@@ -213,15 +230,24 @@ class Medium:
         data = self.files.read(self.path("log"), self._log_end) or b""
         start = self._log_end
         for entry, end in parse_log(data):
-            if entry.sequence > self.index.sequence:
-                if entry.revision not in (0, self.index.revision + 1):
+            if entry.sequence > self.index.sequence or not start + self._log_end:
+                if entry.revision > max(self.index.revision + 1, self.index.oldest):
                     raise self._gap(entry)
-                self.index.add(entry)
+                self._take_in(entry)
             self._log_end = start + end
             self._settled_sequence = entry.sequence
             self._settled_revision = entry.revision or self._settled_revision
         if self._log_end != start:
             self._empty_journal_view()
+        if not start:
+            self._log_head, self._packed_end = data[: min(HEAD_BYTES, self._log_end)], self._log_end
+
+    def _take_in(self, entry: Entry) -> None:
+        self.index.add(entry)
+        for number, revision in self.index.dropped:
+            self._unsettled.get(number, {}).pop(revision, None)
+        self._doomed += self.index.dropped
+        self.index.dropped = []
 
     def _read_journal(self) -> None:
         data = self.files.read(self.path("journal"), self._journal_end) or b""
@@ -235,14 +261,15 @@ class Medium:
                     return
                 raise self._gap(entry)
             if entry.sequence > self.index.sequence:
-                self.index.add(entry)
+                self._take_in(entry)
             self._keep(entry, frames, end)
 
     def _keep(self, entry: Entry, frames: list[tuple[int, int]], end: int) -> None:
         self._entries.append(entry)
         self._journal_end = end
         for id_, place in zip(entry.ids(), frames, strict=True):
-            self._unsettled.setdefault(number_of(id_), {})[entry.revision] = place
+            if entry.revision in self.index.versions[number_of(id_)]:  # else a later entry, read before, has dropped it
+                self._unsettled.setdefault(number_of(id_), {})[entry.revision] = place
 
     def _gap(self, entry: Entry) -> CorruptRecord:
         return CorruptRecord(
@@ -293,6 +320,7 @@ class Medium:
         with suppress(StorageError):
             self._put_in_place(entry, frames)
             self._in_place.add(entry.revision)
+        self.drop_doomed()
 
     def record(self, entry: Entry, frames: list[bytes], *, durable: bool = True) -> None:
         """Append an entry to the journal. If that fails, the journal ends where it did."""
@@ -307,7 +335,7 @@ class Medium:
             with suppress(StorageError):  # a torn entry does not verify, and is cut before the next one is written
                 self.files.truncate(self.path("journal"), start)
             raise
-        self.index.add(entry)
+        self._take_in(entry)
         self._keep(entry, [(start + offset, length) for offset, length in places], start + len(data))
 
     def _cut_journal(self) -> None:
@@ -382,6 +410,46 @@ class Medium:
         self._note_settled()
         self._clear_journal()
 
+    # -- forgetting --------------------------------------------------------------------------------------
+
+    def drop_doomed(self) -> None:
+        """Remove the files of versions that were forgotten; those that cannot be now, `sweep` removes later."""
+        doomed, self._doomed = self._doomed, []
+        with suppress(StorageError):
+            for number, revision in doomed:
+                self.files.unlink(self.path(f"old/{number}.{revision}"))
+
+    @property
+    def is_bloated(self) -> bool:
+        """Whether most of a long log may be of what was forgotten since."""
+        return self.index.oldest > self.index.base and self._log_end > max(LOG_BYTES, 3 * self._packed_end)
+
+    def pack_log(self) -> None:
+        """Replace the log, once the journal is settled, by the shortest that says the same of what is kept."""
+        lines = b"".join(map(encode_line, packed(self.index)))
+        self.files.replace_durably(self.path("log"), lines)
+        self.forget()
+        self.refresh()
+        self._doomed = []
+
+    def size(self) -> int:
+        """How many bytes all files of the store take."""
+        index = self.index
+        present = (self._present_place(index.ids[n], n in index.own) for n in index.versions if n not in index.removed)
+        older = map(self.path, (f"old/{name}" for name in self.olds()))
+        return sum(self.files.size(path) or 0 for path in (self.path("log"), self.path("journal"), *present, *older))
+
+    def olds(self) -> list[str]:
+        """The names of all files of older versions, those that nobody needs any more among them."""
+        return [name for name in self.files.list(self.path("old")) if name.replace(".", "", 1).isdigit()]
+
+    def sweep(self, names: list[str]) -> None:
+        """Remove those of the files of older versions that the index does not know."""
+        for name in names:
+            number, _, revision = name.partition(".")
+            if int(revision or 0) not in self.index.versions.get(int(number), ()):
+                self.files.unlink(self.path(f"old/{name}"))
+
     def _note_settled(self) -> None:
         if self._noted < self._settled_sequence:
             self._sync_log()  # the note must never be ahead of the log, which a killed process may have written
@@ -418,8 +486,8 @@ class Medium:
         self._cut(self.path("log"), self._log_end)
         if self._settled_sequence == self.index.sequence:
             return  # an error came after the log was extended, and this is the second attempt
-        kept = [entry for entry in self._entries if entry.revision]
-        if not self._entries[-1].revision:
+        kept = [entry for entry in self._entries if entry.revision or entry.oldest or entry.erased]
+        if kept[-1:] != self._entries[-1:]:
             kept.append(self._entries[-1])  # the counter
         lines = b"".join(map(encode_line, kept))
         try:
@@ -429,7 +497,10 @@ class Medium:
             with suppress(StorageError):  # the journal still has it all
                 self.files.truncate(self.path("log"), self._log_end)
             raise
+        if not self._log_end:
+            self._log_head = lines[:HEAD_BYTES]
         self._log_end += len(lines)
+        self._log_stamp = self.files.stamp(self.path("log"))
         self._settled_sequence = self.index.sequence
         self._settled_revision = self.index.revision
 

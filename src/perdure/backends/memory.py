@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import takewhile
 
 from perdure.backends.base import (
     Backend,
@@ -114,6 +115,11 @@ class MemoryBackend(Backend):
         with self._opened():
             return [each for each in reversed(self._commits) if before is None or each.revision < before][:limit]
 
+    def commits_of(self, revisions: Collection[int]) -> dict[int, Commit]:
+        with self._opened():
+            wanted = set(revisions)
+            return {each.revision: each for each in self._commits if each.revision in wanted}
+
     def history(self, id_: str) -> list[Version]:
         with self._opened():
             if self._ids.get(number_of(id_)) != id_:
@@ -208,13 +214,15 @@ class MemoryBackend(Backend):
 
     def _trim(self, before: float) -> None:
         """Forget what commits made before that time have replaced, and all of those commits but the last."""
-        past = [each for each in self._commits if each.time < before]
+        kept = (each for each in self._commits if each.revision >= self._oldest)
+        past = list(takewhile(lambda each: each.time < before, kept))
+        if not past or past[-1].revision == self._oldest:
+            return
+        self._oldest = past[-1].revision
         for commit in past:
             for number in commit.numbers:
-                self._forget_before(number, past[-1].revision)
-        if past:
-            self._oldest = past[-1].revision
-            self._commits = [each for each in self._commits if each.revision >= self._oldest]
+                self._forget_before(number, self._oldest)
+        self._commits = [each for each in self._commits if each.revision >= self._oldest]
 
     # -- checks ------------------------------------------------------------------------------------------
 
@@ -234,5 +242,9 @@ class MemoryBackend(Backend):
         }
         asked = {*expected, *batch.needed}
         found = {id_: v.revision for id_ in asked if (v := self._current(id_)) and v.frame is not None}
+        for draft in batch.drafts:
+            version = self._current(draft.id)
+            if version is not None and version.frame is None and version.revision == draft.base:
+                found[draft.id] = draft.base  # an object that was removed then comes back
         refuse_conflicts(mismatches(expected, found))
         refuse_absent(batch, found.keys())

@@ -33,7 +33,8 @@ from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteC
 from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect
 from perdure.backends.sqlite_finding import SqliteFinding
 from perdure.backends.sqlite_index import INDEXED_FORMAT, SqliteIndex
-from perdure.backends.sqlite_rows import HEAD, LISTED, as_json, by_id, id_in, readable_id
+from perdure.backends.sqlite_packing import erase, pack, trim
+from perdure.backends.sqlite_rows import HEAD, LISTED, as_json, by_id, id_in, is_frame, readable_id
 from perdure.backends.sqlite_schema import refuse_newer
 from perdure.backends.sqlite_writing import (
     ClassNumbers,
@@ -218,6 +219,7 @@ class SqliteBackend(Backend):
             " UNION ALL SELECT revision, numbers FROM commits WHERE revision > ?",
             (since,),
         )
+        self._refuse_too_old(since)
         revision = rows[0][0] if rows[0][1] is None else None  # else the row of the revision is gone
         return expect(int, revision), {number for _, text in rows[1:] for number in numbers_of(text)}
 
@@ -246,11 +248,12 @@ class SqliteBackend(Backend):
             " UNION ALL SELECT revision, frame FROM superseded WHERE number = ? ORDER BY revision DESC",
             (number, number),
         )
-        frame = next((frame for _, frame in rows if frame is not None), None)
-        if frame is None or id_in(frame, number) != id_:
+        found = next((frame for _, frame in rows if frame is not None), None)
+        if found is None or id_in(found, number) != id_:
             return []
         return [
-            Version(expect(int, revision), None if frame is None else expect(bytes, frame)) for revision, frame in rows
+            Version(expect(int, revision), expect(bytes, frame) if is_frame(frame) else None)
+            for revision, frame in rows
         ]
 
     @_reads
@@ -295,7 +298,7 @@ class SqliteBackend(Backend):
         rows = self._rows(
             f"SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value WHERE revision <= ?"
             f" UNION ALL SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} superseded ON number = value"
-            " WHERE frame IS NOT NULL"
+            " WHERE typeof(frame) NOT IN ('null', 'text')"
             " AND revision = (SELECT max(revision) FROM superseded WHERE number = value AND revision <= ?)"
             " AND NOT EXISTS (SELECT 1 FROM records WHERE records.number = value AND records.revision <= ?)",
             (str(sorted(numbers)), at, str(sorted(numbers)), at, at),
@@ -315,6 +318,12 @@ class SqliteBackend(Backend):
                 connection.execute("ROLLBACK")
 
         return self._connection.read(reading)
+
+    def pack(self, oldest: int) -> int:
+        return pack(self._connection, oldest)
+
+    def erase(self, ids: Collection[str]) -> None:
+        erase(self._connection, {number_of(id_): id_ for id_ in ids if self.history(id_)})
 
     def close(self) -> None:
         self._connection.close()
@@ -342,7 +351,7 @@ class SqliteBackend(Backend):
     def _superseded(self, ids: Collection[str], at: int) -> dict[str, bytes]:
         """The frames of objects that were replaced or removed after revision `at`."""
         rows = self._rows(
-            f"SELECT frame FROM {LISTED} superseded ON number = value WHERE frame IS NOT NULL"
+            f"SELECT frame FROM {LISTED} superseded ON number = value WHERE typeof(frame) NOT IN ('null', 'text')"
             " AND revision = (SELECT max(revision) FROM superseded WHERE number = value AND revision <= ?)",
             (as_json(ids), at),
         )
@@ -361,7 +370,7 @@ class SqliteBackend(Backend):
             f"SELECT number, substr(frame, 1, {HEAD}) FROM records WHERE revision <= ? UNION ALL"
             f" SELECT number, substr(frame, 1, {HEAD}) FROM"
             " (SELECT number, max(revision), frame FROM superseded WHERE revision <= ? GROUP BY number) AS older"
-            " WHERE frame IS NOT NULL"
+            " WHERE typeof(frame) NOT IN ('null', 'text')"
             " AND NOT EXISTS (SELECT 1 FROM records WHERE records.number = older.number AND records.revision <= ?)"
             " ORDER BY 1",
             (at, at, at),
@@ -409,7 +418,7 @@ class SqliteBackend(Backend):
         revision: int = meta["revision"] + 1
         refuse_moved(batch, revision - 1)
         numbers = [int(draft[0].rpartition(".")[2]) for draft in batch.drafts]
-        removed = [number_of(id_) for id_ in batch.removals]
+        removed = {number_of(id_): str(id_) for id_ in batch.removals}
         new = {number: draft[0] for draft, number in zip(batch.drafts, numbers, strict=True) if not draft[1]}
         refuse_taken(connection, new)
         if not 0 < batch.seen == revision - 1:
@@ -437,6 +446,8 @@ class SqliteBackend(Backend):
         connection.executemany(
             "UPDATE meta SET value = ? WHERE name = ?", [(revision, "revision"), (next_number, "next_number")]
         )
+        if batch.keep is not None:
+            trim(connection, batch.time - batch.keep)
         return revision
 
 

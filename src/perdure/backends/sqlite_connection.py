@@ -95,6 +95,17 @@ class SqliteConnection:
 
         return self.read(transaction)
 
+    def empty_log(self) -> None:
+        """Move the log's content into the file, and leave no byte in the log; waits for readers as every call does."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                error = sqlite3.OperationalError("the log is read by another process")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise error
+
+        self.read(work)
+
     def close(self) -> None:
         """Move the log's content into the file and close; the lock of a call that runs is waited for."""
         with self._lock:

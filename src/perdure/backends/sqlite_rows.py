@@ -20,9 +20,12 @@ def as_json(ids: Iterable[str]) -> str:
     return str([number_of(id_) for id_ in ids])
 
 
-def id_in(head: bytes | None, number: int) -> str:
-    """The id in the frame, or in its beginning; raises `CorruptRecord` if it cannot be that of row `number`."""
-    id_ = readable_id(head)
+def id_in(head: bytes | str | None, number: int) -> str:
+    """The id in the frame, or in its beginning, or in place of one (see `is_frame`).
+
+    Raises `CorruptRecord` if it cannot be that of row `number`.
+    """
+    id_ = head if isinstance(head, str) else readable_id(head)
     if not id_.endswith(f".{number}"):
         raise CorruptRecord(f"The record with number {number} is damaged: its id cannot be read.")
     return id_
@@ -46,3 +49,8 @@ def readable_id(head: bytes | None) -> str:
         return id_of(head) if head else ""
     except (IndexError, UnicodeDecodeError):
         return ""
+
+
+def is_frame(value: object) -> bool:
+    """Whether a row holds a frame: that of a removal holds the id, or in older stores nothing."""
+    return value is not None and not isinstance(value, str)

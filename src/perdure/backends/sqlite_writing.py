@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain, islice, repeat
 
 from perdure.backends.base import mismatches, number_of, refuse_absent, refuse_conflicts
-from perdure.backends.sqlite_rows import HEAD, LISTED, as_json, id_in
+from perdure.backends.sqlite_rows import HEAD, LISTED, as_json, id_in, readable_id
 from perdure.errors import IdInUse
 from perdure.records.values import INTERNAL, Batch, Draft
 
@@ -60,7 +60,24 @@ def refuse_conflicts_in(connection: sqlite3.Connection, batch: Batch) -> None:
     expected.update(batch.checks)
     sql = f"SELECT number, revision, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value"
     rows = connection.execute(sql, (as_json(expected),)).fetchall() if expected else []
-    refuse_conflicts(mismatches(expected, {id_in(head, number): revision for number, revision, head in rows}))
+    differing = mismatches(expected, {id_in(head, number): revision for number, revision, head in rows})
+    for draft in batch.drafts if differing else ():
+        if draft.base and draft.id in differing and removal_of(connection, draft.id) == draft.base:
+            del differing[draft.id]  # an object that was removed then comes back
+    refuse_conflicts(differing)
+
+
+def removal_of(connection: sqlite3.Connection, id_: str) -> int:
+    """The revision by which the object was removed, if it is not there; else 0."""
+    number = number_of(id_)
+    sql = "SELECT revision, frame FROM superseded WHERE number = ? ORDER BY revision DESC LIMIT 2"
+    rows = connection.execute(sql, (number,)).fetchall()
+    if not rows or isinstance(rows[0][1], bytes):
+        return 0
+    if connection.execute("SELECT 1 FROM records WHERE number = ?", (number,)).fetchone():
+        return 0
+    known = next((readable_id(frame) if isinstance(frame, bytes) else frame for _, frame in rows if frame), "")
+    return int(rows[0][0]) if known == id_ else 0
 
 
 def refuse_absent_in(connection: sqlite3.Connection, batch: Batch) -> None:
@@ -70,15 +87,16 @@ def refuse_absent_in(connection: sqlite3.Connection, batch: Batch) -> None:
     refuse_absent(batch, {id_in(head, number) for number, head in rows})
 
 
-def supersede(connection: sqlite3.Connection, replaced: list[int], removed: list[int], revision: int) -> None:
-    """Keep the present versions of those numbers as old ones, and note the removals."""
+def supersede(connection: sqlite3.Connection, replaced: list[int], removed: dict[int, str], revision: int) -> None:
+    """Keep the present versions of those numbers as old ones, and note the removals with their ids."""
     connection.execute(
         f"INSERT INTO superseded SELECT number, revision, frame FROM {LISTED} records ON number = value",
-        (str(replaced + removed),),
+        (str([*replaced, *removed]),),
     )
     if removed:
         connection.executemany("DELETE FROM records WHERE number = ?", zip(removed))
-        connection.executemany("INSERT INTO superseded VALUES (?, ?, NULL)", zip(removed, repeat(revision)))
+        rows = zip(removed, repeat(revision), removed.values())
+        connection.executemany("INSERT INTO superseded VALUES (?, ?, ?)", rows)
 
 
 def insert(connection: sqlite3.Connection, rows: Iterator[tuple[object, ...]], count: int, ending: str) -> None:

@@ -68,6 +68,9 @@ class SimulatedDisk(Disk):
     def size(self, path: str) -> int:
         return len(self._data[self._node(path)])
 
+    def stamp(self, path: str) -> tuple[int, ...]:
+        return self._node(path), len(self._data[self._node(path)])
+
     def list(self, path: str) -> list[str]:
         if path not in self._directories:
             raise _missing(path)

@@ -11,7 +11,7 @@ import os
 
 from perdure.files import Disk
 
-READING = frozenset({"kind", "size", "list", "read", "lock"})
+READING = frozenset({"kind", "size", "stamp", "list", "read", "lock"})
 
 
 class Killed(BaseException):
@@ -50,6 +50,10 @@ class FaultyDisk(Disk):
     def size(self, path: str) -> int:
         self._step("size", path)
         return self.disk.size(path)
+
+    def stamp(self, path: str) -> tuple[int, ...]:
+        self._step("stamp", path)
+        return self.disk.stamp(path)
 
     def list(self, path: str) -> list[str]:
         self._step("list", path)
