@@ -124,8 +124,7 @@ class Workload:
             f"revision {revision}, acknowledged {self.acknowledged}"
         )
         assert looked in (None, self.states[revision]), "read-only and recovered differ"
-        for at in range(revision + 1):
-            assert contents(backend, at) == self.states[at], f"at revision {at} of {revision}"
+        self.check_states(backend, revision)
         assert contents(backend) == self.states[revision]
         assert backend.describe().next_number > self.numbers, "numbers would come back"
         self._check_files(disk, self.states[revision])
@@ -134,6 +133,10 @@ class Workload:
         open_store(disk).close()
         assert disk.image() == recovered, "a second recovery changed something"
         self._live_on(disk, revision)
+
+    def check_states(self, backend: FilesystemBackend, revision: int) -> None:
+        for at in range(revision + 1):
+            assert contents(backend, at) == self.states[at], f"at revision {at} of {revision}"
 
     def _look(self, disk: SimulatedDisk) -> Contents | None:
         before = disk.image()

@@ -68,7 +68,8 @@ class Backend(ABC):
 
         Raises `ConflictError` (`.ids`, `.revisions`: id -> (read, found; 0 for none)) when a draft, a removal or a
         check names another base revision than the stored one, and `IdInUse` when a draft with base 0 has a number
-        that is or was taken. A draft whose base is the revision that removed its object brings it back. Numbers above the counter (from a factory of the user's) move the counter up.
+        that is or was taken. A draft whose base is the revision that removed its object brings it back. Numbers above the
+        counter (from a factory of the user's) move the counter up.
         Removed and replaced versions stay readable through `at`; with `batch.keep`, what was replaced or removed by
         commits that are more than so many seconds older than `batch.time` is forgotten on the way, as by `pack`: from
         the oldest commit on, up to the first that is younger.
@@ -154,6 +155,7 @@ class Backend(ABC):
     def close(self) -> None:
         """Let go of everything, so that a copy of the files alone is the whole store."""
 
+    @abstractmethod
     def pack(self, oldest: int) -> int:
         """Forget every version that nobody can see from revision `oldest` on; gives how many.
 
@@ -161,15 +163,14 @@ class Backend(ABC):
         that it is never given again. An `oldest` below the present one changes nothing; `ValueError` above the newest
         revision. It may be cut off at any time, and be run again; other calls need not wait for all of it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def erase(self, ids: Collection[str]) -> None:
         """Forget all versions of objects that were removed before, on the medium too as far as it lets us.
 
         The id is never given again; `history` is empty but for the removal. Raises `ValueError` for an object that is
         still there.
         """
-        raise NotImplementedError
 
     def buffer(self, digest: str) -> Buffer:
         """The large piece of that digest; memory-mapped, copy on write, where the medium is files.

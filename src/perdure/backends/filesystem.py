@@ -332,12 +332,11 @@ class FilesystemBackend(Backend):
 
     def _refuse(self, batch: Batch, index: Index) -> None:
         refuse_moved(batch, index.revision)
+        back = {draft.id for draft in batch.drafts if draft.base and _comes_back(draft, index)}
         for draft in batch.drafts:
-            number = number_of(draft.id)
-            back = draft.base and index.removed.get(number) == draft.base and index.ids[number] == draft.id
-            if draft.base and not back:
-                continue
-            taken = not back and number in index.ids
+            if draft.base and (draft.id not in back or not self._medium.is_settled(draft.base)):
+                continue  # before its removal is settled, the file of an object that comes back may still be there
+            taken = not draft.base and number_of(draft.id) in index.ids
             why = None if taken else self._medium.refuse_name(draft.id, bool(draft.flags & INTERNAL))
             if taken or why:
                 raise IdInUse(
@@ -351,10 +350,7 @@ class FilesystemBackend(Backend):
             **batch.checks,
         }
         found = {id_: index.current(id_) for id_ in expected}
-        for draft in batch.drafts:
-            number = number_of(draft.id)
-            if draft.base and index.removed.get(number) == draft.base and index.ids[number] == draft.id:
-                found[draft.id] = draft.base  # an object that was removed then comes back
+        found.update((draft.id, draft.base) for draft in batch.drafts if draft.id in back)
         refuse_conflicts(mismatches(expected, found))
         refuse_absent(batch, [id_ for id_ in batch.needed if index.current(id_)])
 
@@ -387,6 +383,12 @@ def _known(index: Index, id_: str) -> int | None:
     tail = id_.rpartition(".")[2]
     number = int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 20 else -1
     return number if index.ids.get(number) == id_ else None
+
+
+def _comes_back(draft: Draft, index: Index) -> bool:
+    """Whether the draft's object is not there, and its base is the revision that removed it."""
+    number = number_of(draft.id)
+    return index.removed.get(number) == draft.base and index.ids[number] == draft.id
 
 
 def _revision_of(index: Index, id_: str, at: int | None) -> int:

@@ -392,6 +392,10 @@ class Medium:
         commits = self.index.revision - self._settled_revision
         return self._journal_end > JOURNAL_BYTES or commits >= JOURNAL_COMMITS
 
+    def is_settled(self, revision: int) -> bool:
+        """Whether the files of that commit are surely in place."""
+        return revision <= self._settled_revision
+
     @property
     def needs_settling(self) -> bool:
         """Whether there is anything in the journal, or the log has a tail that was not read."""

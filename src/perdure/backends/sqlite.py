@@ -325,6 +325,11 @@ class SqliteBackend(Backend):
     def erase(self, ids: Collection[str]) -> None:
         erase(self._connection, {number_of(id_): id_ for id_ in ids if self.history(id_)})
 
+    def size(self) -> int:
+        """With the log that lies beside the file."""
+        self.revision()  # raises where the store is closed or gone
+        return sum(os.path.getsize(path) for path in (self.path, f"{self.path}-wal") if os.path.exists(path))
+
     def close(self) -> None:
         self._connection.close()
 

@@ -121,7 +121,8 @@ def _name_removals_of(database: sqlite3.Connection, condition: str, values: tupl
     rows = database.execute(f"SELECT rowid, number FROM superseded WHERE {condition} AND frame IS NULL", values)
     for rowid, number in rows.fetchall():
         found = database.execute(
-            f"SELECT substr(frame, 1, {HEAD}) FROM superseded WHERE number = ? AND typeof(frame) = 'blob' LIMIT 1", (number,)
+            f"SELECT substr(frame, 1, {HEAD}) FROM superseded WHERE number = ? AND typeof(frame) = 'blob' LIMIT 1",
+            (number,),
         ).fetchone()
         if found is not None:
             database.execute("UPDATE superseded SET frame = ? WHERE rowid = ?", (readable_id(found[0]), rowid))

@@ -32,6 +32,8 @@ class BackendMachine(RuleBasedStateMachine):
         self.twin = MemoryBackend()
         self.known: dict[str, int] = {}  # every id that ever was: the revision of its newest version, 0 if removed
         self.revisions: list[dict[str, int]] = [{}]  # `known` as it was at each revision
+        self.removals: dict[str, int] = {}  # of those that are not there: the revision of the removal
+        self.time = 1.0
 
     @rule(data=st.data())
     def apply(self, data: st.DataObject) -> None:
@@ -50,10 +52,12 @@ class BackendMachine(RuleBasedStateMachine):
             {id_: self.known[id_] for id_ in by_fate.get("remove", [])},
             {id_: self.known[id_] for id_ in by_fate.get("check", [])},
             seen=data.draw(st.sampled_from([0, len(self.revisions) - 1])),
-            time=1.0,
+            time=self.time,
             note=data.draw(st.sampled_from(["", "a note"])),
             unused=(first + count, first + count + spare),
+            keep=data.draw(st.sampled_from([None, None, None, 0.0, 3.0])),
         )
+        self.time += data.draw(st.sampled_from([0.0, 1.0, 1.0, -1.0]))
         self._commit(batch)
 
     @rule(data=st.data(), gap=st.integers(0, 5))
@@ -79,9 +83,26 @@ class BackendMachine(RuleBasedStateMachine):
             self._commit(Batch([self._draft(data, f"{prefix}.{number}", 0)], seen=len(self.revisions) - 1))
 
     @rule(data=st.data())
+    def bring_back(self, data: st.DataObject) -> None:
+        """What was removed comes back, if it was the named revision that removed it."""
+        if self.removals:
+            id_ = data.draw(st.sampled_from(list(self.removals)))
+            base = data.draw(st.sampled_from([self.removals[id_], self.removals[id_], len(self.revisions) - 1]))
+            self._commit(Batch([self._draft(data, id_, base)], time=self.time))
+
+    @rule(data=st.data())
+    def pack(self, data: st.DataObject) -> None:
+        self._both("pack", data.draw(st.integers(0, len(self.revisions))))
+
+    @rule(data=st.data())
+    def erase(self, data: st.DataObject) -> None:
+        if self.known:
+            self._both("erase", data.draw(st.lists(st.sampled_from(list(self.known)), unique=True, max_size=2)))
+
+    @rule(data=st.data())
     def read(self, data: st.DataObject) -> None:
         ids = data.draw(st.lists(st.sampled_from([*self.known, "Item.999", "User.1", "Item.1"]), max_size=8))
-        at = data.draw(st.one_of(st.none(), st.integers(0, len(self.revisions) - 1)))
+        at = data.draw(st.one_of(st.none(), st.integers(self.oldest, len(self.revisions) - 1)))
         self._both("read", ids, at)
         self._both("classes", ids, at)
         self._both("referrers", ids)
@@ -97,8 +118,10 @@ class BackendMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def look_back(self, data: st.DataObject) -> None:
-        revision = data.draw(st.integers(0, len(self.revisions)))
+        revision = data.draw(st.integers(self.oldest, len(self.revisions)))
         self._both("changes", min(revision, len(self.revisions) - 1))
+        self._both("commits_of", data.draw(st.lists(st.integers(0, len(self.revisions)))))
+        self._both("ids_of", list(map(number_of, self.known)), min(revision, len(self.revisions) - 1))
         self._both("commits", revision, data.draw(st.one_of(st.none(), st.integers(0, 3))))
 
     @invariant()
@@ -113,13 +136,18 @@ class BackendMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            for revision in range(len(self.revisions)):
+            for revision in range(self.oldest, len(self.revisions)):
                 for ids in (list(self.known), *([id_] for id_ in self.known)):
                     self._both("read", ids, revision)
                     self._both("classes", ids, revision)
                 self._both("changes", revision)
         finally:
             self.backend.close()
+
+    @property
+    def oldest(self) -> int:
+        """The oldest revision that can be read."""
+        return self.twin.describe().oldest
 
     def _draft(self, data: st.DataObject, id_: str, base: int) -> Draft:
         class_name = data.draw(st.sampled_from(_CLASSES))
@@ -133,6 +161,9 @@ class BackendMachine(RuleBasedStateMachine):
         revision = len(self.revisions)
         self.known.update(dict.fromkeys((draft.id for draft in batch.drafts), revision))
         self.known.update(dict.fromkeys(batch.removals, 0))
+        self.removals.update(dict.fromkeys(batch.removals, revision))
+        for draft in batch.drafts:
+            self.removals.pop(draft.id, None)
         self.revisions.append(dict(self.known))
         for draft in batch.drafts:
             record = parse_unverified(self.backend.read([draft.id])[draft.id])
@@ -146,5 +177,7 @@ class BackendMachine(RuleBasedStateMachine):
                 answers.append((getattr(each, method)(*arguments), None))
             except (ConflictError, IdInUse) as error:
                 answers.append((None, (type(error), set(error.ids), error.details)))
+            except ValueError:
+                answers.append((None, ValueError))
         assert answers[0] == answers[1]
         return answers[0][0]

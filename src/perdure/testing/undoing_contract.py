@@ -54,9 +54,10 @@ class UndoingContract:
             assert caught.value.ids == (id_,)
         with pytest.raises(IdInUse):
             commit(backend, draft("Item.1"), seen=4)
-        for expected in ({"removals": {"Item.1": 3}}, {"checks": {"Item.1": 3}}):
-            with pytest.raises(ConflictError):
-                commit(backend, **expected)
+        with pytest.raises(ConflictError):
+            commit(backend, removals={"Item.1": 3})
+        with pytest.raises(ConflictError):
+            commit(backend, checks={"Item.1": 3})
         commit(backend, draft("Item.1", b"back", base=3))
         with pytest.raises(ConflictError) as caught:
             commit(backend, draft("Item.1", b"twice", base=3))
