@@ -68,8 +68,8 @@ class Backend(ABC):
 
         Raises `ConflictError` (`.ids`, `.revisions`: id -> (read, found; 0 for none)) when a draft, a removal or a
         check names another base revision than the stored one, and `IdInUse` when a draft with base 0 has a number
-        that is or was taken. A draft whose base is the revision that removed its object brings it back. Numbers above the
-        counter (from a factory of the user's) move the counter up.
+        that is or was taken. A draft whose base is the revision that removed its object brings it back. Numbers above
+        the counter (from a factory of the user's) move the counter up.
         Removed and replaced versions stay readable through `at`; with `batch.keep`, what was replaced or removed by
         commits that are more than so many seconds older than `batch.time` is forgotten on the way, as by `pack`: from
         the oldest commit on, up to the first that is younger.
