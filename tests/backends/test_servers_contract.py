@@ -18,9 +18,10 @@ from perdure.testing.buffers_contract import BuffersContract
 from perdure.testing.finding_contract import FindingContract
 from perdure.testing.packing_contract import PackingContract
 from perdure.testing.shared_backend_contract import SharedBackendContract
+from perdure.testing.undoing_contract import UndoingContract
 
 
-class ServerContract(FindingContract, PackingContract, BuffersContract, SharedBackendContract):
+class ServerContract(FindingContract, PackingContract, UndoingContract, BuffersContract, SharedBackendContract):
     """The contract, in tables that are named after the folder which the contract gives."""
 
     __test__ = False

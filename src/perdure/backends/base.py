@@ -199,12 +199,6 @@ class Backend(ABC):
             frames = self.read(chunk, at)
             yield from map(frames.__getitem__, chunk)
 
-    def ids_of(self, numbers: Collection[int], at: int) -> dict[int, str]:
-        """The ids under those numbers that are there at revision `at`; raises `SnapshotTooOld` as `ids` does."""
-        wanted = set(numbers)
-        found = ((number_of(id_), id_) for own in (False, True) for id_ in self.ids(internal=own, at=at))
-        return {number: id_ for number, id_ in found if number in wanted}
-
     def size(self) -> int | None:
         """How many bytes the store takes on its medium; None where nobody can tell."""
         return None
@@ -235,7 +229,8 @@ class Backend(ABC):
     def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
         """The ids with these numbers that were there at revision `at`, in order; `SnapshotTooOld` as from `read`."""
         ids = [id_ for internal in (False, True) for id_ in self.ids(internal=internal, at=at)]
-        return sorted((id_ for id_ in ids if number_of(id_) in numbers), key=number_of)
+        wanted = set(numbers)
+        return sorted((id_ for id_ in ids if number_of(id_) in wanted), key=number_of)
 
     def lacking(self, query: Query) -> list[str]:
         """Ids of records of the query's classes that do not tell all of its fields: some of them, or none."""

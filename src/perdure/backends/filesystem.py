@@ -187,9 +187,9 @@ class FilesystemBackend(Backend):
             found = index.commits[index.position(min(wanted, default=0)) :] if wanted else []
             return {each.revision: each for each in found if each.revision in wanted}
 
-    def ids_of(self, numbers: Collection[int], at: int) -> dict[int, str]:
+    def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
         with self._reading(at) as index:
-            return {number: index.ids[number] for number in numbers if index.version(number, at)}
+            return [index.ids[number] for number in sorted(numbers) if index.version(number, at)]
 
     def size(self) -> int:
         with self._reading():

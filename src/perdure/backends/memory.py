@@ -216,9 +216,7 @@ class MemoryBackend(Backend):
         """Forget what commits made before that time have replaced, and all of those commits but the last."""
         kept = (each for each in self._commits if each.revision >= self._oldest)
         past = list(takewhile(lambda each: each.time < before, kept))
-        if not past or past[-1].revision == self._oldest:
-            return
-        self._oldest = past[-1].revision
+        self._oldest = past[-1].revision if past else self._oldest
         for commit in past:
             for number in commit.numbers:
                 self._forget_before(number, self._oldest)

@@ -120,7 +120,7 @@ class MysqlWriter(Writer):
             gone = numbered("number", sorted(plan.gone))
             yield self._spell(
                 "INSERT INTO {superseded} (number, revision, until, class, id, frame)"
-                f" SELECT number, revision, {revision}, class, id, frame FROM {{records}} WHERE {gone} AND class <> 0"
+                f" SELECT number, revision, {revision}, class, id, coalesce(frame, '') FROM {{records}} WHERE {gone}"
             )
             yield self._spell(f"DELETE FROM {{fields}} WHERE {gone}")
         if plan.removed:

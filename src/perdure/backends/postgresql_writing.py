@@ -215,8 +215,8 @@ def _commit_statement(
     if gone:
         parts.append(
             "s AS (INSERT INTO {superseded} (number, revision, until, class, id, frame)"
-            " SELECT r.number, r.revision, m.revision, r.class, r.id, r.frame FROM m, {records} r"
-            " WHERE r.number = ANY(%(gone)s::bigint[]) AND r.class <> 0)"
+            " SELECT r.number, r.revision, m.revision, r.class, r.id, coalesce(r.frame, '') FROM m, {records} r"
+            " WHERE r.number = ANY(%(gone)s::bigint[]))"
         )
         kept = (
             " AND NOT EXISTS (SELECT 1 FROM unnest(%(f_numbers)s::bigint[], %(f_fields)b::bytea[]) d (number, field)"

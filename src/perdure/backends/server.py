@@ -145,7 +145,7 @@ class ServerBackend(Forgetting, Pieces):
             " UNION ALL SELECT revision, frame, id FROM {superseded} WHERE number = %s ORDER BY 1 DESC",
             (number, number),
         )
-        return [Version(revision, frame) for revision, frame, own in rows if own == id_]
+        return [Version(revision, frame or None) for revision, frame, own in rows if own == id_]
 
     def referrers(self, ids: Collection[str]) -> dict[str, list[str]]:
         wanted = set(ids)
@@ -223,7 +223,8 @@ class ServerBackend(Forgetting, Pieces):
 
     def _superseded(self, ids: Collection[str], at: int) -> dict[str, bytes]:
         """The frames of objects that were replaced or removed after revision `at`."""
-        found = by_id(self._select("SELECT frame FROM {superseded}", ids, "revision <= %s AND until > %s", at, at))
+        condition = "revision <= %s AND until > %s AND class <> 0"
+        found = by_id(self._select("SELECT frame FROM {superseded}", ids, condition, at, at))
         self._refuse_too_old(at)
         return {id_: found[id_] for id_ in ids if id_ in found}
 

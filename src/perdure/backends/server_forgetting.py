@@ -43,7 +43,7 @@ class Forgetting(ServerTables):
         forgotten = 0
         while count := self._connection.read(forget):
             forgotten += count
-        if forgotten:
+        if oldest > 0:
             self._connection.read(forget_commits)
         return forgotten
 

@@ -161,8 +161,10 @@ class Writer(ABC):
         """The statements that forget what `batch.keep` does not keep."""
         if plan.batch.keep is None:
             return []
+        # The commit before the first that is younger; its own is one of those.
         past = (
-            f"(SELECT coalesce(max(revision), 0) FROM {{commits}} WHERE time < {plan.batch.time - plan.batch.keep!r})"
+            "(SELECT coalesce(min(revision), 1) - 1 FROM {commits}"
+            f" WHERE time >= {plan.batch.time - plan.batch.keep!r} AND revision >= oldest)"
         )
         statements = (
             f"UPDATE {{meta}} SET oldest = greatest(oldest, {past})",
@@ -204,7 +206,8 @@ def _refuse(plan: Plan, locked: Locked) -> None:
     expected.update(batch.removals)
     expected.update(batch.checks)
     present = {id_: revision for revision, class_, id_ in rows.values() if class_}
-    refuse_conflicts(mismatches(expected, present))
+    back = {draft.id for n, draft in plan.replaced if n in rows and rows[n] == (draft.base, 0, draft.id)}
+    refuse_conflicts(mismatches(expected, {**present, **{id_: expected[id_] for id_ in back}}))
     refuse_absent(batch, present.keys())
 
 

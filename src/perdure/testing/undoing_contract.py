@@ -87,7 +87,7 @@ class UndoingContract:
         assert [each.revision for each in backend.commits_of([1, 3, 9]).values()] in ([1, 3], [3, 1])
         assert backend.commits_of([]) == {}
         assert backend.commits_of({4}) == {4: backend.commits(limit=1)[0]}
-        assert backend.ids_of([1, 2, 4, 9], 2) == {1: "Item.1", 2: "Run.2"}
-        assert backend.ids_of([1, 2, 4, 9], 4) == {4: "Item.4"}
+        assert backend.ids_of([1, 2, 4, 9], 2) == ["Item.1", "Run.2"]
+        assert backend.ids_of([1, 2, 4, 9], 4) == ["Item.4"]
         backend.pack(4)
         assert set(backend.commits_of([1, 2, 3, 4])) == {1, 3, 4}
