@@ -133,7 +133,8 @@ class BackendMachine(RuleBasedStateMachine):
         assert self.backend.ids(internal=True) == self.twin.ids(internal=True)
         # Of commits below the oldest revision some may be kept, which ones is the backend's affair.
         found, expected = (
-            [commit for commit in each.commits() if commit.revision >= self.oldest] for each in (self.backend, self.twin)
+            [commit for commit in each.commits() if commit.revision >= self.oldest]
+            for each in (self.backend, self.twin)
         )
         assert found == expected
         for id_ in self.known:
