@@ -435,7 +435,7 @@ class SqliteBackend(Backend):
             refuse_twice(batch.drafts)
         kinds = list(map(_KIND, batch.drafts))
         name_classes(connection, set(kinds), known)
-        self._index.apply(connection, batch, meta["format"], numbers, replaced + removed, known)
+        self._index.apply(connection, batch, meta["format"], numbers, [*replaced, *removed], known)
         if replaced or removed:
             supersede(connection, replaced, removed, revision)
         classes = map({kind: known[kind[1], kind[0] & INTERNAL] for kind in set(kinds)}.__getitem__, kinds)
