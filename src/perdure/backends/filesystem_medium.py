@@ -11,18 +11,18 @@
 - The file `settled` tells, durably, how far the log goes at least: a log that lost its end is not taken for whole.
 - A settled file is given its second name in `old`, durably, before a newer version takes its first name.
 - What is forgotten is first forgotten durably by an entry; then its files go, and the log is replaced by a shorter one.
-- Every method but `make` and `identify` is called with the store's lock held, exclusively by those that write.
+- Every method but those of `Folder` is called with the store's lock held, exclusively by those that write.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from zlib import crc32
 
-from perdure.backends.base import NewKey, number_of
+from perdure.backends.base import number_of
+from perdure.backends.filesystem_folder import Folder
 from perdure.backends.filesystem_journal import (
     Entry,
     Index,
@@ -33,21 +33,10 @@ from perdure.backends.filesystem_journal import (
     parse_log,
     revision_of,
 )
-from perdure.errors import (
-    AccessDenied,
-    CorruptRecord,
-    InvalidId,
-    NewerFormat,
-    NotAStore,
-    StorageError,
-    StoreNotFound,
-)
+from perdure.errors import CorruptRecord, InvalidId, StorageError
 from perdure.files import DIRECTORY, FILE, Files
 from perdure.records.frame import WIDE_HEAD
 
-LAYOUT = 1  # the format of everything in .perdure, and of the names outside it
-OWN_FOLDER = ".perdure"
-FOLDERS = ("own", "old", "aside")  # in it
 JOURNAL_COMMITS = 64
 JOURNAL_BYTES = 4 << 20
 LOG_BYTES = 1 << 20  # a log of fewer is not made shorter without being asked
@@ -55,18 +44,12 @@ HEAD_BYTES = 64  # the beginning of a log, with its first checksum, tells it fro
 NAME_BYTES = 250  # what file systems allow is 255
 
 
-class Medium:
+class Medium(Folder):
     """The directory of a store: paths, index, journal and log."""
 
     def __init__(self, directory: str, files: Files):
-        self.directory = directory
-        self.own = os.path.join(directory, OWN_FOLDER)
-        self.files = files
+        super().__init__(directory, files)
         self.forget()
-
-    def path(self, name: str) -> str:
-        """The path of something in perdure's own folder."""
-        return os.path.join(self.own, name)
 
     def forget(self) -> None:
         """Drop everything that is known, so that the next `refresh` reads all of it anew."""
@@ -83,84 +66,6 @@ class Medium:
         self._unsettled: dict[int, dict[int, tuple[int, int]]] = {}  # number -> revision -> place in the journal
         self._entries: list[Entry] = []  # those of the journal
         self._in_place: set[int] = set()  # revisions whose files this process put in place itself
-
-    # -- making and opening ----------------------------------------------------------------------------
-
-    def make(self, store: str, new_key: NewKey, timeout: float) -> None:
-        """Make the store unless it is there; its `store` file comes last, so half a store is none."""
-        files = self.files
-        if files.kind(self.path("store")) is not None and self._has_folders():
-            return
-        try:
-            files.make_directories(self.own)
-        except StorageError as error:
-            if isinstance(error.__cause__, (NotADirectoryError, FileExistsError)):
-                raise self._not_a_store("it is no directory") from error
-            raise
-        if files.kind(self.own) != DIRECTORY:
-            raise self._not_a_store("it has a file named .perdure")
-        with files.lock(self.path("lock"), create=True, timeout=timeout):
-            if files.kind(self.path("store")) is not None:
-                self._make_folders()  # copying tools, git among them, leave out what is empty
-                return
-            if files.size(self.path("log")) or files.size(self.path("journal")):
-                raise self._not_a_store("its file .perdure/store was taken away")
-            self._make_folders()
-            for name in ("log", "journal"):
-                files.write_new(self.path(name), b"")
-                files.sync(self.path(name))
-            files.sync_directory(self.own)
-            files.sync_directory(self.directory)
-            with suppress(AccessDenied):  # whoever may not read the folder above did not make this one either
-                files.sync_directory(os.path.dirname(self.directory))
-            text = json.dumps({"perdure": LAYOUT, "store": store, "key": new_key()})
-            files.replace_durably(self.path("store"), f"{crc32(text.encode()):08x} {text}\n".encode())
-
-    def _has_folders(self) -> bool:
-        return all(self.files.kind(self.path(name)) == DIRECTORY for name in FOLDERS)
-
-    def _make_folders(self) -> None:
-        for name in FOLDERS:
-            self.files.make_directories(self.path(name))
-
-    def identify(self) -> tuple[int, str, int]:
-        """Format, store id and key id; raises `StoreNotFound`, `NotAStore` or `NewerFormat`."""
-        data = self.files.read(self.path("store"))
-        if data is None:
-            if self.files.kind(self.directory) == FILE:
-                raise self._not_a_store("it is no directory")
-            raise StoreNotFound(
-                f"There is no store in {self.directory}.", hint="Check the path; opened for writing, it is made."
-            )
-        check, _, text = data.rstrip(b"\n").partition(b" ")
-        try:
-            told = json.loads(text)
-            format_, store, key_id = int(told["perdure"]), str(told["store"]), int(told["key"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._not_a_store("its file .perdure/store says nothing that perdure knows") from error
-        if format_ > LAYOUT:
-            raise NewerFormat(
-                f"The store {self.directory} has format {format_}; this release of perdure reads up to {LAYOUT}.",
-                hint="Install a later release.",
-                path=self.directory,
-            )
-        if check != f"{crc32(text):08x}".encode():
-            raise CorruptRecord(f"{self.path('store')} is damaged.", hint="Take it from a backup.", path=self.directory)
-        return format_, store, key_id
-
-    def refuse_gone(self) -> None:
-        """Raise `StorageError` if the store's folder is not there any more."""
-        if self.files.kind(self.own) is None:
-            raise StorageError(
-                f"The store {self.directory} was moved or removed while it was open.",
-                hint="Put it back, or open it where it is now.",
-                path=self.directory,
-            )
-
-    def _not_a_store(self, why: str) -> NotAStore:
-        return NotAStore(
-            f"{self.directory} is no store: {why}.", hint="Give the path of a directory.", path=self.directory
-        )
 
     # -- knowing what there is ---------------------------------------------------------------------------
 

@@ -34,7 +34,17 @@ from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect
 from perdure.backends.sqlite_finding import SqliteFinding
 from perdure.backends.sqlite_index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite_packing import erase, pack, trim
-from perdure.backends.sqlite_rows import HEAD, LISTED, as_json, by_id, id_in, is_frame, readable_id
+from perdure.backends.sqlite_rows import (
+    HEAD,
+    LISTED,
+    as_json,
+    by_id,
+    commit_in,
+    id_in,
+    is_dense,
+    readable_id,
+    versions_in,
+)
 from perdure.backends.sqlite_schema import refuse_newer
 from perdure.backends.sqlite_writing import (
     ClassNumbers,
@@ -229,16 +239,12 @@ class SqliteBackend(Backend):
             "SELECT revision, time, note, code, numbers FROM commits WHERE revision < ? ORDER BY revision DESC LIMIT ?",
             (_LAST if before is None else before, -1 if limit is None else limit),
         )
-        return [
-            Commit(
-                expect(int, revision),
-                expect(float, time),
-                expect(str, note),
-                expect(str, code),
-                tuple(numbers_of(text)),
-            )
-            for revision, time, note, code, text in rows
-        ]
+        return [commit_in(row) for row in rows]
+
+    @_reads
+    def commits_of(self, revisions: Collection[int]) -> dict[int, Commit]:
+        sql = f"SELECT revision, time, note, code, numbers FROM {LISTED} commits ON revision = value"
+        return {row[0]: commit_in(row) for row in self._rows(sql, (str(sorted(revisions)),))}
 
     @_reads
     def history(self, id_: str) -> list[Version]:
@@ -248,13 +254,7 @@ class SqliteBackend(Backend):
             " UNION ALL SELECT revision, frame FROM superseded WHERE number = ? ORDER BY revision DESC",
             (number, number),
         )
-        found = next((frame for _, frame in rows if frame is not None), None)
-        if found is None or id_in(found, number) != id_:
-            return []
-        return [
-            Version(expect(int, revision), expect(bytes, frame) if is_frame(frame) else None)
-            for revision, frame in rows
-        ]
+        return versions_in(rows, number, id_)
 
     @_reads
     def referrers(self, ids: Collection[str]) -> dict[str, list[str]]:
@@ -346,7 +346,7 @@ class SqliteBackend(Backend):
             return self._rows(sql, (number_of(ids[0]), until) if ids else (None, until))
         numbers = sorted({*map(number_of, ids)})
         first, last = numbers[0], numbers[-1]
-        if not _is_dense(first, last, len(numbers)):
+        if not is_dense(first, last, len(numbers)):
             sql = f"SELECT {columns} FROM {LISTED} records ON number = value WHERE revision <= ?"
             return self._rows(sql, (str(numbers), until))
         # Where the numbers leave hardly a gap, a range is fastest.
@@ -454,7 +454,3 @@ class SqliteBackend(Backend):
         if batch.keep is not None:
             trim(connection, batch.time - batch.keep)
         return revision
-
-
-def _is_dense(first: int, last: int, count: int) -> bool:
-    return count <= last - first + 1 <= count + count // 4

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from perdure.backends.base import number_of
+from perdure.backends.base import number_of, numbers_of
+from perdure.backends.sqlite_errors import expect
 from perdure.errors import CorruptRecord
 from perdure.records.frame import NARROW_HEAD, id_of
+from perdure.records.values import Commit, Version
 
 HEAD = 320  # so many bytes of a frame hold its id
 LISTED = "json_each(?) CROSS JOIN"  # joins a list of numbers, in its order; the fastest for thousands of them
@@ -21,7 +24,7 @@ def as_json(ids: Iterable[str]) -> str:
 
 
 def id_in(head: bytes | str | None, number: int) -> str:
-    """The id in the frame, or in its beginning, or in place of one (see `is_frame`).
+    """The id in the frame, or in its beginning, or in place of one (see `versions_in`).
 
     Raises `CorruptRecord` if it cannot be that of row `number`.
     """
@@ -51,6 +54,27 @@ def readable_id(head: bytes | None) -> str:
         return ""
 
 
-def is_frame(value: object) -> bool:
-    """Whether a row holds a frame: that of a removal holds the id, or in older stores nothing."""
-    return value is not None and not isinstance(value, str)
+def commit_in(row: Any) -> Commit:
+    """The commit in a row of `commits`: revision, time, note, code, numbers."""
+    revision, time, note, code, text = row
+    numbers = tuple(numbers_of(text))
+    return Commit(expect(int, revision), expect(float, time), expect(str, note), expect(str, code), numbers)
+
+
+def versions_in(rows: list[Any], number: int, id_: str) -> list[Version]:
+    """The versions of an object in rows of revision and frame, newest first; none if the rows are another id's.
+
+    In place of a frame, the row of a removal holds the id; in older stores it holds nothing.
+    """
+    found = next((frame for _, frame in rows if frame is not None), None)
+    if found is None or id_in(found, number) != id_:
+        return []
+    return [
+        Version(expect(int, revision), None if frame is None or isinstance(frame, str) else expect(bytes, frame))
+        for revision, frame in rows
+    ]
+
+
+def is_dense(first: int, last: int, count: int) -> bool:
+    """Whether so many numbers, from `first` to `last`, leave hardly a gap."""
+    return count <= last - first + 1 <= count + count // 4

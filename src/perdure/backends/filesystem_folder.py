@@ -1,0 +1,109 @@
+"""The folder of a store in a directory: making it, recognising it, and what it is called.
+
+- The file `store` comes last, so that half a store is none.
+- Folders that copying tools leave out because they are empty are made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from zlib import crc32
+
+from perdure.backends.base import NewKey
+from perdure.errors import AccessDenied, CorruptRecord, NewerFormat, NotAStore, StorageError, StoreNotFound
+from perdure.files import DIRECTORY, FILE, Files
+
+LAYOUT = 1  # the format of everything in .perdure, and of the names outside it
+OWN_FOLDER = ".perdure"
+FOLDERS = ("own", "old", "aside")  # in it
+
+
+class Folder:
+    """The directory of a store, and perdure's own folder in it."""
+
+    def __init__(self, directory: str, files: Files):
+        self.directory = directory
+        self.own = os.path.join(directory, OWN_FOLDER)
+        self.files = files
+
+    def path(self, name: str) -> str:
+        """The path of something in perdure's own folder."""
+        return os.path.join(self.own, name)
+
+    def make(self, store: str, new_key: NewKey, timeout: float) -> None:
+        """Make the store unless it is there; its `store` file comes last, so half a store is none."""
+        files = self.files
+        if files.kind(self.path("store")) is not None and self._has_folders():
+            return
+        try:
+            files.make_directories(self.own)
+        except StorageError as error:
+            if isinstance(error.__cause__, (NotADirectoryError, FileExistsError)):
+                raise self._not_a_store("it is no directory") from error
+            raise
+        if files.kind(self.own) != DIRECTORY:
+            raise self._not_a_store("it has a file named .perdure")
+        with files.lock(self.path("lock"), create=True, timeout=timeout):
+            if files.kind(self.path("store")) is not None:
+                self._make_folders()  # copying tools, git among them, leave out what is empty
+                return
+            if files.size(self.path("log")) or files.size(self.path("journal")):
+                raise self._not_a_store("its file .perdure/store was taken away")
+            self._make_folders()
+            for name in ("log", "journal"):
+                files.write_new(self.path(name), b"")
+                files.sync(self.path(name))
+            files.sync_directory(self.own)
+            files.sync_directory(self.directory)
+            with suppress(AccessDenied):  # whoever may not read the folder above did not make this one either
+                files.sync_directory(os.path.dirname(self.directory))
+            text = json.dumps({"perdure": LAYOUT, "store": store, "key": new_key()})
+            files.replace_durably(self.path("store"), f"{crc32(text.encode()):08x} {text}\n".encode())
+
+    def _has_folders(self) -> bool:
+        return all(self.files.kind(self.path(name)) == DIRECTORY for name in FOLDERS)
+
+    def _make_folders(self) -> None:
+        for name in FOLDERS:
+            self.files.make_directories(self.path(name))
+
+    def identify(self) -> tuple[int, str, int]:
+        """Format, store id and key id; raises `StoreNotFound`, `NotAStore` or `NewerFormat`."""
+        data = self.files.read(self.path("store"))
+        if data is None:
+            if self.files.kind(self.directory) == FILE:
+                raise self._not_a_store("it is no directory")
+            raise StoreNotFound(
+                f"There is no store in {self.directory}.", hint="Check the path; opened for writing, it is made."
+            )
+        check, _, text = data.rstrip(b"\n").partition(b" ")
+        try:
+            told = json.loads(text)
+            format_, store, key_id = int(told["perdure"]), str(told["store"]), int(told["key"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._not_a_store("its file .perdure/store says nothing that perdure knows") from error
+        if format_ > LAYOUT:
+            raise NewerFormat(
+                f"The store {self.directory} has format {format_}; this release of perdure reads up to {LAYOUT}.",
+                hint="Install a later release.",
+                path=self.directory,
+            )
+        if check != f"{crc32(text):08x}".encode():
+            raise CorruptRecord(f"{self.path('store')} is damaged.", hint="Take it from a backup.", path=self.directory)
+        return format_, store, key_id
+
+    def refuse_gone(self) -> None:
+        """Raise `StorageError` if the store's folder is not there any more."""
+        if self.files.kind(self.own) is None:
+            raise StorageError(
+                f"The store {self.directory} was moved or removed while it was open.",
+                hint="Put it back, or open it where it is now.",
+                path=self.directory,
+            )
+
+    def _not_a_store(self, why: str) -> NotAStore:
+        return NotAStore(
+            f"{self.directory} is no store: {why}.", hint="Give the path of a directory.", path=self.directory
+        )
