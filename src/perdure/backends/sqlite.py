@@ -12,10 +12,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import wraps
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from perdure.backends.base import (
     CHUNK,
@@ -30,7 +29,7 @@ from perdure.backends.base import (
     too_old,
 )
 from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteConnection
-from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect
+from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect, reads
 from perdure.backends.sqlite_finding import SqliteFinding
 from perdure.backends.sqlite_index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite_packing import erase, pack, trim
@@ -69,25 +68,7 @@ _UPSERT = (
 
 Rows = list[Any]  # of tuples
 
-P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def _reads(
-    method: Callable[Concatenate[SqliteBackend, P], T],
-) -> Callable[Concatenate[SqliteBackend, P], T]:
-    """Have what a damaged file gives named as damage."""
-
-    @wraps(method)
-    def reading(self: SqliteBackend, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return method(self, *args, **kwargs)
-        except PerdureError:
-            raise
-        except UNREADABLE as error:
-            raise damaged(self.path, error) from error
-
-    return reading
 
 
 class SqliteBackend(Backend):
@@ -117,13 +98,13 @@ class SqliteBackend(Backend):
             else SqliteConnection(self.path, new_key=new_key, create=create, timeout=timeout)
         )
 
-    @_reads
+    @reads
     def describe(self) -> Description:
         meta = self._connection.read(self._meta)
         expect(str, meta["store"])
         return Description(*(meta[name] for name in ("format", "store", "key", "revision", "next_number", "oldest")))
 
-    @_reads
+    @reads
     def revision(self) -> int:
         # As fast as PRAGMA data_version with a cache would be (both 4 us): the locks of the read are what costs.
         return expect(int, self._rows("SELECT value FROM meta WHERE name = 'revision'")[0][0])
@@ -146,7 +127,7 @@ class SqliteBackend(Backend):
         self._class_numbers = class_numbers  # only now: a commit that failed took its new classes back
         return Receipt(revision)
 
-    @_reads
+    @reads
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
         asked = list(ids)
         found = by_id(self._find("frame", asked, at))
@@ -161,7 +142,7 @@ class SqliteBackend(Backend):
             self._refuse_damaged(wanted.difference(found))
         return found
 
-    @_reads
+    @reads
     def read_run(self, first: int, end: int, at: int) -> dict[str, bytes]:
         sql = "SELECT frame FROM records WHERE number >= ? AND number < ? AND revision <= ?"
         return by_id(self._rows(sql, (first, end, at)))
@@ -169,7 +150,7 @@ class SqliteBackend(Backend):
     def watch(self) -> Callable[[], object]:
         return self._connection.watch
 
-    @_reads
+    @reads
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
         asked = list(ids)
         wanted = set(asked)
@@ -182,7 +163,7 @@ class SqliteBackend(Backend):
             found.update({id_: parse_unverified(frame).class_name for id_, frame in older.items()})
         return found
 
-    @_reads
+    @reads
     def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
         if at is not None:
             return self._ids_at(at, internal)
@@ -222,7 +203,7 @@ class SqliteBackend(Backend):
         sql = f"SELECT number, frame FROM records WHERE number > ?{condition} ORDER BY number LIMIT {CHUNK}"
         yield from self._scan(sql, after, ())
 
-    @_reads
+    @reads
     def changes(self, since: int) -> tuple[int, set[int]]:
         rows = self._rows(
             "SELECT value, NULL FROM meta WHERE name = 'revision'"
@@ -233,7 +214,7 @@ class SqliteBackend(Backend):
         revision = rows[0][0] if rows[0][1] is None else None  # else the row of the revision is gone
         return expect(int, revision), {number for _, text in rows[1:] for number in numbers_of(text)}
 
-    @_reads
+    @reads
     def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
         rows = self._rows(
             "SELECT revision, time, note, code, numbers FROM commits WHERE revision < ? ORDER BY revision DESC LIMIT ?",
@@ -241,12 +222,12 @@ class SqliteBackend(Backend):
         )
         return [commit_in(row) for row in rows]
 
-    @_reads
+    @reads
     def commits_of(self, revisions: Collection[int]) -> dict[int, Commit]:
         sql = f"SELECT revision, time, note, code, numbers FROM {LISTED} commits ON revision = value"
         return {row[0]: commit_in(row) for row in self._rows(sql, (str(sorted(revisions)),))}
 
-    @_reads
+    @reads
     def history(self, id_: str) -> list[Version]:
         number = number_of(id_)
         rows = self._rows(
@@ -256,7 +237,7 @@ class SqliteBackend(Backend):
         )
         return versions_in(rows, number, id_)
 
-    @_reads
+    @reads
     def referrers(self, ids: Collection[str]) -> dict[str, list[str]]:
         wanted = set(ids)
         if len(wanted) > FEW:
@@ -274,26 +255,26 @@ class SqliteBackend(Backend):
                 found.setdefault(target, []).append(record.id)
         return found
 
-    @_reads
+    @reads
     def find(self, query: Query) -> Found:
         revision, ids = self._snapshot(lambda connection: self._finding.find(connection, query))
         return super().find(query) if ids is None else Found(revision, ids)
 
-    @_reads
+    @reads
     def count(self, query: Query) -> tuple[int, int]:
         revision, number = self._snapshot(lambda connection: self._finding.count(connection, query))
         return super().count(query) if number is None else (revision, number)
 
-    @_reads
+    @reads
     def lacking(self, query: Query) -> list[str]:
         _, ids = self._snapshot(lambda connection: self._finding.lacking(connection, query))
         return super().lacking(query) if ids is None else ids
 
-    @_reads
+    @reads
     def class_names(self) -> list[str]:
         return [expect(str, name) for (name,) in self._rows("SELECT DISTINCT name FROM classes")]
 
-    @_reads
+    @reads
     def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
         rows = self._rows(
             f"SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value WHERE revision <= ?"

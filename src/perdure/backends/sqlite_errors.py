@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TypeVar
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from perdure.errors import (
     AccessDenied,
@@ -23,6 +25,8 @@ from perdure.errors import (
 )
 
 T = TypeVar("T")
+P = ParamSpec("P")
+B = TypeVar("B", bound="_OfFile")
 
 # What Python says of values that a damaged database gave, where it expected others.
 UNREADABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError)
@@ -59,6 +63,25 @@ def damaged(path: str, error: Exception) -> CorruptRecord:
     return CorruptRecord(
         f"{path!r} is damaged: a row holds what cannot be there ({error!r}).", hint="Go back to a backup.", path=path
     )
+
+
+class _OfFile(Protocol):
+    path: str
+
+
+def reads(method: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, P], T]:
+    """Have what a damaged file gives a method named as damage."""
+
+    @wraps(method)
+    def reading(self: B, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except PerdureError:
+            raise
+        except UNREADABLE as error:
+            raise damaged(self.path, error) from error
+
+    return reading
 
 
 def expect(kind: type[T], value: object) -> T:
