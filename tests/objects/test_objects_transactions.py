@@ -15,8 +15,10 @@ from perdure import (
     NotFound,
     Persistable,
     StillReferred,
+    StorageError,
     TransactionError,
     WrongView,
+    make_store,
 )
 from perdure.objects.persistable import GHOST, entry_of
 
@@ -858,3 +860,102 @@ def test_a_forked_child_does_not_commit_its_parents_transaction(place):
     with pytest.raises(ConflictError):
         transaction.__exit__(None, None, None)  # the parent's own end: the child was first
     assert account.more == "child"
+
+
+# -- when the store goes away ----------------------------------------------------------------------------------
+
+
+class Queue(list, Persistable):
+    pass
+
+
+def gone(*args, **kwargs):
+    raise StorageError("The database is gone.")
+
+
+@pytest.mark.parametrize("name", ["apply", "reserve"])
+def test_a_store_that_goes_away_at_the_commit(place, monkeypatch, name):
+    store = place.open()
+    account, queue = Account(1), Queue([1])
+    id_, queue_id = store.save_many([account, queue])
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.backend), name, gone)
+        if name == "apply":
+            patch.setattr(type(store.backend), "read", gone)  # nor can anything be read anew
+        with pytest.raises(StorageError), store.transaction():
+            account.balance = 2
+            queue.append(2)
+            holder = Holder(Account(3))
+            for _ in range(100):  # more numbers than are in hand
+                store.save(Holder(holder))
+    assert store.desk().transaction is None
+    assert holder.persistent_id is None
+    assert store.load(id_).balance == 1
+    assert queue == [1]
+    with store.transaction():
+        account.balance = 5
+        queue.append(5)
+        store.save(holder)
+    again = place.open()
+    assert again.load(id_).balance == 5
+    assert again.load(queue_id) == [1, 5]
+    assert again.load(holder.persistent_id).target.balance == 3
+
+
+def test_a_store_that_goes_away_while_a_ghost_is_touched(place, monkeypatch):
+    far = place.open()
+    account = Account(7)
+    far.save(account)
+    far.save_many([Holder(number) for number in range(50)])
+    store = place.open()
+    ghost = store.load(far.save(Holder(account))).target  # too far off to be read ahead
+    other = Account(1)
+    with pytest.raises(StorageError), store.transaction():
+        store.save(other)
+        with monkeypatch.context() as patch:
+            for name in ("read", "read_run"):
+                patch.setattr(type(store.backend), name, gone)
+            ghost.balance
+    assert other.persistent_id is None
+    assert ghost.balance == 7
+    ghost.balance = 8
+    store.save(ghost)
+    assert place.open().load(ghost.persistent_id).balance == 8
+
+
+def test_what_could_not_be_read_anew_is_not_written(place, monkeypatch):
+    """A class on list has no ghost: after an abort it must be read before anything else is done."""
+    store = place.open()
+    queue = Queue([1])
+    id_ = store.save(queue)
+    with pytest.raises(Fails), store.transaction():
+        queue.append(2)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(store.backend), "read", gone)
+            store.desk().transaction.abort()
+            with pytest.raises(StorageError):
+                store.save(Account())
+            with pytest.raises(StorageError):
+                store.load(store.list()[0])
+        raise Fails
+    store.save(Account())
+    assert queue == [1]
+    assert place.open().load(id_) == [1]
+
+
+def test_an_sqlite_file_that_is_taken_away(tmp_path):
+    path = tmp_path / "shop.db"
+    with make_store(f"sqlite:///{path}") as store:
+        account = Account(1)
+        store.save(account)
+        with pytest.raises(StorageError), store.transaction():
+            account.balance = 2
+            for file in tmp_path.iterdir():
+                file.rename(file.with_suffix(".away" + file.suffix))
+        for file in tmp_path.iterdir():
+            file.rename(tmp_path / file.name.replace(".away", ""))
+        assert store.load(account.persistent_id).balance == 1
+        with store.transaction():
+            account.balance = 3
+    with make_store(f"sqlite:///{path}") as again:
+        assert again.load(account.persistent_id).balance == 3

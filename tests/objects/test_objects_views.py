@@ -12,8 +12,8 @@ import threading
 import pytest
 from places import Holder
 
-from perdure import ConflictError, Persistable, WrongView
-from perdure.objects.persistable import DOZING, entry_of
+from perdure import ConflictError, NotFound, Persistable, SnapshotTooOld, WrongView
+from perdure.objects.persistable import DOZING, GHOST, entry_of
 
 HERE = os.path.dirname(__file__)
 
@@ -281,3 +281,247 @@ def test_two_processes_that_save_at_once(place):
     assert len(counter.log) == len(set(counter.log)) == 30
     assert len(store) == 61
     assert all(store.load(id_) is not None for id_ in ids)
+
+
+# -- what the design says of views, sentence by sentence -------------------------------------------------------
+
+
+def others_change(place, id_, **values):
+    """Another program changes the object and commits."""
+    other = place.open()
+    with other.transaction():
+        for name, value in values.items():
+            setattr(other.load(id_), name, value)
+
+
+def test_a_store_hands_each_thread_and_each_task_its_own_view(store):
+    """Identity map, transaction, revision."""
+    id_ = store.save(Counter(1))
+
+    def seen():
+        return store.load(id_), store.desk().transaction, store.desk().view
+
+    async def task():
+        return seen()
+
+    async def tasks():
+        return await asyncio.gather(task(), task())
+
+    with store.transaction() as transaction:
+        views = [seen(), in_thread(seen), *asyncio.run(tasks())]
+    assert [each[1] for each in views] == [transaction, None, None, None]
+    for place in (0, 2):
+        assert len({id(each[place]) for each in views}) == 4
+
+
+def test_inside_a_transaction_a_view_reads_one_snapshot_ghosts_too(place):
+    a, b = Counter(1), Counter(2)
+    id_ = place.open().save(Holder([a, b]))
+    store = place.open()
+    with store.transaction():
+        first, second = store.load(id_).target
+        assert first.value == 1
+        others_change(place, b.persistent_id, value=20)
+        others_change(place, id_, target=None)
+        late = place.open().save(Counter(3))
+        assert entry_of(second).state == GHOST
+        assert second.value == 2
+        assert store.load(id_).target == [first, second]
+        assert late not in [each.persistent_id for each in (first, second)]
+        with pytest.raises(NotFound):
+            store.load(late)
+    assert store.load(id_).target is None
+    assert store.load(b.persistent_id) is second
+    assert second.value == 20
+
+
+def far_apart(place):
+    """Two counters in a holder, all of them too far from one another to be read ahead, and the revision now."""
+    store = place.open()
+    counters = [Counter(1), Counter(2)]
+    for counter in counters:
+        store.save(counter)
+        store.save_many([Holder(number) for number in range(50)])
+    return store.save(Holder(counters)), store.revision()
+
+
+def test_if_that_revision_is_gone_snapshot_too_old(place):
+    id_, revision = far_apart(place)
+    store = place.open()
+    with pytest.raises(SnapshotTooOld) as caught, store.transaction():  # noqa: PT012
+        first, second = store.load(id_).target
+        first.value = 10
+        others_change(place, second.persistent_id, value=20)
+        forget(place, revision + 1)
+        second.value
+    assert caught.value.ids == (second.persistent_id,)
+    assert caught.value.retryable
+    assert "when the transaction began" in str(caught.value)
+    assert first.value == 1  # aborted; read at the newest revision
+    assert second.value == 20
+    with store.transaction():
+        first.value = second.value
+    assert place.open().load(id_).target[0].value == 20
+
+
+def test_outside_a_ghost_whose_revision_is_gone_moves_the_view_forward(place):
+    id_, revision = far_apart(place)
+    store = place.open()
+    first, second = store.load(id_).target
+    assert first.value == 1
+    others_change(place, first.persistent_id, value=10)
+    others_change(place, second.persistent_id, value=20)
+    forget(place, revision + 2)
+    assert second.value == 20
+    assert first.value == 10
+
+
+def test_a_commit_needs_the_snapshot_only_for_what_it_loads(place):
+    ids = place.open().save_many([Counter(1), Counter(2), Counter(3)])
+    store = place.open()
+    counters = store.load_many(ids)
+    with store.transaction():
+        counters[0].value = 5
+        assert counters[1].value == 2
+        others_change(place, ids[2], value=30)
+        forget(place, 2)
+    assert place.open().load(ids[0]).value == 5
+    assert counters[2].value == 30
+
+
+def forget(place, oldest):
+    """Let the store keep nothing from before that revision."""
+    place.open().backend.pack(oldest)
+    place.is_whole = False  # `check` asks for all commits
+
+
+@pytest.mark.parametrize("move", ["load", "roots", "revision", "save"])
+def test_outside_each_call_moves_the_view_forward_and_refreshes_clean_objects_in_place(place, move):
+    store = place.open()
+    counter, other = Counter(1), Counter(1)
+    id_, other_id = store.save_many([counter, other])
+    store.roots["x"] = [1]
+    held = store.load(id_)
+    others_change(place, id_, value=2)
+    assert held.value == 1  # a look does not move it
+    moves = {
+        "load": lambda: store.load(other_id),
+        "roots": lambda: store.roots["x"],
+        "revision": store.revision,
+        "save": lambda: store.save(Counter(5)),  # in between another one has committed
+    }
+    moves[move]()
+    assert held.value == 2
+    assert store.load(id_) is held
+
+
+def test_writing_saving_and_referring_to_an_object_of_another_view_raises_reading_does_not(store):
+    counter = Counter(1)
+    store.save(counter)
+
+    def check():
+        for wrong in (
+            lambda: setattr(counter, "value", 2),
+            lambda: delattr(counter, "value"),
+            lambda: setattr(counter, "changed", True),
+            lambda: store.save(counter),
+            lambda: store.save(Holder(counter)),
+            lambda: store.save_many([Counter(), [counter]]),
+            lambda: store.roots.__setitem__("x", [counter]),
+        ):
+            with pytest.raises(WrongView):
+                wrong()
+        with pytest.raises(WrongView), store.transaction():
+            store.save(Holder(counter))
+        return counter.value, counter.persistent_id, list(counter.log)
+
+    assert in_thread(check) == (1, counter.persistent_id, [])
+    assert len(store) == 1
+
+
+def test_first_committer_wins_by_the_revisions_that_were_read_of_what_is_written(place):
+    """Not of what was read: that is no conflict. A mismatch is retryable."""
+    ids = place.open().save_many([Counter(1), Counter(1)])
+    store = place.open()
+    with store.transaction():
+        mine, read = store.load_many(ids)
+        assert read.value == 1
+        mine.value = 2
+        others_change(place, ids[1], value=9)
+    with pytest.raises(ConflictError) as caught, store.transaction():  # noqa: PT012
+        mine.value = 3
+        others_change(place, ids[0], value=9)
+    assert caught.value.revisions == {ids[0]: (3, 4)}
+    assert caught.value.retryable
+    mine.value = 4
+    others_change(place, ids[0], value=10)
+    with pytest.raises(ConflictError):  # also a bare save
+        store.save(mine)
+
+
+# -- long readers ----------------------------------------------------------------------------------------------
+
+
+def test_a_long_reader_blocks_no_writer_and_is_blocked_by_none(place):
+    """In threads of one process: the reader sees its snapshot, while commits come and go."""
+    ids = place.open().save_many([Counter(0) for _ in range(20)])
+    store = place.open()
+    seen = []
+    reading, written = threading.Event(), threading.Event()
+
+    def read():
+        with store.transaction():
+            seen.append(store.load(ids[0]).value)
+            reading.set()
+            assert written.wait(30)
+            seen.extend(counter.value for counter in store.load_many(ids[1:]))
+        seen.append(store.load(ids[0]).value)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert reading.wait(30)
+    for number in range(10):
+        with store.transaction():
+            for counter in store.load_many(ids):
+                counter.value = number + 1
+    written.set()
+    reader.join()
+    assert seen == [0] * 20 + [10]
+
+
+READER = textwrap.dedent("""
+    import sys
+    from perdure import make_store
+    from test_objects_views import Counter
+
+    store = make_store(sys.argv[1])
+    with store.transaction():
+        print(store.load(sys.argv[2]).value, flush=True)
+        sys.stdin.readline()
+        print(*[counter.value for counter in store.load_many(sys.argv[3:])], flush=True)
+    print(store.load(sys.argv[2]).value, flush=True)
+    store.close()
+""")
+
+
+def test_a_long_reader_in_another_process(place):
+    if place.kind == "memory":
+        pytest.skip("memory is not shared between processes")
+    store = place.open(timeout=5)
+    ids = store.save_many([Counter(0) for _ in range(5)])
+    path = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, place.url, *ids],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdout.readline() == "0\n"
+    for number in range(5):
+        with store.transaction():  # the reader's transaction is open, and holds no lock
+            for counter in store.load_many(ids):
+                counter.value = number + 1
+    output, _ = reader.communicate("\n", timeout=60)
+    assert output == "0 0 0 0\n5\n"
+    assert reader.returncode == 0

@@ -20,6 +20,7 @@ from perdure.errors import (
     InvalidId,
     NewerFormat,
     NotFound,
+    SnapshotTooOld,
     UntrustedRecord,
 )
 from perdure.ids import parse_id
@@ -126,9 +127,9 @@ class Codes:
             return None
         try:
             found: Persistable = self._store.load(id_)
-        except (NotFound, CorruptRecord, UntrustedRecord, NewerFormat, CannotLoad, ClassNotFound):
+        except (NotFound, CorruptRecord, UntrustedRecord, NewerFormat, CannotLoad, ClassNotFound, SnapshotTooOld):
             del self._ids[digest]
-            return None  # newer than this view, or damaged: what made an object must never keep it from being saved
+            return None  # not in this snapshot, or damaged: what made an object must never keep it from being saved
         return found
 
     def _read_new(self) -> None:

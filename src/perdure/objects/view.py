@@ -278,7 +278,11 @@ class View(Reader):
 
     def differing(self, doubtful: Sequence[tuple[Entry, Encoded]]) -> list[tuple[Entry, Encoded]]:
         """Those of the pairs whose graph is not that of the record that was read: bytes alone do not tell."""
-        frames = self.backend.read([entry.id for entry, _ in doubtful], self.revision)
+        ids = [entry.id for entry, _ in doubtful]
+        try:
+            frames = self.backend.read(ids, self.revision)
+        except SnapshotTooOld:
+            frames = self.backend.read(ids)  # what is still there as it was read can be compared all the same
         changed = []
         for entry, encoded in doubtful:
             frame = frames.get(entry.id)
