@@ -291,6 +291,22 @@ def test_what_cannot_be_stored_any_more_is_changed_and_harms_no_other(place, tab
     store.save(job)
 
 
+def test_a_savepoint_brings_references_back(place, table, rows):
+    store = place.open(resources={"table": table})
+    job = Job(row=rows[0], rows=[rows[1]])
+    id = store.save(job)
+    with store.transaction() as tx:
+        job.row = rows[2]
+        point = tx.savepoint()
+        job.row = rows[1]
+        job.rows.append(rows[0])
+        point.rollback()
+        assert job.row is rows[2]
+        assert len(job.rows) == 1
+        assert job.rows[0] is rows[1]
+    assert place.open(resources={"table": table}).load(id).row is rows[2]
+
+
 # -- what goes wrong -----------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, assert_type
 
 import perdure
@@ -43,3 +44,18 @@ def runs(store: perdure.Store) -> None:
     assert_type(run, Run)
     assert_type(run.jobs(), list[Job])
     assert_type(perdure.rerun(run), Run)
+
+
+class Row:
+    key: int
+
+
+@perdure.reference("Row", Row, key=lambda row: row.key)
+def find_row(key: int, resources: Mapping[str, Any]) -> Row:
+    return Row()
+
+
+def outside() -> None:
+    assert_type(find_row(1, {}), Row)
+    assert_type(perdure.outside.File("data.csv").size, int)
+    assert_type(perdure.outside.Environment("HOME").value, str)
