@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import subprocess
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,7 +23,8 @@ def described(folder: Path) -> list[str]:
     return [
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {processor}, {_memory()}",
         f"{platform.system()} {platform.release().partition('-')[0]}",
-        f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, perdure {version('perdure')}",
+        f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+        f"perdure {version('perdure')}{_commit()}",
         f"stores are on {_filesystem(folder)}; to append 4 KiB and fsync takes {synced:.2f} ms",
     ]
 
@@ -30,6 +32,16 @@ def described(folder: Path) -> list[str]:
 def load() -> str:
     """How many processes want a core, on the average of a minute."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+def _commit() -> str:
+    """The commit of the code that is measured, if it is in a working tree of git, and whether that was changed."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return ""
+    return f" at {done.stdout.strip()}" if done.returncode == 0 else ""
 
 
 def _lines(path: str) -> list[str]:
