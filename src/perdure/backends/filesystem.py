@@ -34,7 +34,8 @@ from perdure.backends.filesystem_medium import Medium
 from perdure.errors import CorruptRecord, IdInUse, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
 from perdure.files import Files
 from perdure.records.frame import Encoder, parse_unverified
-from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Receipt, Version
+from perdure.records.queries import Found, Query, arrange, matches
+from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Fields, Receipt, Version
 
 
 class FilesystemBackend(Backend):
@@ -63,6 +64,7 @@ class FilesystemBackend(Backend):
         self._holds_file_lock = False
         self._closed = False
         self._failure: OutcomeUnknown | None = None
+        self._fields: dict[str, dict[int, tuple[int, Fields]]] = {}  # of classes that were asked for: see `find`
         if create and not read_only:
             self._medium.make(uuid.uuid4().hex, new_key, timeout)
         self._medium.identify()
@@ -230,6 +232,23 @@ class FilesystemBackend(Backend):
                 self._medium.record(Entry(index.sequence + 1, index.next_number, erased=known), [])
             self._forget(index)
         self._sweep()
+
+    def find(self, query: Query) -> Found:
+        """Goes through all records of the classes; the headers of those that have not changed since are in memory."""
+        found = []
+        with self._reading() as index:
+            for name in query.classes:
+                known, present = self._fields.get(name, {}), {}
+                for number in _chosen(index, name, None, -1):
+                    revision = index.version(number)
+                    told = known.get(number)
+                    if told is None or told[0] != revision:
+                        told = revision, parse_unverified(self._kept(number, revision)).fields
+                    present[number] = told
+                    if matches(told[1], query):
+                        found.append((index.ids[number], number, told[1]))
+                self._fields[name] = present
+            return Found(index.revision, arrange(found, query))
 
     def class_names(self) -> list[str]:
         with self._reading() as index:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from perdure.backends.base import (
     runs_of,
     too_old,
 )
+from perdure.backends.sqlite_columns import SqliteColumns
 from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteConnection
 from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect, reads
 from perdure.backends.sqlite_finding import SqliteFinding
@@ -60,6 +61,8 @@ from perdure.records.frame import Encoder, flags_of, parse_unverified
 from perdure.records.queries import Found, Query
 from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
 
+NO_COLUMNS: Mapping[str, str | None] = {}
+
 _LAST = 2**63 - 1  # above every revision and every number
 _KIND = itemgetter(2, 3)  # flags and class name of a draft
 _UPSERT = (
@@ -75,7 +78,8 @@ class SqliteBackend(Backend):
     """A store in the SQLite file `path`; `new_key` is called when a store is made.
 
     A missing file is made unless `create=False`; an empty one becomes a store. `timeout` is how many seconds a call
-    waits for other processes. Raises `StoreNotFound`, `NotAStore`, `NewerFormat`, `AccessDenied`.
+    waits for other processes; `columns` are further columns of the table of records, with their types in SQL, that
+    hold what headers tell under their names. Raises `StoreNotFound`, `NotAStore`, `NewerFormat`, `AccessDenied`.
     """
 
     def __init__(
@@ -86,17 +90,25 @@ class SqliteBackend(Backend):
         create: bool = True,
         read_only: bool = False,
         timeout: float = 60.0,
+        columns: Mapping[str, str | None] = NO_COLUMNS,
     ):
         self.read_only = read_only
         self.path = os.path.abspath(path)
         self._class_numbers: ClassNumbers = {}
         self._index = SqliteIndex()
         self._finding = SqliteFinding(self._index)
+        self._columns = SqliteColumns(columns)
         self._connection = (
             ReadOnlySqliteConnection(self.path, timeout=timeout)
             if read_only
             else SqliteConnection(self.path, new_key=new_key, create=create, timeout=timeout)
         )
+        if self._columns and not read_only:
+            try:
+                self._connection.write(self._columns.add)
+            except BaseException:
+                self._connection.close()
+                raise
 
     @reads
     def describe(self) -> Description:
@@ -422,6 +434,7 @@ class SqliteBackend(Backend):
         classes = map({kind: known[kind[1], kind[0] & INTERNAL] for kind in set(kinds)}.__getitem__, kinds)
         rows = zip(numbers, repeat(revision), classes, map(encode, batch.drafts, repeat(revision)), strict=False)
         insert(connection, rows, len(numbers), _UPSERT if replaced else "")
+        self._columns.write(connection, batch.drafts, numbers)
         numbers += removed
         next_number = batch.unused[0] if batch.unused[1] == meta["next_number"] else meta["next_number"]
         next_number = max(next_number, max(numbers, default=0) + 1)

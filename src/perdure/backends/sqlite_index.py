@@ -11,12 +11,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from perdure.backends.sqlite_rows import LISTED
 from perdure.records.queries import sort_key
-from perdure.records.values import INTERNAL, Batch, Draft, Plain
+from perdure.records.values import INTERNAL, Batch, Plain
 
 INDEXED_FORMAT = 2  # of a store that has an index
 
@@ -32,7 +32,7 @@ _TABLES = """
 _TOGETHER = 100  # rows that one INSERT takes
 
 Places = dict[tuple[int, str], int]  # (class number, field) -> place of the index
-Keys = dict[int, bytes]  # place -> key
+Row = tuple[int, bytes, int]  # place, key, number
 
 
 class SqliteIndex:
@@ -69,41 +69,35 @@ class SqliteIndex:
                 return
             self._create(connection)
         known = self.places(connection)
-        old = self._present(connection, gone, known) if gone and known else {}
-        new = self._wanted(connection, batch, numbers, class_numbers, known) if batch.indexed else {}
-        lost = [
-            (place, key, number)
-            for number, keys in old.items()
-            for place, key in keys.items()
-            if new.get(number, _NO_KEYS).get(place) != key
-        ]
+        lost = self._present(connection, gone, known) if gone and known else set()
+        if batch.indexed:
+            rows = self._wanted(connection, batch, numbers, class_numbers, known)
+            if lost:
+                stays = lost.intersection(rows)
+                rows = [row for row in rows if row not in stays]
+                lost -= stays
+            rows.sort()
+        else:
+            rows = []
         if lost:
-            connection.executemany(f"DELETE FROM {self.indexed} WHERE place = ? AND key = ? AND number = ?", lost)
-        rows = [
-            (place, key, number)
-            for number, keys in new.items()
-            for place, key in keys.items()
-            if old.get(number, _NO_KEYS).get(place) != key
-        ]
-        self._insert(connection, sorted(rows))
+            sql = f"DELETE FROM {self.indexed} WHERE place = ? AND key = ? AND number = ?"
+            connection.executemany(sql, sorted(lost))
+        self._insert(connection, rows)
 
     def _create(self, connection: sqlite3.Connection) -> None:
         for statement in _TABLES.format(indexes=self.indexes, indexed=self.indexed).split(";"):
             connection.execute(statement)
         connection.execute(f"UPDATE {self.meta} SET value = ? WHERE name = 'format'", (INDEXED_FORMAT,))
 
-    def _present(self, connection: sqlite3.Connection, gone: Sequence[int], known: Places) -> dict[int, Keys]:
-        """The keys of those numbers, as far as they are of classes that have an index."""
+    def _present(self, connection: sqlite3.Connection, gone: Sequence[int], known: Places) -> set[Row]:
+        """The rows of those numbers, as far as they are of classes that have an index."""
         classes = ", ".join(str(number) for number in {number for number, _ in known})
         rows = connection.execute(
-            f"SELECT each.number, each.place, each.key FROM {LISTED} {self.records} present ON present.number = value"
+            f"SELECT each.place, each.key, each.number FROM {LISTED} {self.records} present ON present.number = value"
             f" AND present.class IN ({classes}) CROSS JOIN {self.indexed} each ON each.number = value",
             (str(list(gone)),),
         )
-        old: dict[int, Keys] = {}
-        for number, place, key in rows:
-            old.setdefault(number, {})[place] = key
-        return old
+        return set(rows)
 
     def _wanted(
         self,
@@ -112,31 +106,24 @@ class SqliteIndex:
         numbers: Sequence[int],
         class_numbers: Mapping[tuple[str, int], int],
         known: Places,
-    ) -> dict[int, Keys]:
-        """The keys of the batch's drafts, by their numbers."""
+    ) -> list[Row]:
+        """The rows for the batch's drafts."""
         asked = {
-            (name, internal): [(field, self._place(connection, class_number, field, known)) for field in fields]
-            for (name, internal), class_number in class_numbers.items()
-            if (fields := batch.indexed.get(name))
+            (name, internal): [(field, self._place(connection, number, field, known)) for field in batch.indexed[name]]
+            for (name, internal), number in class_numbers.items()
+            if name in batch.indexed
         }
-        keys_of: dict[Plain, bytes] = {}
-
-        def keys(draft: Draft, places: Iterable[tuple[str, int]]) -> Iterator[tuple[int, bytes]]:
-            fields = draft.fields
-            for field, place in places:
+        keys: dict[Plain, bytes] = {}
+        rows: list[Row] = []
+        for (_, _, flags, name, _, _, _, fields, _), number in zip(batch.drafts, numbers, strict=True):
+            for field, place in asked.get((name, flags & INTERNAL), ()):
                 if field in fields:
                     value = fields[field]
-                    key = keys_of.get(value)
+                    key = keys.get(value)
                     if key is None:
-                        key = keys_of[value] = sort_key(value)  # 1, 1.0 and True are one, and have one key
-                    yield place, key
-
-        new: dict[int, Keys] = {}
-        for draft, number in zip(batch.drafts, numbers, strict=True):
-            places = asked.get((draft.class_name, draft.flags & INTERNAL))
-            if places:
-                new[number] = dict(keys(draft, places))
-        return new
+                        key = keys[value] = sort_key(value)  # 1, 1.0 and True are one, and have one key
+                    rows.append((place, key, number))
+        return rows
 
     def _place(self, connection: sqlite3.Connection, class_number: int, field: str, known: Places) -> int:
         """The number of an index, which is made if it is not there."""
@@ -147,11 +134,8 @@ class SqliteIndex:
             known[class_number, field] = place
         return place
 
-    def _insert(self, connection: sqlite3.Connection, rows: list[tuple[int, bytes, int]]) -> None:
+    def _insert(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
         for start in range(0, len(rows), _TOGETHER):
             some = rows[start : start + _TOGETHER]
             marks = ", ".join(["(?, ?, ?)"] * len(some))
             connection.execute(f"INSERT INTO {self.indexed} VALUES {marks}", tuple(chain.from_iterable(some)))
-
-
-_NO_KEYS: Keys = {}

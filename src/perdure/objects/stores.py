@@ -20,12 +20,13 @@ import platformdirs
 from perdure.backends.base import Backend
 from perdure.backends.filesystem import FilesystemBackend
 from perdure.backends.memory import MemoryBackend
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite import NO_COLUMNS, SqliteBackend
 from perdure.backends.urls import SERVERS, open_server, split_table, without_password
 from perdure.clock import Clock
 from perdure.errors import KeyMissing, UnknownScheme
 from perdure.ids import IdFactory
 from perdure.keys import KeyRing, read_key_file
+from perdure.objects.columns import Accessor, ExtraFields
 from perdure.objects.states import PROTOCOL
 from perdure.objects.store import CodeChoice, Store, Trust
 from perdure.records.seal import Key
@@ -52,9 +53,11 @@ class MemoryStore(Store):
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
         resources: Mapping[str, Any] | None = None,
+        extra_fields: Mapping[Any, Accessor] | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
+        fields = ExtraFields(extra_fields) if extra_fields else None
         key = Key.new()
         backend = MemoryBackend(new_key=lambda: key.id, read_only=read_only)
         super().__init__(
@@ -66,6 +69,7 @@ class MemoryStore(Store):
             clock=clock,
             code=code,
             resources=resources,
+            extra_fields=fields,
         )
         self.url = "memory:"
 
@@ -91,9 +95,11 @@ class FilesystemStore(Store):
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
         resources: Mapping[str, Any] | None = None,
+        extra_fields: Mapping[Any, Accessor] | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
+        fields = ExtraFields(extra_fields) if extra_fields else None
         place = default_directory() if directory is None else Path(directory)
 
         def opened(new_key: Callable[[], int]) -> Backend:
@@ -109,6 +115,7 @@ class FilesystemStore(Store):
             clock=clock,
             code=code,
             resources=resources,
+            extra_fields=fields,
         )
         self.directory = place
         self.url = place.absolute().as_uri()
@@ -137,16 +144,21 @@ class SqlStore(Store):
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
         resources: Mapping[str, Any] | None = None,
+        extra_fields: Mapping[Any, Accessor] | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
+        fields = ExtraFields(extra_fields) if extra_fields else None
         place, table = split_table(url, table_name)
 
         def opened(new_key: Callable[[], int]) -> Backend:
             if (_scheme(place) or "").partition("+")[0] in SERVERS:
                 return open_server(place, table, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
             path = _sqlite_path(place)
-            return SqliteBackend(path, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
+            columns = fields.columns if fields is not None else NO_COLUMNS
+            return SqliteBackend(
+                path, new_key=new_key, create=create, read_only=read_only, timeout=timeout, columns=columns
+            )
 
         backend, found = _with_key(opened, key)
         super().__init__(
@@ -158,6 +170,7 @@ class SqlStore(Store):
             clock=clock,
             code=code,
             resources=resources,
+            extra_fields=fields,
         )
         self.url = without_password(url)
         self.table_name: str | None = getattr(backend, "table_name", None)
@@ -197,7 +210,8 @@ def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> St
     `mariadb://…`, `file:///var/jobs`, or a path of a directory.
 
     Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`,
-    `resources` (a mapping, for references to what is outside of the store).
+    `resources` (a mapping, for references to what is outside of the store), `extra_fields` (a function of the object
+    for each column: a name, or a column of SQLAlchemy's).
     Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`.
     """
     text = _text(uri)

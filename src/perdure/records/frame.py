@@ -36,6 +36,7 @@ _NARROW = Struct("<3sBHHIIBBHHHI")
 _WIDE = Struct("<3sBHHIQBBHIIQ")
 _LENGTHS = Struct("<HHI")  # the last three of a narrow head
 _CRC = Struct("<I")
+_as_json = json.JSONEncoder(separators=(",", ":")).encode
 NARROW_HEAD = _NARROW.size
 WIDE_HEAD = _WIDE.size
 _LENGTH_AT = NARROW_HEAD - 4  # where the length of the payload stands
@@ -63,7 +64,7 @@ def encoder(key: Key) -> Encoder:
             begin = begun[kind] = _begin(draft, len(id_bytes), key.id, revision)
         head, names = begin
         refs_bytes = "\n".join(references).encode() if references else b""
-        fields_bytes = json.dumps(fields, separators=(",", ":")).encode() if fields else b""
+        fields_bytes = _as_json(fields).encode() if fields else b""
         try:
             lengths = pack_lengths(len(refs_bytes), len(fields_bytes), len(payload)) if head else b""
         except StructError:
