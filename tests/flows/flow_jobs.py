@@ -24,6 +24,26 @@ def mark(folder, name):
     os.close(descriptor)
 
 
+class Ticket(Persistable):
+    """Has an index."""
+
+    __indexed__ = ("state",)
+
+    def __init__(self, state):
+        self.state = state
+
+
+@job
+def close(ticket):
+    ticket.state = "closed"
+    return ticket, Ticket("follow-up")
+
+
+@flow
+def closing(ticket):
+    return close(ticket)
+
+
 @job
 def add(a, b=0):
     return a + b

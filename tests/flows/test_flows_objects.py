@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 
 import flow_jobs
@@ -151,3 +152,38 @@ def test_results_reach_other_jobs_whole(store):
     assert name == "pen"
     assert again.name == "pen"
     assert run.jobs()[0].result().content is again
+
+
+@BOTH
+def test_what_a_job_saves_is_found_by_its_index(any_store, executor):
+    ticket, other = flow_jobs.Ticket("open"), flow_jobs.Ticket("open")
+    any_store.save_many([ticket, other])
+    assert any_store.count(flow_jobs.Ticket, state="open") == 2
+    run = perdure.start(flow_jobs.closing, ticket, store=any_store, executor=executor, workers=1)
+    assert run.result()[0] is ticket
+    assert any_store.find(flow_jobs.Ticket, state="open") == [other]
+    assert any_store.find(flow_jobs.Ticket, state="closed") == [ticket]
+    assert any_store.find(flow_jobs.Ticket, state="follow-up") == [run.result()[1]]
+
+
+@BOTH
+def test_what_a_job_saves_has_the_extra_fields_of_the_store(tmp_path, executor):
+    fields = {"extra": operator.attrgetter("state")}
+    url = f"sqlite:////{(tmp_path / 'a.db').as_posix().lstrip('/')}"
+    with perdure.make_store(url, extra_fields=fields) as store:
+        ticket = flow_jobs.Ticket("open")
+        store.save(ticket)
+        perdure.start(flow_jobs.closing, ticket, store=store, executor=executor, workers=1).result()
+        assert store.find(flow_jobs.Ticket, extra="closed") == [ticket]
+        assert store.count(flow_jobs.Ticket, extra="follow-up") == 1
+
+
+def test_functions_of_extra_fields_that_cannot_be_sent_fail_the_job_that_needs_them(tmp_path):
+    fields = {"extra": lambda obj: obj.state}
+    with perdure.make_store(tmp_path / "store", extra_fields=fields) as store:
+        ticket = flow_jobs.Ticket("open")
+        store.save(ticket)
+        run = perdure.start(flow_jobs.closing, ticket, store=store, executor="processes", workers=1)
+        assert run.state is RunState.FAILED
+        assert "does not have the functions of extra_fields (extra)" in run.jobs()[0].attempts[0].error
+        assert store.find(flow_jobs.Ticket, extra="open") == [ticket]

@@ -21,6 +21,7 @@ from perdure.flows.executors.base import Executor
 from perdure.flows.graph import Graph
 from perdure.flows.model import Job, Run
 from perdure.flows.ownership import Owner, host_name
+from perdure.flows.resources import with_extra_fields
 from perdure.flows.states import JobState, RunState
 from perdure.flows.tasks import KeptNumbers, Outcome, Task, failure
 from perdure.objects.coding import Codes
@@ -76,7 +77,9 @@ class Engine:
 
     def drive(self) -> None:
         """Run every waiting job whose needs succeed, until none is left; a run that has begun always ends."""
-        self._executor.resources = self._store.resources
+        self._executor.resources = with_extra_fields(
+            self._store.resources, self._store.extra_fields, elsewhere=self._executor.elsewhere
+        )
         self._executor.open(self._store.backend, self._store.key)
         try:
             self._read()

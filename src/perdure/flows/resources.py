@@ -2,6 +2,7 @@
 
 - Functions and classes go by their names, and are found there by importing, as the functions of jobs are; other values
   go as pickles. What goes in neither way stays behind: to ask for it there is an error, nothing else is.
+- The functions of `extra_fields` are sent as well; those that cannot be sent keep jobs from saving the user's objects.
 - A value is made in the worker when it is first asked for: what no job needs is never made.
 """
 
@@ -12,9 +13,13 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from perdure.errors import CannotPickle, CannotResolve, PerdureError
+from perdure.errors import CannotIndex, CannotPickle, CannotResolve, PerdureError
+from perdure.objects.columns import ExtraFields
 from perdure.pickling.classes import find, name_of
 from perdure.pickling.outside import Resources
+from perdure.records.values import Plain
+
+EXTRA_FIELDS = "perdure.extra_fields"  # the name that they go by among the resources
 
 
 class Sent(NamedTuple):
@@ -40,6 +45,29 @@ def _sent(value: Any) -> Sent:
         return Sent(pickle=pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
     except Exception as error:  # noqa: BLE001  # the user's own methods run here, and what they raise is why it stays
         return Sent(why_not=f"{type(error).__name__}: {error}")
+
+
+def with_extra_fields(resources: Resources, extra: ExtraFields | None, *, elsewhere: bool) -> Resources:
+    """The resources of a store and its extra fields, for jobs that run here or `elsewhere`."""
+    if extra is None:
+        return resources
+    told = _sent(extra) if elsewhere else Sent()
+    return Resources({**resources, EXTRA_FIELDS: _LeftBehind(extra.names, told.why_not) if told.why_not else extra})
+
+
+class _LeftBehind(ExtraFields):
+    """Stands for extra fields whose functions cannot be sent to another process."""
+
+    def __init__(self, names: tuple[str, ...], why: str):
+        super().__init__(dict.fromkeys(names, str))
+        self._why = why
+
+    def of(self, obj: Any, class_name: str, *, unsaved: bool = False) -> dict[str, Plain]:
+        raise CannotIndex(
+            f"{class_name} cannot be saved in the process of a worker, which does not have the functions of"
+            f" extra_fields ({', '.join(self.names)}): {self._why}",
+            hint="Give functions at the top level of a module, or operator.attrgetter, or executor='inline'.",
+        )
 
 
 class ReceivedResources(Resources):

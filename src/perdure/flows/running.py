@@ -180,7 +180,13 @@ def _drive(
 ) -> None:
     """Drive the run in a store of the engine's own. `held` is the ownership; `prepare` is None if it has begun."""
     view = _view(run)
-    own = Store(view.backend, view.key, trust="all" if view.trust_all else None, resources=view.resources)
+    own = Store(
+        view.backend,
+        view.key,
+        trust="all" if view.trust_all else None,
+        resources=view.resources,
+        extra_fields=view.extra_fields,
+    )
     id_ = run.persistent_id or ""
 
     def work(begun: Callable[[], None]) -> None:

@@ -26,6 +26,7 @@ from perdure.flows.arguments import replaced
 from perdure.flows.attempts import Arguments, Result
 from perdure.flows.definitions import job_function
 from perdure.flows.model import Job
+from perdure.flows.resources import EXTRA_FIELDS
 from perdure.flows.tracebacks import described
 from perdure.objects.persistable import entry_of
 from perdure.objects.store import Store
@@ -219,9 +220,9 @@ class Workplace:
     def store(self, task: Task) -> tuple[Store, TaskBackend]:
         """A store at the task's revision, whose commits are only taken down."""
         backend = TaskBackend(self._reader, self._described, task)
-        store = Store(
-            backend, self._key, code="off", resources=self._resources
-        )  # the engine knows the code record of the attempt
+        extra = self._resources.get(EXTRA_FIELDS)
+        # The engine knows the code record of the attempt.
+        store = Store(backend, self._key, code="off", resources=self._resources, extra_fields=extra)
         store.desk().naming.numbers = self._numbers
         return store, backend
 

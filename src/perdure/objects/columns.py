@@ -48,11 +48,13 @@ class ExtraFields:
             if not callable(accessor):
                 raise TypeError(f"extra_fields[{key!r}] is a function of an object, not {type(accessor).__name__}")
             self._taken.append((_column(key), accessor))
-        self.names = {column.name: None for column, _ in self._taken}.keys()
-        if len(self.names) < len(self._taken):
-            raise ValueError(
-                f"extra_fields names a column twice: {', '.join(column.name for column, _ in self._taken)}"
-            )
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"extra_fields names a column twice: {', '.join(self.names)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns, which are those of the fields in headers."""
+        return tuple(column.name for column, _ in self._taken)
 
     @property
     def columns(self) -> dict[str, str | None]:

@@ -223,7 +223,7 @@ def _own(finding: Finding, desk: Desk, asked: Asked) -> dict[str, Row]:
 def _live(obj: Any, fields: Iterable[str], extra: ExtraFields | None) -> Fields:
     """The fields of an object in memory, as they would be saved now."""
     name = shown_name(real_class(obj))
-    told = extra.of(obj, name, unsaved=True) if extra is not None and not extra.names.isdisjoint(fields) else {}
+    told = extra.of(obj, name, unsaved=True) if extra is not None and not set(extra.names).isdisjoint(fields) else {}
     found: dict[str, Plain] = {}
     for field in fields:
         if field in told:

@@ -70,7 +70,7 @@ class Store(AsyncFace):
         extra_fields: ExtraFields | None = None,
     ):
         self.backend = backend
-        self._extra_fields = extra_fields
+        self.extra_fields = extra_fields
         self._finding = finding.Finding(backend, extra_fields)
         self._key = key
         self._factory = idfactory
@@ -364,7 +364,7 @@ class Store(AsyncFace):
         view = View(
             self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol, resources=self._resources
         )
-        view.extra_fields = self._extra_fields
+        view.extra_fields = self.extra_fields
         self._views.add(view)
         code_of = CodeRecorder(view) if self._records_code else _no_code
         desk = Desk(view, Naming(self.backend, self._factory), code_of, self._clock, self._threads)
