@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import random
 import stat
@@ -86,6 +87,16 @@ class Disk:
             if offset:
                 os.lseek(descriptor, offset, os.SEEK_SET)
             return os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+    def map(self, path: str) -> memoryview:
+        """The content as memory: nothing is read before it is touched, and what is written to it stays in memory."""
+        descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | _COMMON)
+        try:
+            if not os.fstat(descriptor).st_size:
+                return memoryview(bytearray())  # nothing cannot be mapped
+            return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
         finally:
             os.close(descriptor)
 
@@ -212,13 +223,30 @@ class Files:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
+    def map(self, path: str) -> memoryview | None:
+        """The content, memory-mapped copy on write; None where there is no file. The file must not become shorter."""
+        with _named(path, "read"):
+            try:
+                return self.disk.map(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write_parts(self, path: str, parts: Iterable[bytes | memoryview], *, mode: int = 0o666) -> int:
+        """Make the file, or empty it, and fill it part by part; gives its length. Not durable before `sync`."""
+        self.write_new(path, b"", mode=mode)
+        end = 0
+        for part in parts:
+            self.write_at(path, end, part)
+            end += len(part)
+        return end
+
     def write_new(self, path: str, data: bytes, *, mode: int = 0o666) -> None:
         """Make the file, or empty it, and fill it; not durable before `sync`."""
         with _named(path, "write"):
             written = self.disk.write(path, 0, data, create=True, mode=mode)
             self._write_rest(path, 0, data, written)
 
-    def write_at(self, path: str, offset: int, data: bytes) -> None:
+    def write_at(self, path: str, offset: int, data: bytes | memoryview) -> None:
         """Write all of `data` from `offset` on; not durable before `sync`."""
         with _named(path, "write"):
             self._write_rest(path, offset, data, self.disk.write(path, offset, data))
@@ -333,7 +361,7 @@ class Files:
             time.sleep(pause * _chance.uniform(0.5, 1.5))
             pause = min(pause * 1.5, 0.02)
 
-    def _write_rest(self, path: str, offset: int, data: bytes, written: int) -> None:
+    def _write_rest(self, path: str, offset: int, data: bytes | memoryview, written: int) -> None:
         view = memoryview(data)
         while written < len(data):
             taken = self.disk.write(path, offset + written, view[written:])

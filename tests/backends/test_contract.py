@@ -7,13 +7,14 @@ from pathlib import Path
 from perdure.backends.base import Backend, NewKey, no_key
 from perdure.backends.filesystem import FilesystemBackend
 from perdure.backends.sqlite import SqliteBackend
+from perdure.testing.buffers_contract import BuffersContract
 from perdure.testing.finding_contract import FindingContract
 from perdure.testing.packing_contract import PackingContract
 from perdure.testing.shared_backend_contract import SharedBackendContract
 from perdure.testing.undoing_contract import UndoingContract
 
 
-class TestSqlite(FindingContract, PackingContract, UndoingContract, SharedBackendContract):
+class TestSqlite(FindingContract, PackingContract, UndoingContract, BuffersContract, SharedBackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return SqliteBackend(place / "store.db", new_key=new_key)
 
@@ -21,7 +22,7 @@ class TestSqlite(FindingContract, PackingContract, UndoingContract, SharedBacken
         return SqliteBackend(place / "store.db", create=False, read_only=read_only)
 
 
-class TestFilesystem(FindingContract, PackingContract, UndoingContract, SharedBackendContract):
+class TestFilesystem(FindingContract, PackingContract, UndoingContract, BuffersContract, SharedBackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return FilesystemBackend(place / "store", new_key=new_key)
 

@@ -9,6 +9,7 @@ from perdure.backends import filesystem_medium
 from perdure.backends.filesystem import FilesystemBackend
 from perdure.errors import StoreNotFound
 from perdure.files import Disk, Files
+from perdure.records.buffers import digest_of
 from perdure.records.frame import decode, encoder
 from perdure.records.seal import Key
 from perdure.records.values import INTERNAL, Batch, Draft
@@ -22,6 +23,11 @@ Contents = dict[str, bytes]
 
 def draft(id_: str, payload: bytes, base: int = 0, flags: int = 0) -> Draft:
     return Draft(id_, base, flags, "shop:Item", 1, "", (), {}, payload)
+
+
+def is_kept_apart(payload: bytes) -> bool:
+    """Whether the run hands it over as a large piece as well."""
+    return len(payload) > 500
 
 
 @contextmanager
@@ -99,7 +105,8 @@ class Workload:
             del state[id_]
         self.states[self.acknowledged + 1 :] = [state]
         self._note()
-        revision = backend.apply(Batch(list(drafts), removals or {}), ENCODE).revision
+        pieces = {digest_of(each.payload): each.payload for each in drafts if is_kept_apart(each.payload)}
+        revision = backend.apply(Batch(list(drafts), removals or {}, buffers=pieces), ENCODE).revision
         assert revision == self.acknowledged + 1
         self.acknowledged = revision
         self.numbers = max(self.numbers, *(int(each.id.partition(".")[2]) for each in drafts))
@@ -128,6 +135,7 @@ class Workload:
         assert contents(backend) == self.states[revision]
         assert backend.describe().next_number > self.numbers, "numbers would come back"
         self._check_files(disk, self.states[revision])
+        self._check_pieces(backend, revision)
         backend.close()
         recovered = disk.image()
         open_store(disk).close()
@@ -156,6 +164,15 @@ class Workload:
             assert [name for name in disk.list(folder) if name != ".perdure"] == expected
             for id_ in expected:
                 assert decode(disk.read(f"{folder}/{id_}"), KEY).payload == state[id_]
+
+    def _check_pieces(self, backend: FilesystemBackend, revision: int) -> None:
+        """What commits brought is there and whole; what is there besides is whole too, and nothing is lost by it."""
+        for state in self.states[: revision + 1]:
+            for payload in filter(is_kept_apart, state.values()):
+                assert bytes(backend.buffer(digest_of(payload))) == payload
+        for digest, size in backend.buffers().items():
+            content = bytes(backend.buffer(digest))
+            assert (digest_of(content), len(content)) == (digest, size)
 
     def _live_on(self, disk: SimulatedDisk, revision: int) -> None:
         backend = open_store(disk)

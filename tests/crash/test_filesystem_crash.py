@@ -11,6 +11,7 @@ from filesystem_workload import ENCODE, STORE, Workload, contents, draft, open_s
 from perdure.backends import filesystem_journal
 from perdure.backends.filesystem_medium import Medium
 from perdure.errors import DiskFull, OutcomeUnknown, PerdureError, StorageError
+from perdure.records.buffers import digest_of
 from perdure.records.values import Batch
 from perdure.testing.crashes import Explorer, SimulatedDisk
 from perdure.testing.faults import FaultyDisk, Killed
@@ -165,6 +166,8 @@ RULES = {
     "own files' names synced": without_sync(".perdure/own"),
     "superseded files' names synced": without_sync(".perdure/old"),
     "names of perdure's files synced": without_sync(".perdure"),
+    "large pieces synced": without_sync("aside/piece"),
+    "large pieces' names synced": without_sync(f"buffers/{digest_of(b'nine' * 300)[:2]}"),
     "a file of an object synced": without_sync("Item.9"),
     "files settled before the journal is cleared": journal_cleared_before_files,
     "log written before the journal is cleared": journal_cleared_before_log,
@@ -259,3 +262,31 @@ def test_a_full_disk_is_named_and_the_store_stays_as_it_was():
         assert contents(backend) == {"Item.1": b"one"}
         assert inner.list(STORE) == [".perdure", "Item.1"]
     assert backend.apply(Batch([draft("Item.2", b"two")]), ENCODE).revision == 2
+
+
+def test_a_full_disk_leaves_nothing_of_a_large_piece():
+    content = b"large" * 200
+    inner = SimulatedDisk()
+    disk = FaultyDisk(inner)
+    backend = open_store(disk)
+    before = backend.revision()
+    full = 0
+    for after in range(100):
+        disk.at, disk.error, disk.short = len(disk.steps) + after, errno.ENOSPC, after % 2 == 0
+        try:
+            backend.apply(Batch([draft("Item.1", b"one")], buffers={digest_of(content): content}), ENCODE)
+        except DiskFull:
+            full += 1
+            assert (backend.revision(), backend.buffers(), contents(backend)) == (before, {}, {})
+            if not disk.short:  # then the fault comes once more, when what lies aside is to be removed
+                assert inner.list(f"{STORE}/.perdure/aside") == []
+        except OutcomeUnknown:  # it was the fsync that failed: nothing is written any more until it is opened again
+            backend.close()
+            backend = open_store(disk)
+            assert (backend.revision(), contents(backend)) == (before, {})
+            backend.drop_buffers(backend.buffers(), before)
+        else:
+            break
+    disk.at = -1
+    assert full >= 4
+    assert bytes(backend.buffer(digest_of(content))) == content

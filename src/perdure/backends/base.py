@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
 from perdure.errors import ConflictError, SnapshotTooOld
+from perdure.records.buffers import PART
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.queries import Found, Query, arrange, matches
 from perdure.records.values import Batch, Buffer, Commit, Description, Receipt, Version
@@ -74,7 +75,8 @@ class Backend(ABC):
         commits that are more than so many seconds older than `batch.time` is forgotten on the way, as by `pack`: from
         the oldest commit on, up to the first that is younger.
         Raises `ConflictError` also where an id of `batch.needed` is not there (revisions: (seen, 0)), and, without
-        ids, where `batch.exact` and the store has moved on from `batch.seen`.
+        ids, where `batch.exact` and the store has moved on from `batch.seen`. Large pieces are taken through
+        `records.buffers.parts_of`, which raises `TransactionError` for one that somebody changes meanwhile.
         """
 
     @abstractmethod
@@ -172,21 +174,26 @@ class Backend(ABC):
         still there.
         """
 
+    @abstractmethod
     def buffer(self, digest: str) -> Buffer:
         """The large piece of that digest; memory-mapped, copy on write, where the medium is files.
 
-        Raises `CorruptRecord` where it is missing or of another length than it was; its content is the caller's to
-        compare with the digest.
+        Raises `CorruptRecord` where it is missing, or known to be damaged; its length and its content are the caller's
+        to compare with what the record tells.
         """
-        raise NotImplementedError
 
+    def buffer_parts(self, digest: str) -> Iterator[Buffer]:
+        """The same in order, in parts of some MiB: for what must be copied anyway. Raises as `buffer` does."""
+        content = memoryview(self.buffer(digest)).cast("B")
+        yield from (content[start : start + PART] for start in range(0, len(content), PART))
+
+    @abstractmethod
     def buffers(self) -> dict[str, int]:
         """The digests of all large pieces that are kept, with their lengths in bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
         """Forget large pieces that no version names. False, and nothing is done, if the store is not at `seen`."""
-        raise NotImplementedError
 
     def scan_at(self, at: int, class_name: str | None, internal: bool | None, after: int) -> Iterator[bytes]:
         """What `scan` does for an older revision: by the ids that were there, a chunk at a time."""

@@ -18,7 +18,6 @@ from operator import attrgetter
 
 from perdure.backends.base import (
     CHUNK,
-    Backend,
     NewKey,
     chunks,
     mismatches,
@@ -29,6 +28,7 @@ from perdure.backends.base import (
     refuse_moved,
     too_old,
 )
+from perdure.backends.filesystem_buffers import FilesystemPieces, PieceFiles
 from perdure.backends.filesystem_journal import Entry, Index, Written, revision_of
 from perdure.backends.filesystem_medium import Medium
 from perdure.errors import CorruptRecord, IdInUse, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
@@ -38,7 +38,7 @@ from perdure.records.queries import Found, Query, arrange, matches
 from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Fields, Receipt, Version
 
 
-class FilesystemBackend(Backend):
+class FilesystemBackend(FilesystemPieces):
     """Frames as files in `directory`; `new_key` is called when the store is made. `timeout` is in seconds.
 
     With `create=False` or `read_only=True` a store must be there (`StoreNotFound`). Other files are left alone.
@@ -59,6 +59,7 @@ class FilesystemBackend(Backend):
         self._timeout = timeout
         self._files = files or Files()
         self._medium = Medium(self.directory, self._files)
+        self._pieces = PieceFiles(self._medium.own, self._files)
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._holds_file_lock = False
@@ -118,7 +119,8 @@ class FilesystemBackend(Backend):
                 0 if batch.keep is None else index.trimmed(batch.time - batch.keep),
                 lean=batch.keep is not None,
             )
-            self._medium.commit(entry, frames)
+            with self._pieces.put(batch.buffers):
+                self._medium.commit(entry, frames)
             return Receipt(revision)
 
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
@@ -195,7 +197,7 @@ class FilesystemBackend(Backend):
 
     def size(self) -> int:
         with self._reading():
-            return self._medium.size()
+            return self._medium.size() + sum(self._pieces.sizes().values())
 
     def history(self, id_: str) -> list[Version]:
         with self._reading() as index:

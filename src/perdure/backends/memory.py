@@ -18,7 +18,8 @@ from perdure.backends.base import (
     refuse_moved,
     too_old,
 )
-from perdure.errors import CorruptRecord, IdInUse, ReadOnly, StoreClosed
+from perdure.errors import IdInUse, ReadOnly, StoreClosed
+from perdure.records.buffers import missing_piece, parts_of
 from perdure.records.frame import FORMAT, Encoder, flags_of
 from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Receipt, Version
 
@@ -61,14 +62,15 @@ class MemoryBackend(Backend):
             self._refuse(batch)
             revision = self._revision + 1
             frames = [(draft, encode(draft, revision)) for draft in batch.drafts]
+            new = {digest: content for digest, content in batch.buffers.items() if digest not in self._buffers}
+            pieces = {digest: b"".join(parts_of(digest, content)) for digest, content in new.items()}
             for draft, frame in frames:
                 self._put(draft.id, Version(revision, frame))
                 self._class_names[draft.class_name] = None
                 self._classes[number_of(draft.id), revision] = draft.class_name
             for id_ in batch.removals:
                 self._put(id_, Version(revision, None))
-            for digest, content in batch.buffers.items():
-                self._buffers.setdefault(digest, bytes(content))
+            self._buffers.update(pieces)
             numbers = sorted(number_of(id_) for id_ in (*(d.id for d in batch.drafts), *batch.removals))
             self._revision = revision
             self._commits.append(Commit(revision, batch.time, batch.note, batch.code, tuple(numbers)))
@@ -150,7 +152,7 @@ class MemoryBackend(Backend):
     def buffer(self, digest: str) -> Buffer:
         with self._opened():
             if digest not in self._buffers:
-                raise CorruptRecord(f"The large piece {digest} is not in the store.", hint="Take it from a backup.")
+                raise missing_piece(digest)
             return self._buffers[digest]
 
     def buffers(self) -> dict[str, int]:

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from perdure.backends.base import (
     CHUNK,
     FEW,
-    Backend,
     NewKey,
     no_key,
     number_of,
@@ -28,6 +27,7 @@ from perdure.backends.base import (
     runs_of,
     too_old,
 )
+from perdure.backends.sqlite_buffers import SqlitePieces, put_pieces
 from perdure.backends.sqlite_columns import SqliteColumns
 from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteConnection
 from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect, reads
@@ -74,7 +74,7 @@ Rows = list[Any]  # of tuples
 T = TypeVar("T")
 
 
-class SqliteBackend(Backend):
+class SqliteBackend(SqlitePieces):
     """A store in the SQLite file `path`; `new_key` is called when a store is made.
 
     A missing file is made unless `create=False`; an empty one becomes a store. `timeout` is how many seconds a call
@@ -319,7 +319,6 @@ class SqliteBackend(Backend):
         erase(self._connection, {number_of(id_): id_ for id_ in ids if self.history(id_)})
 
     def size(self) -> int:
-        """With the log that lies beside the file."""
         self.revision()  # raises where the store is closed or gone
         return sum(os.path.getsize(path) for path in (self.path, f"{self.path}-wal") if os.path.exists(path))
 
@@ -428,7 +427,8 @@ class SqliteBackend(Backend):
             refuse_twice(batch.drafts)
         kinds = list(map(_KIND, batch.drafts))
         name_classes(connection, set(kinds), known)
-        self._index.apply(connection, batch, meta["format"], numbers, [*replaced, *removed], known)
+        format_ = put_pieces(connection, batch.buffers, meta["format"], self._index)
+        self._index.apply(connection, batch, format_, numbers, [*replaced, *removed], known)
         if replaced or removed:
             supersede(connection, replaced, removed, revision)
         classes = map({kind: known[kind[1], kind[0] & INTERNAL] for kind in set(kinds)}.__getitem__, kinds)

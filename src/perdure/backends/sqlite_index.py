@@ -67,7 +67,7 @@ class SqliteIndex:
         if format_ < INDEXED_FORMAT:
             if not batch.indexed:
                 return
-            self._create(connection)
+            self.create(connection)
         known = self.places(connection)
         lost = self._present(connection, gone, known) if gone and known else set()
         if batch.indexed:
@@ -84,7 +84,8 @@ class SqliteIndex:
             connection.executemany(sql, sorted(lost))
         self._insert(connection, rows)
 
-    def _create(self, connection: sqlite3.Connection) -> None:
+    def create(self, connection: sqlite3.Connection) -> None:
+        """Make the tables, in a store of format 1; nothing is in them."""
         for statement in _TABLES.format(indexes=self.indexes, indexed=self.indexed).split(";"):
             connection.execute(statement)
         connection.execute(f"UPDATE {self.meta} SET value = ? WHERE name = 'format'", (INDEXED_FORMAT,))

@@ -5,7 +5,7 @@
   object was removed), `commits` one row a revision, `classes` the names that `records.class` stands for.
 - `records.class` is negative for perdure's own records, so that a small partial index finds them.
 - A row's id is inside its frame; `number` alone is the key.
-- A store begins with format 1; `sqlite_index` raises it to 2 when it adds its tables.
+- A store begins with format 1; `sqlite_index` raises it to 2 when it adds its tables, `sqlite_buffers` to 3.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from perdure.backends.base import NewKey
 from perdure.errors import NewerFormat, NotAStore, StorageError
 
 APPLICATION_ID = 0x70657264  # "perd"
-FIRST_FORMAT, NEWEST_FORMAT = 1, 2  # of stores, not of the records in them
+FIRST_FORMAT, NEWEST_FORMAT = 1, 3  # of stores, not of the records in them
 
 # A bulk of small records takes a tenth less than with SQLite's own 4096; a commit of one record takes the same.
 PAGE_SIZE = 8192  # bytes
@@ -86,6 +86,11 @@ def is_empty(connection: sqlite3.Connection, path: str) -> bool:
             f"{path!r} is a SQLite database of another program.", hint="Give the file of a store, or a new name."
         )
     return True
+
+
+def raise_format(connection: sqlite3.Connection, format_: int) -> None:
+    """Note, within the caller's transaction, that the store has what releases below that format do not know."""
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'format' AND value < ?", (format_, format_))
 
 
 def refuse_newer(row: tuple[object] | None, path: str) -> None:

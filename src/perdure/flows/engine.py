@@ -138,6 +138,7 @@ class Engine:
                 transaction.step.drafts.extend(
                     draft if draft.flags & INTERNAL else draft._replace(code=code) for draft in outcome.drafts
                 )
+                transaction.step.buffers.update(outcome.buffers)
             for id_ in self._graph.take_hopeless():
                 self._jobs[id_].go(JobState.SKIPPED)
             started = [(self._start(id_, pid), pid) for id_, pid in self._next()]

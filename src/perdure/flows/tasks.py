@@ -33,6 +33,7 @@ from perdure.objects.store import Store
 from perdure.objects.worklist import Numbers
 from perdure.pickling.classes import name_of
 from perdure.pickling.outside import NO_RESOURCES, Resources
+from perdure.records.buffers import digests_of
 from perdure.records.frame import Encoder
 from perdure.records.seal import Key
 from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Draft, Receipt, Version
@@ -69,8 +70,9 @@ class RanWith(NamedTuple):
 class Outcome(NamedTuple):
     """What came of a task. `result` is the id of the record that holds the returned value; None if it failed.
 
-    `names` are the classes and functions that the drafts name; `indexed` is what their batch said. Times are seconds
-    since 1970 (UTC). `code` is told where it is news: by a worker, at its first job of each function.
+    `names` are the classes and functions that the drafts name, `buffers` their large pieces by digest; `indexed` is
+    what their batch said. Times are seconds since 1970 (UTC). `code` is told where it is news: by a worker, at its
+    first job of each function.
     """
 
     job: str
@@ -84,10 +86,13 @@ class Outcome(NamedTuple):
     traceback: str = ""
     code: RanWith | None = None
     indexed: Mapping[str, tuple[str, ...]] = {}
+    buffers: Mapping[str, Buffer] = {}
 
 
 class Reader(Protocol):
     """What a task needs of a backend."""
+
+    def buffer(self, digest: str) -> Buffer: ...
 
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]: ...
 
@@ -167,7 +172,7 @@ class TaskBackend(Backend):
         raise _closed_to_jobs()
 
     def buffer(self, digest: str) -> Buffer:
-        raise _closed_to_jobs()
+        return self._reader.buffer(digest)
 
     def buffers(self) -> dict[str, int]:
         raise _closed_to_jobs()
@@ -254,8 +259,11 @@ def run_task(task: Task, place: Workplace) -> Outcome:
         result = held.persistent_id
         drafts = [draft for draft in backend.taken[0].drafts if draft.id == result or not draft.flags & INTERNAL]
         names = store.desk().names | {draft.class_name for draft in drafts}
-        indexed = backend.taken[0].indexed
-        return Outcome(task.job, started, time.time(), drafts, result, names, code=code, indexed=indexed)
+        indexed, pieces = backend.taken[0].indexed, backend.taken[0].buffers
+        buffers = {digest: pieces[digest] for draft in drafts for digest in digests_of(draft)}
+        return Outcome(
+            task.job, started, time.time(), drafts, result, names, code=code, indexed=indexed, buffers=buffers
+        )
     except BaseException as error:  # the user's function: anything may come out, and it is the outcome
         if os.getpid() != process:
             os._exit(0 if isinstance(error, SystemExit) and not error.code else 1)

@@ -22,7 +22,7 @@ from perdure.objects.savepoints import Image
 from perdure.objects.view import View
 from perdure.objects.worklist import CodeOf, Naming, Worklist, require_idle
 from perdure.records.frame import encoder, parse_unverified
-from perdure.records.values import Batch, Draft, Receipt
+from perdure.records.values import Batch, Buffer, Draft, Receipt
 
 ROUNDS = 20  # attempts of one commit: each meets another commit that came in between
 
@@ -127,6 +127,7 @@ class Commit:
         self.checks: dict[str, int] = {}  # what was only read, and must still be as it was
         self.drafts: list[Draft] = []  # made elsewhere (by a job's worker), committed with the rest
         self.indexed: dict[str, tuple[str, ...]] = {}  # of the classes of those drafts, as in `Batch`
+        self.buffers: dict[str, Buffer] = {}  # large pieces that they name
         self._merged: set[str] = set()  # written otherwise than it is in memory
 
     @property
@@ -163,6 +164,7 @@ class Commit:
                     return view.revision
                 pause.made = len(batch.drafts)
                 receipt = self._apply(batch)
+                batch = None  # it holds on to arrays, and whoever is held by nothing else may doze
             except BaseException:
                 worklist.forget_new()
                 raise
@@ -193,8 +195,8 @@ class Commit:
             checks = {id_: base for id_, base in checks.items() if id_ not in written}
         batch = batch._replace(needed=self._needed(batch) if worklist.refers_to_stored else (), checks=checks)
         if self.drafts:  # read at other revisions than this view's: each base is compared
-            indexed = {**self.indexed, **batch.indexed}
-            batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1, indexed=indexed)
+            indexed, buffers = {**self.indexed, **batch.indexed}, {**batch.buffers, **self.buffers}
+            batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1, indexed=indexed, buffers=buffers)
         return batch
 
     def _check_only(self) -> None:
@@ -219,7 +221,7 @@ class Commit:
         for left in reversed(range(ROUNDS)):
             try:
                 ready = self._for_removals(batch) if batch.removals else batch
-                return view.backend.apply(ready, encoder(key))
+                return view.backend.apply(ready, encoder(key, compress=True))
             except ConflictError as error:
                 if left == 0:
                     raise

@@ -18,6 +18,7 @@ from perdure.objects.decoding import resolver_for
 from perdure.objects.encoding import Encoder
 from perdure.objects.filling import detached, detached_guest, new_guest
 from perdure.objects.persistable import Persistable, entry_of
+from perdure.objects.pieces import attached, contents_of
 from perdure.objects.view import View
 from perdure.pickling.classes import find
 from perdure.records.frame import decode
@@ -69,10 +70,11 @@ def resolve(view: View, batch: Batch, error: ConflictError) -> tuple[Batch, list
         draft = drafts[places[id_]]
         if id_ not in frames or method is None:
             raise error  # removed in this very moment
-        stored = decode(frames[id_], view.key, trust_all=view.trust_all)
+        stored = attached(decode(frames[id_], view.key, trust_all=view.trust_all), view.backend)
         drafts[places[id_]] = merged = _merge(method, _old(view, draft, error), stored, draft, view, error)
         needed.update(set(merged.references).difference(stored.references, places))
-    return batch._replace(drafts=drafts, needed=needed, seen=-1), [*methods]
+    buffers = {**batch.buffers, **contents_of(drafts[places[id_]] for id_ in methods)}
+    return batch._replace(drafts=drafts, needed=needed, seen=-1, buffers=buffers), [*methods]
 
 
 def _method(view: View, draft: Draft) -> tuple[type[Any], Callable[..., Any]] | None:
@@ -111,7 +113,7 @@ def _old(view: View, draft: Draft, error: ConflictError) -> Record:
         raise error from cause
     if frame is None:
         raise error
-    return decode(frame, view.key, trust_all=view.trust_all)
+    return attached(decode(frame, view.key, trust_all=view.trust_all), view.backend)
 
 
 def _merge(

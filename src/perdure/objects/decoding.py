@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 from perdure.errors import CannotLoad, PerdureError
+from perdure.objects.pieces import Pieced, opened
 from perdure.pickling import outside
 from perdure.pickling.classes import find_global
 from perdure.pickling.outline import path_to
@@ -33,7 +34,11 @@ class ObjectUnpickler(pickle.Unpickler):
     outside: Outside = staticmethod(outside.outside)
 
     def __init__(self, payload: bytes, objects: Sequence[Any], outside: Outside | None = None):
-        super().__init__(BytesIO(payload))
+        if isinstance(payload, Pieced):
+            file, buffers = opened(payload)
+            super().__init__(file, buffers=buffers)
+        else:
+            super().__init__(BytesIO(payload))
         self.objects = objects
         if outside is not None:
             self.outside = outside

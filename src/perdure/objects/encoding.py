@@ -7,6 +7,7 @@
   so (`PLAIN`).
 - One C pickler is used again and again, and made anew after an error or a large record (its memo never shrinks).
   Where its recursion ends, the iterative pickler takes over.
+- What is large (buffers, bytes) is not in the payload, but beside it (`BUFFERED`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from perdure.objects.classes import ClassFacts
 from perdure.objects.ghosts import real_class
 from perdure.objects.guests import is_record
 from perdure.objects.persistable import ENTRIES, Entry, Persistable, entry_of
+from perdure.objects.pieces import Given, Part, has_large, joined, taken_out
 from perdure.objects.states import BARE, PROTOCOL, Reduced, reduced, simple_state
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
 from perdure.pickling.outside import REGISTERED, outside, reduction
 from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
-from perdure.records.values import OUTSIDE, PLAIN, SHAPED
+from perdure.records.buffers import LARGE
+from perdure.records.values import BUFFERED, OUTSIDE, PLAIN, SHAPED
 
 _marks = count(1)
 _attribute = object.__getattribute__
@@ -37,7 +40,7 @@ LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
 
 
 # A payload, the ids that it refers to, the graph that was pickled (for a comparison with what is stored), and SHAPED,
-# PLAIN and OUTSIDE as they fit. A bare tuple, since one is made for each object.
+# PLAIN, OUTSIDE and BUFFERED as they fit. A bare tuple, since one is made for each object.
 Encoded = tuple[bytes, tuple[str, ...], Any, int]
 SHAPED_PLAIN = SHAPED | PLAIN
 
@@ -72,12 +75,15 @@ class Encoder:
     """Encodes objects of one view; `enrol` gives the entry of an object that is referred to."""
 
     def __init__(self, enrol: Callable[[Any], Entry], protocol: int = PROTOCOL):
+        self.met_large = False  # whether a payload has large pieces
+        self.giving: set[int] = set()  # addresses of objects that gave a buffer away while they were pickled
+        self._declined: Any = None  # the object for which the short way was of no use
         self._protocol = protocol
         self._enrol = enrol
         self._places: dict[str, int] = {}
         self._mark = next(_marks)
         self._itself: tuple[Any, str] | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[Part] = []
         self._pickler: _FastPickler | None = None
         self._outside = False  # whether the payload refers to something outside of the store
         self.names: set[str] = set()  # of the classes and functions that payloads name
@@ -88,7 +94,7 @@ class Encoder:
         With `under`, it is encoded as if its id were that one (a copy that refers to itself refers to the copy).
         """
         if facts.simple:
-            found = self.encode_simple(obj, facts) if under is None else None
+            found = self.encode_simple(obj, facts) if under is None and obj is not self._declined else None
             state = simple_state(obj)
             return found or self._dump(obj, (state,), state, under)
         making, filling = self._ask(obj, facts)
@@ -124,13 +130,14 @@ class Encoder:
                 values[place] = places.setdefault(entry.id, len(places))
             pickler.dump(values)
             pickler.clear_memo()  # at once: what it holds would seem to be held by somebody
+            rest: Any = parts[0] if len(parts) == 1 else self._small(obj)
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
             self._pickler = None
             return None  # the long way meets the same error, and says what it means
         except BaseException:
             self._pickler = None
             raise
-        payload = shape.head + parts[0] if len(parts) == 1 else b"".join((shape.head, *parts))
+        payload = shape.head + rest
         if len(payload) > LARGE_PAYLOAD:
             self._pickler = None
         if not pickler.asked:
@@ -151,8 +158,9 @@ class Encoder:
 
     def release(self) -> None:
         """Let go of the pickler, and of whom it asks: else all that was pickled would wait for a garbage collection."""
-        self._pickler = None
+        self._pickler = self._declined = None
         self._enrol = _nobody
+        self._parts.clear()
 
     def place_of(self, obj: Any) -> int:
         """The place of an object among the references of the payload that is being made."""
@@ -196,10 +204,10 @@ class Encoder:
         self._places, self._outside = {}, False
         self._itself = None if under is None else (obj, under)
         try:
-            payload = self._pickled(graphs)
+            payload, flags = self._pickled(obj, graphs)
         except RecursionError:
             self._pickler = None
-            payload = self._explaining(obj, lambda: self._pickled_deep(graphs))
+            payload, flags = self._explaining(obj, lambda: self._pickled_deep(obj, graphs))
         except PerdureError:
             self._pickler = None
             raise
@@ -211,34 +219,66 @@ class Encoder:
             raise
         if len(payload) > LARGE_PAYLOAD:
             self._pickler = None
-        flags, self._outside = OUTSIDE if self._outside else 0, False
+        if self._outside:
+            flags, self._outside = flags | OUTSIDE, False
         return payload, tuple(self._places), graph, flags
 
-    def _pickled(self, graphs: tuple[Any, ...]) -> bytes:
+    def _pickled(self, obj: Any, graphs: tuple[Any, ...]) -> tuple[bytes, int]:
         pickler = self._pickler or self._new_pickler()
         parts = self._parts
         parts.clear()
         for graph in graphs:
             pickler.dump(graph)
         pickler.clear_memo()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return self._gathered(obj)
 
     def _new_pickler(self) -> _FastPickler:
         self._parts, self._outside = [], False
-        pickler = self._pickler = _FastPickler(_Sink(self._parts), self._protocol)
+        pickler = self._pickler = _FastPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
         pickler.place_of, pickler.by_name = self.place_of, self.by_name
         return pickler
 
-    def _pickled_deep(self, graphs: tuple[Any, ...]) -> bytes:
+    def _pickled_deep(self, obj: Any, graphs: tuple[Any, ...]) -> tuple[bytes, int]:
         self._places = {}
-        parts: list[bytes] = []
-        pickler = _DeepPickler(_Sink(parts), self._protocol)
+        self._parts = []
+        pickler = _DeepPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
         pickler.place_of, pickler.by_name = self.place_of, self.by_name
         for graph in graphs:
             pickler.dump(graph)
-        return b"".join(parts)
+        return self._gathered(obj, buffers_only=True)
 
-    def _explaining(self, obj: Any, make: Callable[[], bytes]) -> bytes:
+    @property
+    def _callback(self) -> Callable[[pickle.PickleBuffer], bool] | None:
+        return self._give if self._protocol >= 5 else None
+
+    def _give(self, buffer: pickle.PickleBuffer) -> bool:
+        """Asked for each buffer that is pickled; whether it stays in the pickle."""
+        try:
+            content = buffer.raw()
+        except BufferError:
+            return True  # it is not contiguous, and the pickler says so
+        large = content.nbytes >= LARGE
+        self._parts.append(Given(content if large else None))
+        return not large
+
+    def _small(self, obj: Any) -> bytes:
+        """The payload without large pieces; `ValueError` if there are any: the short way leaves those to the long."""
+        if has_large(self._parts):
+            self._declined = obj
+            raise ValueError("large pieces")
+        return self._gathered(obj)[0]
+
+    def _gathered(self, obj: Any, *, buffers_only: bool = False) -> tuple[bytes, int]:
+        """The payload, once all its parts are there, and its flag."""
+        parts = self._parts
+        if any(isinstance(part, Given) for part in parts):
+            self.giving.add(id(obj))
+        if not has_large(parts, buffers_only=buffers_only):
+            return joined(parts), 0
+        self.met_large = True
+        return taken_out(parts, buffers_only=buffers_only), BUFFERED
+
+    def _explaining(self, obj: Any, make: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
         try:
             return make()
         except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
@@ -269,5 +309,5 @@ class _Sink:
 
     __slots__ = ("write",)
 
-    def __init__(self, parts: list[bytes]):
+    def __init__(self, parts: list[Part]):
         self.write = parts.append

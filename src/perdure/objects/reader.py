@@ -23,15 +23,16 @@ from perdure.objects.filling import refill, refill_guest, user_code
 from perdure.objects.ghosts import assign_class
 from perdure.objects.guests import GuestEntry, Jar, Owner, is_guest_class, oid_of
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, drop_entry, new_entry
+from perdure.objects.pieces import attached
 from perdure.pickling.classes import find
 from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
 from perdure.records.frame import Parts, decoder, record_of
 from perdure.records.seal import Key
-from perdure.records.values import KIND_BITS, OUTSIDE, STATE, VALUE, Record
+from perdure.records.values import BUFFERED, KIND_BITS, OUTSIDE, STATE, VALUE, Record
 
 _new = object.__new__
 
-_NOT_DIRECT = KIND_BITS | OUTSIDE
+_NOT_DIRECT = KIND_BITS | OUTSIDE | BUFFERED
 
 Records = dict[str, Parts]
 NO_RECORDS: Records = {}
@@ -191,7 +192,7 @@ class Reader(ABC):
             if own_id != id_:
                 raise CannotLoad(f"The record under {id_} says that it is {own_id}.", ids=(id_,))
             if flags & KIND_BITS == VALUE:
-                record = record_of(parts)
+                record = attached(record_of(parts), self.backend)
                 resolver = resolver_for(record, self.resources, outside)
                 made[id_] = state_of(record, [held[target] for target in references], resolver)
                 continue
@@ -209,7 +210,8 @@ class Reader(ABC):
             if entry.state != GHOST:
                 continue  # another one's state has asked for it
             if not entry.facts.direct or flags & _NOT_DIRECT != STATE:
-                self._put_state(entry, obj, record_of(parts), [held[target] for target in references], outside)
+                record = attached(record_of(parts), self.backend)
+                self._put_state(entry, obj, record, [held[target] for target in references], outside)
                 continue
             fill_directly(entry, obj, parts, held)
         return made
@@ -351,7 +353,7 @@ class Reader(ABC):
     def _make_guest(self, id_: str, parts: Parts) -> dict[str, Any]:
         """A guest that was not in memory, with its state."""
         obj = self._ghost(self._facts(parts[3], id_), id_)
-        self._ready[self.by_id[id_].number] = record_of(parts), self.objects_of(parts[6])
+        self._ready[self.by_id[id_].number] = attached(record_of(parts), self.backend), self.objects_of(parts[6])
         obj._p_activate()
         return {id_: obj}
 
@@ -362,7 +364,7 @@ class Reader(ABC):
             parts = self.records([entry.id]).get(entry.id)
             if parts is None:
                 raise not_found([entry.id])
-            ready = record_of(parts), self.objects_of(parts[6])
+            ready = attached(record_of(parts), self.backend), self.objects_of(parts[6])
         record, objects = ready
         refill_guest(obj, record, objects, resolver_for(record, self.resources, {}))
         note_read(entry, record)
@@ -378,7 +380,7 @@ class Reader(ABC):
         queue = dict(records)
         while queue:
             id_, parts = queue.popitem()
-            record = record_of(parts)
+            record = attached(record_of(parts), self.backend)
             facts = self._facts(record.class_name, id_)
             with user_code(record):
                 # References are looked up late: an eager object may refer to another that is made after it.
@@ -415,7 +417,7 @@ class Reader(ABC):
         if parts is None:
             self.dismiss(entry)
             return
-        record = record_of(parts)
+        record = attached(record_of(parts), self.backend)
         refill(obj, entry.cls, record, _Late(self, record.references), resolver_for(record, self.resources, {}))
         note_read(entry, record)
 

@@ -19,6 +19,7 @@ from perdure.objects.encoding import Encoded, Encoder
 from perdure.objects.filling import refill
 from perdure.objects.guests import is_record
 from perdure.objects.persistable import AWAKE, Entry, entry_of
+from perdure.objects.pieces import lasting
 from perdure.objects.view import View, is_as_stored
 from perdure.pickling.compare import same_state
 from perdure.pickling.outside import Resolver, identity
@@ -64,7 +65,7 @@ class Image:
                 if is_record(value):
                     self._entry_of(value)
                 else:
-                    self._values[id(value)] = (value, _without_graph(self._encoder.encode_value(value)))
+                    self._values[id(value)] = (value, _lasting(self._encoder.encode_value(value)))
             for obj in self._queue:  # grows: new objects that these refer to
                 self._keep(obj)
         self._encoder.release()
@@ -146,10 +147,11 @@ class Image:
                 return
             raise
         if entry is None:
-            self._kept[id(obj)] = _Kept(obj, facts, None, 0, False, state)
+            self._kept[id(obj)] = _Kept(obj, facts, None, 0, False, _lasting(state))
             return
         is_stored = entry.revision and not entry.forced and entry.facts is facts and is_as_stored(entry, state)
-        self._kept[id(obj)] = _Kept(obj, facts, entry, entry.flags, entry.forced, None if is_stored else state)
+        kept = None if is_stored else _lasting(state)
+        self._kept[id(obj)] = _Kept(obj, facts, entry, entry.flags, entry.forced, kept)
 
     def _is_as_kept(self, kept: _Kept) -> bool:
         obj, facts, entry, flags, forced, state = kept
@@ -218,6 +220,12 @@ def _without_graph(encoded: Encoded) -> Encoded:
     """The graph would hold containers of the object, which then looked as if somebody else held them."""
     payload, references, _, flags = encoded
     return payload, references, None, flags
+
+
+def _lasting(encoded: Encoded) -> Encoded:
+    """Large pieces are copied: arrays are written to in place."""
+    payload, references, _, flags = encoded
+    return lasting(payload), references, None, flags
 
 
 class Owner(Protocol):

@@ -22,8 +22,10 @@ from perdure.objects.encoding import Encoded, Encoder
 from perdure.objects.filling import refill_guest
 from perdure.objects.ghosts import assign_class
 from perdure.objects.guests import GuestEntry, id_of_guest, is_guest, known_entry
+from perdure.objects.holding import is_held_by_buffers
 from perdure.objects.memory import CollectionPaused
 from perdure.objects.persistable import AWAKE, GHOST, LOADING, Entry, Persistable, entry_of
+from perdure.objects.pieces import laid_over
 from perdure.objects.reader import Reader
 from perdure.pickling.compare import same_state
 from perdure.pickling.outside import NO_RESOURCES, Resources, identity
@@ -197,7 +199,7 @@ class View(Reader):
                 entry = entry_of(obj)
                 if entry is None or not entry.revision or self.is_changed(entry, obj):
                     continue
-                if not states.is_held_by_parts(obj):
+                if not states.is_held_by_parts(obj) and not is_held_by_buffers(obj):
                     self.doze(entry, obj)
             self._enlisted_limit = max(ENLISTED_AT_MOST, 2 * len(self.enlisted))
 
@@ -288,7 +290,7 @@ class View(Reader):
             frame = frames.get(entry.id)
             if frame is not None:
                 record = decode(frame, self.key, trust_all=self.trust_all)
-                if record.revision == entry.revision and _holds(record, encoded[2]):
+                if record.revision == entry.revision and _holds(record, encoded):
                     note_stored(entry, encoded)  # these bytes, too, mean unchanged
                     continue
             changed.append((entry, encoded))
@@ -363,13 +365,16 @@ def note_stored(entry: Entry, encoded: Encoded) -> None:
     entry.digest, entry.references = hash(encoded[0]), encoded[1]
 
 
-def _holds(record: Record, graph: Any) -> bool:
-    """Whether the record's graph is this one; in doubt it is not."""
+def _holds(record: Record, encoded: Encoded) -> bool:
+    """Whether the record has the graph that was encoded; in doubt it has not. Large pieces: their digests decide."""
+    laid = laid_over(record, encoded[0])
+    if laid is None:
+        return False
     try:
-        stored = comparable(record)
+        stored = comparable(laid)
     except CannotLoad:  # state methods that look at what they refer to have met a stand-in
         return False
-    return same_state(stored, graph, _reference)
+    return same_state(stored, encoded[2], _reference)
 
 
 class _Unsaved:

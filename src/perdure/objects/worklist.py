@@ -21,7 +21,9 @@ from perdure.objects.columns import header_fields, indexed_fields
 from perdure.objects.encoding import Encoded, Encoder, explain
 from perdure.objects.ghosts import assign_class, real_class
 from perdure.objects.guests import guest_base, is_guest, is_record
+from perdure.objects.holding import is_held_by_buffers
 from perdure.objects.persistable import AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
+from perdure.objects.pieces import contents_of
 from perdure.objects.states import is_held, is_held_by_parts
 from perdure.objects.view import View, is_as_stored
 from perdure.pickling.classes import shown_name
@@ -210,7 +212,9 @@ class Worklist:
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
         fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
         self._drafts.append(_new_tuple(Draft, (entry.id, 0, flags, facts.name, 0, code, references, fields, payload)))
-        if facts.ghost is not None and not is_held(graph):
+        if self._encoder.giving and id(obj) in self._encoder.giving:
+            self._looked_at.append((entry, obj))  # who holds its arrays can be told when the pickler has let them go
+        elif facts.ghost is not None and not is_held(graph):
             entry.state = DOZING
             assign_class(obj, facts.ghost)
             self._view.enlisted.pop(entry.address, None)
@@ -222,8 +226,11 @@ class Worklist:
         if not self._drafts and not removals:
             return None
         code = self._drafts[0].code if self._drafts else ""
+        buffers = contents_of(self._drafts) if self._encoder.met_large else {}
         indexed = self._indexed
-        return Batch(self._drafts, removals, {}, self._view.seen, time, note, code, unused, indexed=indexed)
+        return Batch(
+            self._drafts, removals, {}, self._view.seen, time, note, code, unused, indexed=indexed, buffers=buffers
+        )
 
     def finish(self, revision: int) -> None:
         """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
@@ -238,7 +245,7 @@ class Worklist:
 
         Who holds on to a container of an object may change it later, and that would not be seen: the object stays.
         """
-        enlisted = self._view.enlisted
+        enlisted, giving = self._view.enlisted, self._encoder.giving
         if self._view.jar is not None:
             self._view.jar.settle(entry for entry, _ in self._looked_at)
             self._view.end_guests_step()
@@ -246,13 +253,16 @@ class Worklist:
             if entry.state == AWAKE and entry.revision:
                 ghost = entry.facts.ghost
                 if ghost is not None and not is_held_by_parts(obj):
+                    if giving and id(obj) in giving and is_held_by_buffers(obj):
+                        continue
                     entry.state = DOZING
                     assign_class(obj, ghost)
                     enlisted.pop(entry.address, None)
 
     def release(self) -> None:
-        """Nothing more will be encoded."""
+        """Nothing more will be encoded; large pieces are let go."""
         self._encoder.release()
+        self._drafts = []
 
     def forget_new(self) -> None:
         """The commit failed: objects that got their ids in it are new again."""

@@ -24,6 +24,7 @@ _BY_NAME = frozenset({type, types.FunctionType, types.ModuleType})
 _PLAIN = frozenset({list, tuple, dict, set, frozenset, bytearray, pickle.PickleBuffer})
 _KEY_DEPTH = 4
 _KEY_WIDTH = 16
+_PART = 1 << 18  # bytes of a buffer that are compared at a time
 
 
 def same_state(stored: object, live: object, reference: Reference) -> bool:
@@ -101,8 +102,7 @@ class _Walk:
         if cls is bytearray:
             return bool(stored == live)
         if cls is pickle.PickleBuffer:
-            with memoryview(stored) as one, memoryview(live) as other:
-                return one.readonly == other.readonly and one.tobytes() == other.tobytes()
+            return _same_buffers(stored, live)
         return self._same_reduction(_reduce(stored), _reduce(live))
 
     def _same_reduction(self, stored: Any, live: Any) -> bool:
@@ -216,6 +216,16 @@ def _same_atoms(cls: type, stored: Any, live: Any) -> bool:
     return bool(stored == live)
 
 
+def _same_buffers(stored: pickle.PickleBuffer, live: pickle.PickleBuffer) -> bool:
+    """Part by part, so that the copies which a comparison at full speed takes stay small."""
+    with stored.raw() as one, live.raw() as other:
+        if one.readonly != other.readonly or len(one) != len(other):
+            return False
+        places = [slice(start, start + _PART) for start in range(0, len(one), _PART)]
+        return all(one[place].tobytes() == other[place].tobytes() for place in places)
+
+
 def _reduce(obj: Any) -> Any:
+    """Protocol 5: arrays give their memory, not a copy of it."""
     reduce = copyreg.dispatch_table.get(type(obj))
-    return obj.__reduce_ex__(4) if reduce is None else reduce(obj)
+    return obj.__reduce_ex__(5) if reduce is None else reduce(obj)

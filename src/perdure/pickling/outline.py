@@ -2,7 +2,8 @@
 
 - Whatever the payload names becomes a stand-in that keeps what is put into it and does nothing else.
 - Steps of a path are those of `paths`: attributes by name, items by place, values of dicts by key.
-- A payload that cannot be followed in this way has no references that could be shown: nothing is raised for it.
+- A payload that cannot be followed in this way, or that has large pieces, has no references that could be shown:
+  nothing is raised for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from perdure.pickling import outside, references
 from perdure.pickling.outside import OutsideReference, same_text
 from perdure.pickling.paths import dict_steps, is_atom, state_steps
 from perdure.records.shape import parse_shape
-from perdure.records.values import KIND_BITS, LINKED, REDUCED, SHAPED, STATE
+from perdure.records.values import BUFFERED, KIND_BITS, LINKED, REDUCED, SHAPED, STATE
 
 
 class Found(NamedTuple):
@@ -109,6 +110,8 @@ class _Outliner(pickle.Unpickler):
 
 
 def _outline(payload: bytes, flags: int) -> Any:
+    if flags & BUFFERED:
+        return None
     try:
         shape = parse_shape(payload) if flags & SHAPED else None
         unpickler = _Outliner(io.BytesIO(payload if shape is None else payload[len(shape.head) :]), buffers=repeat(b""))

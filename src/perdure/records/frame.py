@@ -2,7 +2,8 @@
 
     head | id | code | class | references | fields | payload | CRC-32 | tag
 
-- Format 2 differs from format 1 in the payload alone: it is `SHAPED` (see `perdure.records.shape`).
+- Format 2 differs from format 1 in the payload alone: it is `SHAPED` (see `perdure.records.shape`), it begins with a
+  table of large pieces (`BUFFERED`, see `perdure.records.buffers`), or the rest of it is `COMPRESSED`.
 - The head is little-endian and fixed; a record that does not fit its lengths gets the wide head (flag `WIDE`).
 - References are joined by line feeds; fields are JSON; texts are UTF-8.
 - The CRC (over all before it) tells damage from a foreign seal; the tag (over all before it) is the seal.
@@ -12,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from hmac import compare_digest
 from struct import Struct
@@ -19,14 +21,15 @@ from struct import error as StructError
 from zlib import crc32
 
 from perdure.errors import CorruptRecord, NewerFormat, UntrustedRecord
+from perdure.records.buffers import table_size
+from perdure.records.compression import SMALLEST, compressed, decompressed
 from perdure.records.seal import TAG_SIZE, Key
 from perdure.records.shape import Shape, parse_shape
-from perdure.records.values import NO_FIELDS, SHAPED, Draft, Fields, Record
+from perdure.records.values import BUFFERED, COMPRESSED, NO_FIELDS, SHAPED, Draft, Fields, Record
 
 MAGIC = b"\xb7PD"
 FORMAT = 1
-SHAPED_FORMAT = 2
-NEWEST_FORMAT = SHAPED_FORMAT
+NEWEST_FORMAT = 2
 WIDE = 0x8000
 CRC_SIZE = 4
 TAIL = CRC_SIZE + TAG_SIZE
@@ -40,7 +43,9 @@ _as_json = json.JSONEncoder(separators=(",", ":")).encode
 NARROW_HEAD = _NARROW.size
 WIDE_HEAD = _WIDE.size
 _LENGTH_AT = NARROW_HEAD - 4  # where the length of the payload stands
+_LENGTH_SIZE = 8  # bytes before a compressed payload, with its length
 _MANY = 1000  # heads that are remembered
+_SECOND = SHAPED | BUFFERED | COMPRESSED  # what format 1 does not know
 
 Encoder = Callable[[Draft, int], bytes]
 Parts = tuple[str, int, int, str, int, str, tuple[str, ...], Fields, bytes, Shape | None]  # see `decoder`
@@ -48,8 +53,12 @@ _Middle = tuple[str, int, str, tuple[str, ...], Fields, Shape | None]
 Told = tuple[int, int, int, int, dict[bytes, _Middle]]  # revision, flags, where code and payload begin, middles
 
 
-def encoder(key: Key) -> Encoder:
-    """A function that turns a draft and the revision of its commit into a sealed frame."""
+def encoder(key: Key, *, compress: bool = False) -> Encoder:
+    """A function that turns a draft and the revision of its commit into a sealed frame.
+
+    With `compress` payloads from some KiB on are compressed where it pays.
+    """
+    limit = SMALLEST if compress else sys.maxsize
     fork, crc, pack_lengths, join = key.fork, crc32, _LENGTHS.pack, b"".join
     begun: dict[
         tuple[object, ...], tuple[bytes | None, bytes]
@@ -57,6 +66,9 @@ def encoder(key: Key) -> Encoder:
 
     def encode(draft: Draft, revision: int) -> bytes:
         id_, _, flags, class_name, class_version, code, references, fields, payload = draft
+        if len(payload) >= limit:
+            draft = _squeezed(draft)
+            flags, payload = draft.flags, draft.payload
         id_bytes = id_.encode()
         kind = len(id_bytes), flags, class_name, class_version, code, revision
         begin = begun.get(kind)
@@ -84,7 +96,7 @@ def encoder(key: Key) -> Encoder:
 def _begin(draft: Draft, id_size: int, key_id: int, revision: int) -> tuple[bytes | None, bytes]:
     """A narrow head up to the lengths that differ, and code and class; no head where they do not fit one."""
     code, name = draft.code.encode(), draft.class_name.encode()
-    format_ = SHAPED_FORMAT if draft.flags & SHAPED else FORMAT
+    format_ = NEWEST_FORMAT if draft.flags & _SECOND else FORMAT
     numbers = format_, draft.flags, draft.class_version, key_id, revision, id_size, len(code), len(name)
     try:
         return _NARROW.pack(MAGIC, *numbers, 0, 0, 0)[: -_LENGTHS.size], code + name
@@ -94,7 +106,7 @@ def _begin(draft: Draft, id_size: int, key_id: int, revision: int) -> tuple[byte
 
 def _wide_head(draft: Draft, id_size: int, key_id: int, revision: int, sizes: tuple[int, int]) -> bytes:
     code, name = draft.code.encode(), draft.class_name.encode()
-    format_ = SHAPED_FORMAT if draft.flags & SHAPED else FORMAT
+    format_ = NEWEST_FORMAT if draft.flags & _SECOND else FORMAT
     numbers = format_, draft.flags | WIDE, draft.class_version, key_id, revision, id_size, len(code), len(name)
     return _WIDE.pack(MAGIC, *numbers, *sizes, len(draft.payload))
 
@@ -105,10 +117,10 @@ def decode(frame: bytes, key: Key | None, *, trust_all: bool = False) -> Record:
     Raises `CorruptRecord` for damage, `NewerFormat` for a later format, `UntrustedRecord` for a seal that is not good.
     """
     if key is not None and key.verifies(frame[:-TAG_SIZE], frame[-TAG_SIZE:]):
-        return _parse(frame)
+        return unpacked(_parse(frame))
     record = parse_unverified(frame)
     if trust_all:
-        return record
+        return unpacked(record)
     raise UntrustedRecord(
         f"{record.id or 'The record'} does not carry a good seal of the key that it is read with"
         f" ({'none is here' if key is None else key.name}; the record names {sealed_by(frame)}).",
@@ -142,6 +154,8 @@ def decoder(key: Key | None, *, trust_all: bool = False) -> Callable[[bytes], Pa
             if len(heads) > _MANY:
                 heads.clear()
             _, _, flags, _, _, revision, n_id, *lengths, _ = unpack(frame)
+            if flags & COMPRESSED:
+                return decode_any(frame)
             told = revision, flags, NARROW_HEAD + n_id, NARROW_HEAD + n_id + sum(lengths), {}
             heads[frame[:_LENGTH_AT]] = told
         revision, flags, code_at, payload_at, middles = told
@@ -177,7 +191,10 @@ def record_of(parts: Parts) -> Record:
 
 
 def parse_unverified(frame: bytes) -> Record:
-    """The record in `frame` with its checksum verified, but not its seal: for tools that only look."""
+    """The record in `frame` with its checksum verified, but not its seal: for tools that only look.
+
+    A payload that is stored compressed is left so (flag `COMPRESSED`); see `unpacked`.
+    """
     if frame[:3] != MAGIC or len(frame) < NARROW_HEAD + TAIL:
         raise CorruptRecord(f"These {len(frame)} bytes are no record of perdure, or one that was cut short.")
     refuse_newer(frame[3])
@@ -190,6 +207,32 @@ def parse_unverified(frame: bytes) -> Record:
     if not isinstance(record.fields, dict):
         raise CorruptRecord(f"The fields of the record{_named(frame)} are no mapping.")
     return record
+
+
+def unpacked(record: Record) -> Record:
+    """The record with its payload as it was drafted; raises `CorruptRecord` where it cannot be unpacked."""
+    if not record.flags & COMPRESSED:
+        return record
+    payload = record.payload
+    start = table_size(payload) if record.flags & BUFFERED else 0
+    length = int.from_bytes(payload[start : start + _LENGTH_SIZE], "little")
+    try:
+        rest = decompressed(memoryview(payload)[start + _LENGTH_SIZE :], length)
+    except CorruptRecord as error:
+        error.ids = (record.id,)
+        raise
+    return record._replace(flags=record.flags & ~COMPRESSED, payload=payload[:start] + rest)
+
+
+def _squeezed(draft: Draft) -> Draft:
+    """The draft with its payload compressed, but for a table of large pieces; as it is where that does not pay."""
+    payload = memoryview(draft.payload)
+    start = table_size(draft.payload) if draft.flags & BUFFERED else 0
+    rest = compressed(payload[start:]) if len(payload) - start >= SMALLEST else None
+    if rest is None:
+        return draft
+    length = (len(payload) - start).to_bytes(_LENGTH_SIZE, "little")
+    return draft._replace(flags=draft.flags | COMPRESSED, payload=b"".join((payload[:start], length, rest)))
 
 
 def refuse_newer(format_: int) -> None:

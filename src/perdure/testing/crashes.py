@@ -81,6 +81,9 @@ class SimulatedDisk(Disk):
         data = self._data[self._node(path)]
         return bytes(data[offset:] if size < 0 else data[offset : offset + size])
 
+    def map(self, path: str) -> memoryview:
+        return memoryview(bytearray(self._data[self._node(path)]))
+
     def write(
         self, path: str, offset: int, data: bytes | memoryview, *, create: bool = False, mode: int = 0o666
     ) -> int:

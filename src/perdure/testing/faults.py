@@ -11,7 +11,7 @@ import os
 
 from perdure.files import Disk
 
-READING = frozenset({"kind", "size", "stamp", "list", "read", "lock"})
+READING = frozenset({"kind", "size", "stamp", "list", "read", "map", "lock"})
 
 
 class Killed(BaseException):
@@ -62,6 +62,10 @@ class FaultyDisk(Disk):
     def read(self, path: str, offset: int = 0, size: int = -1) -> bytes:
         self._step("read", path)
         return self.disk.read(path, offset, size)
+
+    def map(self, path: str) -> memoryview:
+        self._step("map", path)
+        return self.disk.map(path)
 
     def write(
         self, path: str, offset: int, data: bytes | memoryview, *, create: bool = False, mode: int = 0o666

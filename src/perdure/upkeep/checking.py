@@ -2,6 +2,8 @@
 
 - Every record decodes, carries a good seal of the store's key, and is kept under its own id.
 - Every reference leads to a record; the counter is above all numbers; commits have no gap.
+- Every large piece that a version of an object names is there, whole, with the content that its digest tells: that of
+  memory-mapped files is compared here alone. What nothing names is no problem; see `unnamed_pieces`.
 - One bad record is one problem: the rest is looked at all the same.
 """
 
@@ -16,6 +18,7 @@ from perdure.objects.store import Store
 from perdure.records.frame import decode
 from perdure.records.seal import Key
 from perdure.records.values import Record
+from perdure.upkeep.large import check_pieces
 
 
 class Problem(NamedTuple):
@@ -45,6 +48,7 @@ def check(store: Store) -> list[Problem]:
             problems.append(Problem(id_, found))
         else:
             problems += (Problem(id_, what) for what in _check_record(id_, found, there, newest))
+    problems += (Problem(*found) for found in check_pieces(backend))
     return problems
 
 

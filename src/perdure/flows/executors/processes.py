@@ -20,6 +20,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
+from pickle import PickleBuffer
 from typing import Any, cast
 
 import perdure.errors
@@ -28,6 +29,7 @@ from perdure.errors import FlowError, JobTimeout, PerdureError, WorkerDied
 from perdure.flows.executors.base import Executor
 from perdure.flows.executors.worker import (
     ANSWER,
+    BUFFER,
     CLASSES,
     END,
     HELLO,
@@ -177,6 +179,7 @@ class ProcessesExecutor(Executor):
             READ: self._backend.read,
             CLASSES: self._backend.classes,
             RESERVE: lambda count, durable: self._reserve(count, durable),
+            BUFFER: lambda digest: self._buffer(digest),
         }
         try:
             answer, error = answers[kind](*rest), None
@@ -191,6 +194,10 @@ class ProcessesExecutor(Executor):
     def _reserve(self, count: int, durable: bool) -> int:
         assert self._backend is not None
         return self._backend.reserve(count, durable=durable)
+
+    def _buffer(self, digest: str) -> PickleBuffer:
+        assert self._backend is not None
+        return PickleBuffer(self._backend.buffer(digest))
 
     def _died(self, worker: _Worker) -> Outcome:
         self._workers.remove(worker)

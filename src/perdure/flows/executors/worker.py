@@ -4,7 +4,8 @@
   key reaches it over the same channel, never on a command line.
 - When the channel ends, the engine is gone: the worker exits at once, in the middle of a job if need be, and takes the
   processes with it that its jobs have started (the worker leads a process group).
-- Messages are pickles of tuples on an inherited socket that nobody else can reach.
+- Messages are pickles of tuples on an inherited socket that nobody else can reach. Large pieces of records come after
+  the pickle, in parts, straight from the memory that they are in and into the memory that they stay in.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from struct import Struct
 from typing import Any
 
 from perdure.flows.resources import ReceivedResources
 from perdure.flows.tasks import Workplace, failure, run_task
+from perdure.records.buffers import PART
 from perdure.records.seal import Key
-from perdure.records.values import Description
+from perdure.records.values import Buffer, Description
 
 HELLO, TASK, ANSWER, END = "hello", "task", "answer", "end"  # from the engine
-READ, CLASSES, RESERVE, OUTCOME = "read", "classes", "reserve", "outcome"  # from the worker
+READ, CLASSES, RESERVE, BUFFER, OUTCOME = "read", "classes", "reserve", "buffer", "outcome"  # from the worker
+
+_NUMBER = Struct("<Q")
 
 _inside = False
 
@@ -35,6 +40,11 @@ _inside = False
 def inside_worker() -> bool:
     """Whether this process is a worker."""
     return _inside
+
+
+def out_of_band(buffers: Mapping[str, Buffer]) -> Mapping[str, Any]:
+    """Large pieces in the form in which a message carries them beside its pickle."""
+    return {digest: pickle.PickleBuffer(content) for digest, content in buffers.items()}
 
 
 class Channel:
@@ -45,13 +55,29 @@ class Channel:
         self._sending = threading.Lock()
 
     def send(self, *message: Any) -> None:
-        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        given: list[pickle.PickleBuffer] = []
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL, buffer_callback=given.append)
+        buffers = [buffer.raw() for buffer in given]
+        head = Struct(f"<{len(buffers) + 1}Q").pack(len(buffers), *map(len, buffers))
         with self._sending:
-            self.connection.send_bytes(data)
+            self.connection.send_bytes(head + data)
+            for buffer in buffers:
+                for start in range(0, len(buffer), PART):
+                    self.connection.send_bytes(buffer[start : start + PART])
 
     def receive(self) -> tuple[Any, ...]:
-        message: tuple[Any, ...] = pickle.loads(self.connection.recv_bytes())
+        data = memoryview(self.connection.recv_bytes())
+        (count,) = _NUMBER.unpack_from(data)
+        sizes = Struct(f"<{count}Q").unpack_from(data, _NUMBER.size)
+        buffers = [self._receive_buffer(size) for size in sizes]
+        message: tuple[Any, ...] = pickle.loads(data[_NUMBER.size * (count + 1) :], buffers=buffers)
         return message
+
+    def _receive_buffer(self, size: int) -> bytearray:
+        buffer, filled = bytearray(size), 0
+        while filled < size:
+            filled += self.connection.recv_bytes_into(buffer, filled)
+        return buffer
 
 
 class _EngineReader:
@@ -73,6 +99,10 @@ class _EngineReader:
     def reserve(self, count: int, *, durable: bool = True) -> int:
         first: int = self._ask(RESERVE, count, durable)
         return first
+
+    def buffer(self, digest: str) -> Buffer:
+        found: Buffer = self._ask(BUFFER, digest)
+        return found
 
     def _ask(self, *question: Any) -> Any:
         with self._asking:
@@ -105,7 +135,7 @@ def main(descriptor: int) -> None:
         with suppress(OSError, ValueError):  # the terminal may be gone, or the job has closed its streams
             sys.stdout.flush()
             sys.stderr.flush()
-        channel.send(OUTCOME, outcome)
+        channel.send(OUTCOME, outcome._replace(buffers=out_of_band(outcome.buffers)))
 
 
 def _listen(channel: Channel, reader: _EngineReader, tasks: queue.SimpleQueue[Any]) -> None:
