@@ -8,6 +8,7 @@ import pickletools
 from dataclasses import dataclass
 from typing import Any
 
+import persistent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -371,6 +372,10 @@ class Record(perdure.Persistable):
     pass
 
 
+class Guest(persistent.Persistent):
+    pass
+
+
 @pytest.mark.parametrize(
     ("tag", "cls", "error", "told"),
     [
@@ -379,7 +384,8 @@ class Record(perdure.Persistable):
         ("list", list, TypeError, "stored by its value"),
         ("type", type, TypeError, "stored by its value"),
         ("meta", Strange, TypeError, "stored by its value"),
-        ("Record", Record, TypeError, "a record of its own"),
+        ("Record", Record, TypeError, "records of their own"),
+        ("Guest", Guest, TypeError, "records of their own"),
         ("Row", "Row", TypeError, "named by its class"),
         ("Row", Pair, ValueError, "already"),
     ],

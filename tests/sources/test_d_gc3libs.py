@@ -109,7 +109,7 @@ def test_d1_further_arguments_go_to_the_constructor(url):
 
 
 def test_d1_unknown_schemes_are_named_with_the_known_ones():
-    with pytest.raises(UnknownScheme, match=r"ftp.*file, memory, sqlite"):
+    with pytest.raises(UnknownScheme, match=r"ftp.*file, .*memory, .*sqlite"):
         make_store("ftp://host/x")
     with pytest.raises(UnknownScheme, match="another machine"):
         make_store("file://host/x")

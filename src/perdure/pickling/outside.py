@@ -85,8 +85,8 @@ def reference(
         raise TypeError(f"what is stored by tag and key is named by its class, not by {cls!r:.60}")
     if cls.__module__ == "builtins" or issubclass(cls, type):
         raise TypeError(f"{cls.__qualname__} is stored by its value; make a class of your own for what is outside")
-    if hasattr(cls, "persistent_id"):
-        raise TypeError(f"{cls.__qualname__} is a Persistable: a record of its own, not something outside")
+    if hasattr(cls, "persistent_id") or hasattr(cls, "_p_activate"):  # the latter: a class of ZODB's
+        raise TypeError(f"objects of {cls.__qualname__} are records of their own, not something outside")
     if many is not None and not shared:
         raise ValueError("what is had in one call for many keys is shared by all places with the same key")
     before = _by_tag.get(tag)
