@@ -261,6 +261,29 @@ def test_merged_beside_a_removal(place):
     assert gone not in again.list()
 
 
+def test_roots(place):
+    store = place.open()
+    store.roots["a"], store.roots["b"], store.roots["c"] = [1], Counter(1), 3
+    first, second = place.open(), place.open()
+    with first.transaction():
+        first.roots["new"] = [5]
+        first.roots["a"].append(2)
+        del first.roots["b"]
+        with second.transaction():
+            second.roots["other"] = Counter(7)
+            second.roots["c"] = 4
+            del second.roots["a"]
+            second.roots["a"] = [9]
+    again = place.open().roots
+    assert sorted(again) == ["a", "c", "new", "other"]
+    assert (again["a"], again["c"], again["new"], again["other"].value) == ([9], 4, [5], 7)
+    with pytest.raises(ConflictError) as caught, first.transaction():
+        first.roots["x"] = Counter(1)
+        second.roots["x"] = Counter(2)
+    assert "the root 'x'" in str(caught.value.__cause__)
+    assert first.roots["x"].value == 2
+
+
 # -- not merged ------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import array
 import collections
 import dataclasses
+import gc
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from places import Holder
 
 from perdure import CannotLoad, CannotPickle, ConflictError, NotFound, Persistable, TransactionError, make_store
-from perdure.objects.persistable import AWAKE, GHOST, entry_of
+from perdure.objects.encoding import Encoder
+from perdure.objects.persistable import DOZING, GHOST, entry_of
 
 
 class Job(Persistable):
@@ -133,7 +135,7 @@ def test_what_was_first_touched_after_the_savepoint_is_a_ghost_again(store):
         other.log.append(1)
         savepoint.rollback()
         assert entry_of(other).state == GHOST
-        assert entry_of(job).state == AWAKE
+        assert entry_of(job).state != GHOST
         assert other.log == []
     assert store.transactions()[0].numbers == (entry_of(job).number,)
 
@@ -468,6 +470,136 @@ def test_a_savepoint_reads_and_writes_nothing(store):
         assert jobs[0].log == [1]
         view.backend = backend
     assert len(store.transactions()) == 2
+
+
+# -- naps ------------------------------------------------------------------------------------------------------
+
+
+def test_many_savepoints_cost_what_was_touched_in_between(store, monkeypatch):
+    jobs = [Job() for _ in range(200)]
+    store.save_many(jobs)
+    encoded = []
+    encode = Encoder.encode
+
+    def counted(self, obj, facts, **options):
+        encoded.append(obj)
+        return encode(self, obj, facts, **options)
+
+    with store.transaction() as transaction:
+        for job in jobs:
+            job.log.append(1)
+        monkeypatch.setattr(Encoder, "encode", counted)
+        transaction.savepoint()
+        assert len(encoded) == 200
+        for job in jobs[:10]:
+            job.log.append(2)
+            with store.transaction():
+                store.save(Job("new"))
+        assert len(encoded) <= 200 + 10 * 2
+        encoded.clear()
+        with pytest.raises(Fails), store.transaction():
+            jobs[0].log.append(3)
+            raise Fails
+        assert len(encoded) < 10
+    store.invalidate_cache()
+    assert [job.log for job in jobs] == [[1, 2]] * 10 + [[1]] * 190
+    assert len(store) == 210
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda job: job.table["rows"],
+        lambda job: job.log,
+        lambda job: job.table,
+        lambda job: job.pair[0],
+        lambda job: job.plain.value,
+        lambda job: next(iter(job.keyed)).value,
+        lambda job: vars(job)["log"],
+    ],
+    ids=["inner", "attribute", "dict", "in a tuple", "in an instance", "in a key", "by vars"],
+)
+def test_what_somebody_holds_is_watched_over_savepoints(place, hold):
+    store = place.open()
+    job = Job()
+    job.pair, job.plain, job.keyed = ([], 1), Plain([]), {Plain([]): 1}
+    id_ = store.save(job)
+    with store.transaction() as transaction:
+        job.name = "changed"
+        held = hold(job)
+        transaction.savepoint()
+        savepoint = transaction.savepoint()
+        held.update(x=1) if isinstance(held, dict) else held.append(1)
+        with store.transaction():
+            pass
+    store.invalidate_cache()
+    found = hold(place.open().load(id_))
+    assert found in ([1], {"rows": [], "x": 1})
+    assert savepoint.image
+
+
+def test_the_dict_of_an_object_that_somebody_holds(store):
+    job = Job()
+    store.save(job)
+    with store.transaction() as transaction:
+        job.name = "changed"
+        held = vars(job)
+        transaction.savepoint()
+        held["more"] = 1
+    store.invalidate_cache()
+    assert job.more == 1
+
+
+def test_what_naps_is_as_changed_as_it_was(place):
+    store = place.open()
+    job, looked = Job(), Job()
+    store.save_many([job, looked])
+    with store.transaction() as transaction:
+        job.name = "changed"
+        assert looked.name == "job"
+        new = Job("new")
+        id_ = store.save(new)
+        transaction.savepoint()
+        assert entry_of(job).state == entry_of(new).state == DOZING
+        assert (job.changed, new.changed, looked.changed) == (True, True, False)
+        transaction.savepoint()
+        store.invalidate_cache()
+        assert store.load(id_) is new
+        assert (job.name, new.name) == ("changed", "new")
+        savepoint = transaction.savepoint()
+        del new
+        gc.collect()
+        assert store.load(id_).name == "new"  # held until the end
+        savepoint.rollback()
+    again = place.open()
+    assert again.load(job.persistent_id).name == "changed"
+    assert again.load(id_).name == "new"
+
+
+def test_what_napped_and_was_changed_goes_back(store):
+    job = Job()
+    store.save(job)
+    with pytest.raises(Fails), store.transaction() as transaction:
+        job.log.append(1)
+        first = transaction.savepoint()
+        job.log.append(2)
+        second = transaction.savepoint()
+        third = transaction.savepoint()
+        third.rollback()
+        second.rollback()
+        assert job.log == [1, 2]
+        transaction.savepoint()
+        first.rollback()
+        assert job.log == [1]
+        late = Job("late")
+        store.save(late)
+        transaction.savepoint()  # the new one naps, and is in no earlier image
+        first.rollback()
+        assert late.persistent_id is None
+        assert type(late) is Job
+        raise Fails
+    assert job.log == []
+    assert job.changed is False
 
 
 # -- parts of transactions -------------------------------------------------------------------------------------

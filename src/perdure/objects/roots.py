@@ -32,6 +32,21 @@ class RootNames(Persistable):
     def __record_fields__(self) -> dict[str, int]:
         return {"names": len(self.names)}
 
+    @staticmethod
+    def _resolve_conflict(old: RootNames, stored: RootNames, mine: RootNames) -> RootNames:
+        """Two programs may set or delete different names at the same time."""
+        for name in {*old.names, *mine.names}:
+            before, now = old.names.get(name), mine.names.get(name)
+            if now is before:
+                continue
+            if stored.names.get(name) is not before:
+                raise ConflictError(f"Both have changed the root {name!r}.")
+            if now is None:
+                del stored.names[name]
+            else:
+                stored.names[name] = now
+        return stored
+
 
 class Root(Persistable):
     """Holds a value that is no record of its own."""

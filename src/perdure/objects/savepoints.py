@@ -5,11 +5,13 @@
 - Going back is done in place: an object stays the same object, its containers are new ones. What is as it was then
   is left alone, containers and all; what was touched since is a ghost again; what was saved since is new again.
 - Taking an image reads nothing from the store, and writes nothing.
+- What is in an image and can only be changed through itself naps: its next touch is seen, and the next image needs no
+  look at it. So many savepoints in one transaction cost what was touched in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from perdure.errors import CannotLoad, PerdureError
@@ -18,8 +20,10 @@ from perdure.objects.decoding import StoredReference, comparable, resolver_for, 
 from perdure.objects.encoding import Encoded, Encoder
 from perdure.objects.filling import refill
 from perdure.objects.guests import is_record
+from perdure.objects.napping import can_change_unseen
 from perdure.objects.persistable import AWAKE, Entry, entry_of
 from perdure.objects.pieces import lasting
+from perdure.objects.states import simple_state
 from perdure.objects.view import View, is_as_stored
 from perdure.pickling.compare import same_state
 from perdure.pickling.outside import Resolver, identity
@@ -27,7 +31,10 @@ from perdure.records.values import REDUCED, STATE, VALUE, Record
 
 
 class _Kept(NamedTuple):
-    """One object as it was: with its entry then (None: new to the store), and its state (None: as stored)."""
+    """One object as it was: with its entry then (None: new to the store), and its state (None: as stored).
+
+    `objects` are those that the state refers to, in the order of its references.
+    """
 
     obj: Any
     facts: ClassFacts
@@ -35,6 +42,7 @@ class _Kept(NamedTuple):
     flags: int
     forced: bool
     state: Encoded | None
+    objects: tuple[Any, ...]
 
 
 class _Unnamed:
@@ -56,11 +64,12 @@ class Image:
         self._lenient = lenient
         self._objects: dict[str, Any] = {}  # what the states refer to, held
         self._unnamed: dict[int, _Unnamed] = {}  # by address, for new objects; they are held as well
-        self._kept: dict[int, _Kept] = {}  # by address
         self._values: dict[int, tuple[Any, Encoded]] = {}  # plain values, by address
-        self._queue: list[Any] = [*view.enlisted.values(), *(obj for _, obj in view.changed_guests())]
         self._encoder = Encoder(self._entry_of, view.protocol)
         with view.lock:
+            self._kept: dict[int, _Kept] = {**view.still_napping()}  # by address
+            self._queue: list[Any] = [*view.enlisted.values(), *(obj for _, obj in view.changed_guests())]
+            touched = len(view.enlisted)
             for value in others:
                 if is_record(value):
                     self._entry_of(value)
@@ -68,7 +77,9 @@ class Image:
                     self._values[id(value)] = (value, _lasting(self._encoder.encode_value(value)))
             for obj in self._queue:  # grows: new objects that these refer to
                 self._keep(obj)
-        self._encoder.release()
+            self._encoder.release()
+            for obj in () if lenient else self._queue[:touched]:
+                self._let_nap(obj)
 
     @classmethod
     def of_nothing(cls, view: View) -> Image:
@@ -82,12 +93,17 @@ class Image:
         """Make everything as it was. Raises `CannotLoad` if a class refuses the state that it gave itself."""
         view = self._view
         with view.lock:
-            for kept in self._kept.values():
+            asleep = view.still_napping()  # since this image: nothing happened to them
+            for address, later in [*asleep.items()]:
+                if self._kept.get(address) is not later:
+                    view.wake(later.entry, later.obj)
+            awake = [kept for address, kept in self._kept.items() if asleep.get(address) is not kept]
+            for kept in awake:
                 entry = view.own_entry(kept.obj)
                 if kept.entry is None and entry is not None:
                     view.dismiss(entry)  # saved since
             self._encoder = Encoder(self._entry_of, view.protocol)
-            changed = [kept for kept in self._kept.values() if not self._is_as_kept(kept)]
+            changed = [kept for kept in awake if not self._is_as_kept(kept)]
             self._encoder.release()
             for address, obj in list(view.enlisted.items()):
                 entry = entry_of(obj)
@@ -122,7 +138,7 @@ class Image:
         record = self._record(found[1], None, None)
         if now is not None and self._is_same(record, now):
             return value
-        return state_of(record, self._held(record), self._outside(record))
+        return state_of(record, [self._objects[id_] for id_ in record.references], self._outside(record))
 
     def _entry_of(self, obj: Any) -> Any:
         """What an encoder asks: the entry of an object, which is noted and, if it is new, kept as well."""
@@ -146,15 +162,27 @@ class Image:
             if self._lenient:
                 return
             raise
+        objects = tuple([self._objects[id_] for id_ in state[1]])
         if entry is None:
-            self._kept[id(obj)] = _Kept(obj, facts, None, 0, False, _lasting(state))
+            self._kept[id(obj)] = _Kept(obj, facts, None, 0, False, _lasting(state), objects)
             return
-        is_stored = entry.revision and not entry.forced and entry.facts is facts and is_as_stored(entry, state)
-        kept = None if is_stored else _lasting(state)
-        self._kept[id(obj)] = _Kept(obj, facts, entry, entry.flags, entry.forced, kept)
+        if entry.revision and not entry.forced and entry.facts is facts and is_as_stored(entry, state):
+            self._kept[id(obj)] = _Kept(obj, facts, entry, entry.flags, False, None, objects)
+        else:
+            self._kept[id(obj)] = _Kept(obj, facts, entry, entry.flags, entry.forced, _lasting(state), objects)
+
+    def _let_nap(self, obj: Any) -> None:
+        """Unless somebody could change it unseen, or it refers to what has no id and so is in no list of anybody's."""
+        kept = self._kept.get(id(obj))
+        if kept is None or kept.entry is None or not kept.facts.simple or kept.facts.ghost is None:
+            return
+        if any(id(other) in self._unnamed for other in kept.objects):
+            return
+        if not can_change_unseen(simple_state(obj)):
+            self._view.nap(kept.entry, obj, kept)
 
     def _is_as_kept(self, kept: _Kept) -> bool:
-        obj, facts, entry, flags, forced, state = kept
+        obj, facts, entry, flags, forced, state, _ = kept
         if entry is not None:
             if entry.state != AWAKE:
                 return state is None  # it was let go, and will be read anew
@@ -170,7 +198,7 @@ class Image:
         return self._is_same(self._record(state, facts, entry), now)
 
     def _put_back(self, kept: _Kept) -> None:
-        obj, facts, entry, flags, forced, state = kept
+        obj, facts, entry, flags, forced, state, objects = kept
         view = self._view
         if entry is not None and state is None:
             view.let_go(entry, obj)
@@ -178,15 +206,12 @@ class Image:
         assert state is not None
         record = self._record(state, facts, entry)
         if facts.guest:
-            view.put_back_guest(entry, obj, record, self._held(record))
+            view.put_back_guest(entry, obj, record, objects)
             return
         if entry is not None:
             entry.state, entry.facts, entry.flags, entry.forced = AWAKE, facts, flags, forced
             view.enlisted[entry.address] = obj
-        refill(obj, facts.cls, record, self._held(record), self._outside(record))
-
-    def _held(self, record: Record) -> Sequence[Any]:
-        return [self._objects[id_] for id_ in record.references]
+        refill(obj, facts.cls, record, objects, self._outside(record))
 
     def _is_same(self, then: Record, now: Encoded) -> bool:
         payload, references, graph, _ = now

@@ -107,8 +107,8 @@ class Transaction:
     def savepoint(self) -> Savepoint:
         """A point to which everything can be taken back: `sp.rollback()`, or `with tx.savepoint():`.
 
-        It costs a look at every object that was touched in the transaction so far, and the memory of those of them
-        that differ from what is stored. Raises `CannotPickle` for a changed object that could not be saved.
+        It costs a look at every object that was touched since the last one, and the memory of those of them that
+        differ from what is stored. Raises `CannotPickle` for a changed object that could not be saved.
         """
         if self._whole is not None:
             return self._whole.savepoint()
@@ -143,6 +143,7 @@ class Transaction:
         step = self.step
         step.note = self._notes()
         view = self._desk.view
+        view.end_naps()
         if not view.enlisted and not view.changed_guests() and step.is_empty:
             self.revision = view.revision
             self._end()
@@ -170,6 +171,7 @@ class Transaction:
             (self._beginning or Image.of_nothing(desk.view)).restore()
             desk.view.end_guests_step()
         finally:
+            desk.view.end_naps()
             desk.naming.numbers.give_back()
             self._end()
 

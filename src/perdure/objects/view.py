@@ -24,7 +24,7 @@ from perdure.objects.ghosts import assign_class
 from perdure.objects.guests import GuestEntry, id_of_guest, is_guest, known_entry
 from perdure.objects.holding import is_held_by_buffers
 from perdure.objects.memory import CollectionPaused
-from perdure.objects.persistable import AWAKE, GHOST, LOADING, Entry, Persistable, entry_of
+from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, entry_of
 from perdure.objects.pieces import laid_over
 from perdure.objects.reader import Reader
 from perdure.pickling.compare import same_state
@@ -67,6 +67,7 @@ class View(Reader):
         self.in_transaction = False
         self.closed = False
         self.retired = False  # nothing is committed from it any more
+        self._napping: dict[int, Any] = {}  # address -> what a savepoint keeps of it; some have been touched since
         self.stale: dict[int, Any] = {}  # address -> object without a ghost class that is to be read anew
         self._behind: set[int] = set()  # numbers of objects with unsaved changes of what others have changed
         self._enlisted_limit = ENLISTED_AT_MOST
@@ -171,6 +172,7 @@ class View(Reader):
     def invalidate(self) -> None:
         """Let go of every clean object's state, so that the next touch reads it anew."""
         with self.lock:
+            self.end_naps()
             for entry, obj in list(self._clean(list(self._entries.values()))):
                 self.make_ghost(entry, obj)
 
@@ -263,8 +265,32 @@ class View(Reader):
         self.wake(entry, obj, writing=True)
         entry.forced = entry.forced or force
 
+    def nap(self, entry: Entry, obj: Any, kept: Any) -> None:
+        """In a transaction: let an enlisted object, maybe a changed one, doze until its next touch; it is held.
+
+        `kept` is what a savepoint has of it: with `.obj` and `.entry`.
+        """
+        self.doze(entry, obj)
+        self._napping[entry.address] = kept
+
+    def still_napping(self) -> dict[int, Any]:
+        """Those that nap and were not touched since."""
+        napping = self._napping
+        for address in self.enlisted if napping else ():
+            napping.pop(address, None)
+        return napping.copy()
+
+    def end_naps(self) -> None:
+        """What naps is enlisted again."""
+        with self.lock:
+            for kept in self.still_napping().values():
+                self.wake(kept.entry, kept.obj)
+            self._napping.clear()
+
     def is_changed(self, entry: Entry, obj: Any) -> bool:
-        """Whether the object differs from its record; only an awake one can."""
+        """Whether the object differs from its record; only an awake one can, or one that naps."""
+        if entry.state == DOZING and entry.address in self._napping:
+            self.wake(entry, obj)
         if entry.revision == 0 or entry.forced or type(obj) is not entry.facts.cls:
             return entry.state == AWAKE
         if entry.state != AWAKE:
