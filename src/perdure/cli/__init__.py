@@ -25,6 +25,8 @@ _VERBS = {
     "resume": ("perdure.cli.running", "go on with a run that was cut off or cancelled"),
     "history": ("perdure.cli.listing", "show every stored version of an object, every attempt of a run or job"),
     "ls": ("perdure.cli.listing", "list the objects of a store"),
+    "export": ("perdure.cli.tables", "write fields of objects as CSV"),
+    "reindex": ("perdure.cli.tables", "bring a full store to the index that a class has now"),
     "key": ("perdure.cli.keyring", "show, export or import the keys that stores are sealed with"),
     "demo": ("perdure.cli.demo", "see a flow fail, be mended and run again, in a minute, on real files"),
 }

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from perdure.cli.asking import add_asking, chosen
 from perdure.cli.looking import (
     attempt_cells,
     attempt_plain,
@@ -29,6 +30,7 @@ REPEATED_SHOWN = 10  # jobs
 def _ls_arguments(parser: Parser) -> None:
     parser.add_argument("--all", action="store_true", help="also perdure's own: runs, jobs, attempts, code records")
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="of this class only: User, or shop:User")
+    add_asking(parser)
     add_store(parser)
     add_json(parser)
 
@@ -41,7 +43,8 @@ def call_ls(options: argparse.Namespace) -> int:
         class_name = options.class_name if whole else None
         internal = None if options.all or options.class_name else False
         records = reader.records(class_name=class_name, internal=None if whole else internal)
-        rows = [_object_plain(record) for record in records if _is_asked(record, options)]
+        asked = chosen((record for record in records if _is_asked(record, options)), options)
+        rows = [_object_plain(record) for record in asked]
         if options.json:
             print_json(rows)
         elif rows:
@@ -49,6 +52,7 @@ def call_ls(options: argparse.Namespace) -> int:
             print("\n".join(table(["ID", "CLASS", "REVISION", "FIELDS"], cells, give=("FIELDS", "CLASS"))))
         elif not reader.faults:
             what = f"object of class {options.class_name}" if options.class_name else "object"
+            what = f"such {what}" if options.where else what
             hint = "" if options.all or options.class_name else " --all also lists perdure's own: runs, jobs, …"
             print(f"There is no {what} in this store.{hint}", file=sys.stderr)
         return ended_with(reader)
@@ -203,7 +207,12 @@ COMMANDS = {
         _ls_arguments,
         call_ls,
         "Nothing is unpickled or imported, so it works for classes that are gone, too.",
-        ["perdure ls --store sqlite:///shop.db", "perdure ls --class User", "perdure ls --all --json"],
+        [
+            "perdure ls --store sqlite:///shop.db",
+            "perdure ls --class User",
+            "perdure ls --class Job --where state=failed --order -started --limit 20",
+            "perdure ls --all --json",
+        ],
     ),
     "history": Command(
         _history_arguments,

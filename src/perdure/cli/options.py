@@ -46,6 +46,9 @@ class Command(NamedTuple):
             allow_abbrev=False,
         )
         self.arguments(parser)
+        for place in reversed(range(len(words) - 1)):
+            if words[place] == "--order":  # its value may begin with a hyphen
+                words = [*words[:place], f"--order={words[place + 1]}", *words[place + 2 :]]
         return parser.parse_intermixed_args(words) if self.intermixed else parser.parse_args(words)
 
 

@@ -23,17 +23,13 @@ from perdure.objects.persistable import GHOST, entry_of
 from perdure.objects.view import View
 from perdure.pickling.classes import find, main_module_name, shown_name
 from perdure.records.frame import decode, parse_unverified
-from perdure.records.queries import Condition, Operator, Query, arrange, matches
+from perdure.records.queries import OPERATORS, Condition, Query, arrange, matches
 from perdure.records.values import Fields, Plain
 
 Order = str | Sequence[str]
 Row = tuple[str, int, Fields]  # id, number, fields
 
 ATTEMPTS = 3  # to be answered at a revision whose changes are known
-
-_OPERATORS: dict[str, Operator] = {
-    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "in": "in", "startswith": "prefix",
-}  # fmt: skip
 
 
 class Asked(NamedTuple):
@@ -284,9 +280,9 @@ def _is_internal(cls: Any) -> bool:
 def _condition(name: str, value: Any, known: Sequence[str], *, scan: bool) -> Condition:
     """`state="new"`, `size__lt=3`; a field whose own name ends like an operator is taken as a field."""
     field, _, suffix = name.rpartition("__")
-    if name in known or not field or suffix not in _OPERATORS:
+    if name in known or not field or suffix not in OPERATORS:
         field, suffix = name, "eq"
-    operator = _OPERATORS[suffix]
+    operator = OPERATORS[suffix]
     if operator == "in":
         if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
             raise TypeError(f"{name} takes several values, not {type(value).__name__}")

@@ -19,6 +19,9 @@ LONGEST_TEXT = 1000  # bytes of UTF-8; the longest that an index of each databas
 INTEGERS = range(-(2**63), 2**63)
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "prefix"]
+OPERATORS: dict[str, Operator] = {  # by what a user writes after a field's name
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "in": "in", "startswith": "prefix",
+}  # fmt: skip
 
 _NONE, _NUMBER, _TEXT = b"\x10", b"\x20", b"\x30"
 _SIGN = 1 << 63

@@ -1,0 +1,117 @@
+"""The verbs on the fields of a class: `export`, `reindex`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from perdure.cli.asking import add_asking, chosen
+from perdure.cli.importing import import_users
+from perdure.cli.looking import ended_with
+from perdure.cli.options import Command, Parser, add_store, open_store
+from perdure.cli.reading import Reader
+from perdure.cli.terminal import counted, is_terminal
+from perdure.errors import NotFound
+from perdure.records.values import Record
+
+PATIENCE = 1.0  # seconds after which progress is shown
+
+
+# -- export ----------------------------------------------------------------------------------------------
+
+
+def _export_arguments(parser: Parser) -> None:
+    parser.add_argument("class_name", metavar="CLASS", help="User, or shop:User")
+    parser.add_argument("--fields", metavar="A,B", help="these fields only, in this order")
+    add_asking(parser)
+    add_store(parser)
+
+
+def call_export(options: argparse.Namespace) -> int:
+    """`perdure export`."""
+    with open_store(options, read_only=True) as store:
+        reader = Reader(store)
+        whole = ":" in options.class_name
+        records = [
+            record
+            for record in reader.records(class_name=options.class_name if whole else None)
+            if whole or record.class_name.rpartition(":")[2] == options.class_name
+        ]
+        names = _names(records, options)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["id", *names])
+        for record in chosen(records, options):
+            writer.writerow([record.id, *(record.fields.get(name) for name in names)])
+        return ended_with(reader)
+
+
+def _names(records: list[Record], options: argparse.Namespace) -> list[str]:
+    there = list(dict.fromkeys(name for record in records for name in record.fields))
+    if not options.fields:
+        return there
+    names = [name.strip() for name in options.fields.split(",")]
+    unknown = [name for name in names if name not in there]
+    if records and unknown:
+        told = f"There are: {', '.join(there)}. " if there else ""
+        raise NotFound(
+            f"No record of {options.class_name} tells {unknown[0]!r} in its header.",
+            hint=f"{told}Attributes in __indexed__ of the class are told; `perdure reindex` brings old records to it.",
+        )
+    return names
+
+
+# -- reindex ---------------------------------------------------------------------------------------------
+
+
+def _reindex_arguments(parser: Parser) -> None:
+    parser.add_argument("class_name", metavar="MODULE:CLASS", help="shop:User; its module is imported from here")
+    add_store(parser)
+
+
+def call_reindex(options: argparse.Namespace) -> int:
+    """`perdure reindex`."""
+    module, _, name = options.class_name.partition(":")
+    if not module or not name:
+        raise NotFound(f"{options.class_name!r} names no class.", hint="Write its module and its name: shop:User.")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    import_users(module, module)
+    with open_store(options, create=False) as store:
+        written = store.reindex(options.class_name, progress=_progress())
+    print(f"{counted(written, 'object')} written anew.")
+    return 0
+
+
+def _progress() -> Callable[[int, int], None]:
+    """Shows on a terminal how far it is, once it has taken a second."""
+    begun = time.monotonic()
+
+    def show(done: int, of: int) -> None:
+        if is_terminal(sys.stderr) and (done == of or time.monotonic() - begun > PATIENCE):
+            print(f"\r{done} of {of}", end="\n" if done == of else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+COMMANDS = {
+    "export": Command(
+        _export_arguments,
+        call_export,
+        "The fields are those in the headers of records, as `perdure ls` shows them: what __indexed__ of the class and"
+        "\nextra_fields of the store name. Nothing is unpickled or imported.",
+        [
+            "perdure export Job --fields state,created --store sqlite:///jobs.db > jobs.csv",
+            "perdure export shop:Order --where state=open --order -placed",
+        ],
+    ),
+    "reindex": Command(
+        _reindex_arguments,
+        call_reindex,
+        "What was saved before the class had its index is written anew, in batches; others may go on writing.",
+        ["perdure reindex shop:User --store sqlite:///shop.db"],
+    ),
+}
