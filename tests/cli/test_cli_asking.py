@@ -29,7 +29,7 @@ def tickets(folder, monkeypatch):
     write('__indexed__ = ("state", "size")')
     import ticketing
 
-    with perdure.make_store("sqlite:///small.db") as store:
+    with perdure.make_store("sqlite:///small.db", code="off") as store:
         states = ["new", "failed", "5", "failed", "x" * 999]
         store.save_many([ticketing.Ticket(state, size) for size, state in enumerate(states, 4)])
         store.save({"plain": "value"})

@@ -69,7 +69,7 @@ class SqliteFinding:
     def lacking(self, connection: sqlite3.Connection, query: Query) -> list[str]:
         """Some of the ids of the query's classes that are not in the index of each of its fields."""
         classes, places = self._classes(connection, query), self._index.places(connection)
-        if not classes:
+        if not classes or self._is_complete(connection, classes, query.fields, places):
             return []
         absent = [
             " OR ".join(
@@ -87,6 +87,20 @@ class SqliteFinding:
             f" WHERE class IN ({', '.join(map(str, classes))}) AND ({lacks}) LIMIT {LACKING}"
         )
         return [id_in(head, number) for number, head in rows]
+
+    def _is_complete(
+        self, connection: sqlite3.Connection, classes: Sequence[int], fields: Sequence[str], places: Places
+    ) -> bool:
+        """Whether there are as many rows as records: counting takes a quarter of the time of looking for what lacks."""
+        sql = f"SELECT class, count(*) FROM {self._index.records} WHERE class IN ({', '.join(map(str, classes))})"
+        for number, count in connection.execute(f"{sql} GROUP BY class").fetchall():
+            for field in fields:
+                rows = connection.execute(
+                    f"SELECT count(*) FROM {self._index.indexed} WHERE place = ?", (places.get((number, field), 0),)
+                )
+                if rows.fetchone()[0] < count:
+                    return False
+        return True
 
     def statement(self, connection: sqlite3.Connection, query: Query) -> tuple[str, list[Any]] | None:
         """The SELECT whose first column is the numbers, in order, and its values; None where no index has them."""
