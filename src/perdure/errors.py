@@ -52,6 +52,10 @@ class NotFound(PerdureError, LookupError):
     """There is no object of that id, no root, run or job of that name."""
 
 
+class NoSuchPath(PerdureError, AttributeError):
+    """A path of attributes to be loaded beforehand leads nowhere; `.path` is the path."""
+
+
 class InvalidId(PerdureError, ValueError):
     """The text is not an id: `PREFIX.N`, prefix of letters, digits, `_` and `-`."""
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -22,7 +21,17 @@ from perdure.objects.direct import fill_directly, note_read
 from perdure.objects.filling import refill, refill_guest, user_code
 from perdure.objects.ghosts import assign_class
 from perdure.objects.guests import GuestEntry, Jar, Owner, is_guest_class, oid_of
-from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, drop_entry, new_entry
+from perdure.objects.identity import IdentityMap
+from perdure.objects.persistable import (
+    AWAKE,
+    GHOST,
+    LOADING,
+    Entry,
+    Persistable,
+    drop_entry,
+    entry_of,
+    new_entry,
+)
 from perdure.objects.pieces import attached
 from perdure.pickling.classes import find
 from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
@@ -39,49 +48,25 @@ NO_RECORDS: Records = {}
 NO_OBJECTS: dict[str, Any] = {}
 
 
-class Reader(ABC):
+class Reader(IdentityMap):
     """What is in memory of a store, and how the rest gets there; `View` adds touching, moving on and letting go."""
 
     def __init__(
         self, backend: Backend, key: Key | None, *, trust_all: bool = False, resources: Resources = NO_RESOURCES
     ):
+        super().__init__()
         self.resources = resources
         self.backend = backend
         self.key = key
         self.trust_all = trust_all
         self.revision = -1  # not asked for yet: a view is made without waiting for the backend
-        self.enlisted: dict[int, Any] = {}  # address -> object, held strongly
-        self.by_id: dict[str, Entry] = {}
-        self._entries: dict[int, Entry] = {}  # number -> entry
         self._ahead = ReadAhead(backend)
         self._decoders: dict[bool, Callable[[bytes], Parts]] = {}  # by whether all records are trusted
         self._classes: dict[str, ClassFacts] = {}
         self.jar: Jar | None = None  # as soon as there are guests
         self._ready: dict[int, tuple[Record, Sequence[Any]]] = {}  # what guests are about to be filled with, by number
 
-    # -- what an entry asks of its view --------------------------------------------------------------------
-
-    @abstractmethod
-    def wake(self, entry: Entry, obj: Any, *, writing: bool = False) -> None: ...
-
-    @abstractmethod
-    def is_changed(self, entry: Entry, obj: Any) -> bool: ...
-
-    @abstractmethod
-    def touch(self, entry: Entry, obj: Any, *, force: bool = False) -> None: ...
-
-    def forget(self, entry: Entry) -> None:
-        """The object of the entry is gone, or is no longer this store's."""
-        if self._entries.get(entry.number) is entry:
-            del self._entries[entry.number]
-            self.by_id.pop(entry.id, None)
-
     # -- entries -----------------------------------------------------------------------------------------
-
-    def entry(self, id_: str) -> Entry | None:
-        """The entry of an id whose object is in memory."""
-        entry = self.by_id.get(id_)
-        return entry if entry is not None and entry() is not None else None
 
     def enrol(self, obj: Any, facts: ClassFacts, id_: str, number: int | None = None) -> Entry:
         """The entry of an object that is new to the store."""
@@ -114,15 +99,6 @@ class Reader(ABC):
             entry.state = AWAKE
             assign_class(obj, entry.cls)
 
-    def doze(self, entry: Entry, obj: Any) -> None:
-        """Keep the state, but see the next touch. Objects without a ghost class stay awake and enlisted."""
-        ghost = entry.facts.ghost
-        if ghost is None:
-            return
-        entry.state = DOZING
-        assign_class(obj, ghost)
-        self.enlisted.pop(entry.address, None)
-
     # -- many at a time ------------------------------------------------------------------------------------
 
     def read_many(self, ids: Sequence[str]) -> list[Any]:
@@ -151,9 +127,21 @@ class Reader(ABC):
     def records(self, ids: Iterable[str]) -> Records:
         """The records of those ids, as far as they are there, their seals verified."""
         frames = self.backend.read(ids, self.revision)
-        return dict(zip(frames, map(self._decoder(), frames.values()), strict=True))
+        return dict(zip(frames, map(self.decoder(), frames.values()), strict=True))
 
-    def _decoder(self) -> Callable[[bytes], Parts]:
+    def made_of(self, records: Records) -> list[Any]:
+        """The objects of records that were read at the view's revision, states loaded; in the same order."""
+        made = self._materialize(records)
+        return [made[id_] for id_ in records]
+
+    def load_states(self, objects: Sequence[Any]) -> None:
+        """Load those of the objects that are ghosts, in one read; what is not there any more stays a ghost."""
+        entries = [entry_of(obj) for obj in objects]
+        ghosts = [entry.id for entry in entries if entry is not None and entry.state == GHOST and entry.view is self]
+        if ghosts:
+            self._materialize(self.records(ghosts))
+
+    def decoder(self) -> Callable[[bytes], Parts]:
         found = self._decoders.get(self.trust_all)
         if found is None:
             found = self._decoders[self.trust_all] = decoder(self.key, trust_all=self.trust_all)
@@ -186,7 +174,7 @@ class Reader(ABC):
         held = self._held({id_ for parts in records.values() for id_ in parts[6]}, records)
         made: dict[str, Any] = {}
         outside = together(records.values(), self.resources) if BATCHED else {}  # what was resolved for these records
-        known, entries, classes = self.by_id, self._entries, self._classes
+        known, entries, classes, loaded = self.by_id, self._entries, self._classes, self.loaded
         for id_, parts in records.items():
             own_id, _, flags, class_name, _, _, references, _, _, _ = parts
             if own_id != id_:
@@ -199,7 +187,7 @@ class Reader(ABC):
             entry = known.get(id_)
             obj = entry() if entry is not None else None
             if entry is None or obj is None:
-                facts = classes.get(class_name) or self._facts(class_name, id_)
+                facts = classes.get(class_name) or self.facts_named(class_name, id_)
                 if facts.ghost is None:
                     made.update(self._make_guest(id_, parts) if facts.guest else self._make_eager({id_: parts}))
                     continue
@@ -209,6 +197,7 @@ class Reader(ABC):
             made[id_] = obj
             if entry.state != GHOST:
                 continue  # another one's state has asked for it
+            loaded.append(entry)
             if not entry.facts.direct or flags & _NOT_DIRECT != STATE:
                 record = attached(record_of(parts), self.backend)
                 self._put_state(entry, obj, record, [held[target] for target in references], outside)
@@ -225,7 +214,7 @@ class Reader(ABC):
         eager = []
         for id_, name in names.items():
             try:
-                facts = self._facts(name, id_) if name is not None else facts_of(Lost)
+                facts = self.facts_named(name, id_) if name is not None else facts_of(Lost)
             except ClassNotFound:
                 facts = facts_of(Lost)
             if facts.eager:
@@ -245,7 +234,7 @@ class Reader(ABC):
         self.by_id[id_] = self._entries[number] = new_entry(obj, self, facts, id_, number, GHOST)
         return obj
 
-    def _facts(self, class_name: str, id_: str) -> ClassFacts:
+    def facts_named(self, class_name: str, id_: str) -> ClassFacts:
         facts = self._classes.get(class_name)
         if facts is None:
             try:
@@ -270,11 +259,12 @@ class Reader(ABC):
         parts = self._record(id_)
         if entry.facts.direct and parts[2] & _NOT_DIRECT == STATE and parts[0] == id_:
             references = parts[6]
+            self.loaded.append(entry)
             fill_directly(entry, obj, parts, self._held(references) if references else NO_OBJECTS)
             return
         self._materialize({id_: parts})
         if entry.state == GHOST:
-            self._facts(parts[3], id_)  # raises: it is a plain value now
+            self.facts_named(parts[3], id_)  # raises: it is a plain value now
 
     def read_one(self, id_: str) -> Any:
         """What `read_many` gives for one id, which waits for those that come after it."""
@@ -286,7 +276,7 @@ class Reader(ABC):
         frame = self._ahead.read(id_, self.revision)
         if frame is None:
             raise not_found([id_])
-        return self._decoder()(frame)
+        return self.decoder()(frame)
 
     def _put_state(
         self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any], outside: dict[str, Any]
@@ -312,7 +302,7 @@ class Reader(ABC):
 
     def _find_again(self, entry: Entry, obj: Any, record: Record) -> None:
         """Make a ghost of the right class of one whose class was not there before; raises if it still is not."""
-        facts = self._facts(record.class_name, entry.id)
+        facts = self.facts_named(record.class_name, entry.id)
         try:
             assign_class(obj, facts.ghost or facts.cls)
         except TypeError as error:
@@ -352,7 +342,7 @@ class Reader(ABC):
 
     def _make_guest(self, id_: str, parts: Parts) -> dict[str, Any]:
         """A guest that was not in memory, with its state."""
-        obj = self._ghost(self._facts(parts[3], id_), id_)
+        obj = self._ghost(self.facts_named(parts[3], id_), id_)
         self._ready[self.by_id[id_].number] = attached(record_of(parts), self.backend), self.objects_of(parts[6])
         obj._p_activate()
         return {id_: obj}
@@ -381,7 +371,7 @@ class Reader(ABC):
         while queue:
             id_, parts = queue.popitem()
             record = attached(record_of(parts), self.backend)
-            facts = self._facts(record.class_name, id_)
+            facts = self.facts_named(record.class_name, id_)
             with user_code(record):
                 # References are looked up late: an eager object may refer to another that is made after it.
                 resolver = resolver_for(record, self.resources, outside)
@@ -405,7 +395,7 @@ class Reader(ABC):
         wanted = []
         for id_, name in names.items():
             try:
-                if self._facts(name, id_).eager:
+                if self.facts_named(name, id_).eager:
                     wanted.append(id_)
             except ClassNotFound:
                 continue  # a ghost will say so when it is touched

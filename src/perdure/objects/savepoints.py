@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from perdure.errors import CannotLoad, PerdureError
 from perdure.objects.classes import ClassFacts, facts_of
+from perdure.objects.comparing import is_as_stored
 from perdure.objects.decoding import StoredReference, comparable, resolver_for, state_of
 from perdure.objects.encoding import Encoded, Encoder
 from perdure.objects.filling import refill
@@ -24,7 +25,7 @@ from perdure.objects.napping import can_change_unseen
 from perdure.objects.persistable import AWAKE, Entry, entry_of
 from perdure.objects.pieces import lasting
 from perdure.objects.states import simple_state
-from perdure.objects.view import View, is_as_stored
+from perdure.objects.view import View
 from perdure.pickling.compare import same_state
 from perdure.pickling.outside import Resolver, identity
 from perdure.records.values import REDUCED, STATE, VALUE, Record

@@ -19,8 +19,11 @@ from perdure.objects.awaiting import AsyncFace
 from perdure.objects.coding import CodeRecorder
 from perdure.objects.columns import ExtraFields
 from perdure.objects.commits import Desk, OfThread
+from perdure.objects.iterating import BATCH, iterate
 from perdure.objects.persistable import LOADED
+from perdure.objects.prefetching import Paths
 from perdure.objects.reindexing import reindex
+from perdure.objects.resting import CACHE_SIZE
 from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
 from perdure.objects.transaction import Transaction
@@ -68,10 +71,14 @@ class Store(AsyncFace):
         code: CodeChoice = "recorded",
         resources: Mapping[str, Any] | None = None,
         extra_fields: ExtraFields | None = None,
+        cache_size: int = CACHE_SIZE,
     ):
+        if cache_size < 1:
+            raise ValueError(f"cache_size is a number of objects, at least 1, not {cache_size!r}")
         self.backend = backend
         self.extra_fields = extra_fields
         self._finding = finding.Finding(backend, extra_fields)
+        self._cache_size = cache_size
         self._key = key
         self._factory = idfactory
         self._trust_all = _trusts_all(trust)
@@ -96,12 +103,14 @@ class Store(AsyncFace):
         return Id(transaction.save_many(self.desk(), [obj])[0])
 
     @overload
-    def load(self, id_: Id[T], *, trust: Trust | None = None) -> T: ...
+    def load(self, id_: Id[T], *, trust: Trust | None = None, prefetch: Paths = ()) -> T: ...
     @overload
-    def load(self, id_: str, *, trust: Trust | None = None) -> Any: ...
-    def load(self, id_: str, *, trust: Trust | None = None) -> Any:
+    def load(self, id_: str, *, trust: Trust | None = None, prefetch: Paths = ()) -> Any: ...
+    def load(self, id_: str, *, trust: Trust | None = None, prefetch: Paths = ()) -> Any:
         """The object of that id; in one view always the same one. What it refers to loads when it is touched.
 
+        What `prefetch` leads to (`"items.owner"`, or several such paths) is loaded at once, with one read a step;
+        `NoSuchPath` if that is nowhere.
         Raises `NotFound`, `InvalidId`, `UntrustedRecord` (unless `trust="all"` is given here or at opening),
         `CorruptRecord`, `ClassNotFound`, `CannotLoad`.
         """
@@ -116,9 +125,9 @@ class Store(AsyncFace):
                     entry = None
                 if entry is not None and entry.state in LOADED:
                     obj = entry()
-                    if obj is not None:
+                    if obj is not None and not prefetch:
                         return obj
-        return self._load(id_, trust)
+        return self.load_many((id_,), trust=trust, prefetch=prefetch)[0] if prefetch else self._load(id_, trust)
 
     def _load(self, id_: str, trust: Trust | None) -> Any:
         desk = self.desk()
@@ -150,17 +159,37 @@ class Store(AsyncFace):
         return [id_ if type(id_) is Id else Id(id_) for id_ in ids]
 
     @overload
-    def load_many(self, ids: Iterable[Id[T]], *, trust: Trust | None = None) -> list[T]: ...
+    def load_many(
+        self, ids: Iterable[Id[T]], *, trust: Trust | None = None, prefetch: Paths = ()
+    ) -> builtins.list[T]: ...
     @overload
-    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> builtins.list[Any]: ...
-    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None) -> builtins.list[Any]:
+    def load_many(
+        self, ids: Iterable[str], *, trust: Trust | None = None, prefetch: Paths = ()
+    ) -> builtins.list[Any]: ...
+    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None, prefetch: Paths = ()) -> builtins.list[Any]:
         """The objects of those ids, read at once. Raises as `load` does; `NotFound` names all that are missing."""
         desk = self.desk()
         checked = [id_ if type(id_) is Id else parse_id(id_) for id_ in ids]
         desk.view.refresh()
         self._refuse_removed(desk, checked)
         with _trusting(desk.view, trust):
-            return desk.view.load_many(checked)
+            found = desk.view.load_many(checked)
+            if prefetch:
+                desk.view.prefetch(found, prefetch)
+        return found
+
+    @overload
+    def iterate(self, cls: None = None, *, batch: int = BATCH, prefetch: Paths = ()) -> Iterator[Any]: ...
+    @overload
+    def iterate(self, cls: type[T], *, batch: int = BATCH, prefetch: Paths = ()) -> Iterator[T]: ...
+    def iterate(self, cls: type[Any] | None = None, *, batch: int = BATCH, prefetch: Paths = ()) -> Iterator[Any]:
+        """Go through all objects of a class and its subclasses, or all of yours, in the order of their ids.
+
+        They are loaded `batch` at a time, and let go when the next are: memory stays flat unless you hold or change
+        them. In a transaction they are as at its beginning, without what it has saved itself; outside, each batch is
+        of the newest revision. What may be in no batch: objects that others add or remove meanwhile.
+        """
+        return iterate(self.desk(), cls, batch, prefetch)
 
     def list(self, *, all: bool = False) -> list[Id[Any]]:
         """The ids of the user's objects, in the order of their numbers; with `all` also perdure's own."""
@@ -362,8 +391,9 @@ class Store(AsyncFace):
 
     def _new_desk(self, owns: Callable[[], bool]) -> Desk:
         view = View(
-            self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol, resources=self._resources
-        )
+            self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol,
+            resources=self._resources, cache_size=self._cache_size,
+        )  # fmt: skip
         view.extra_fields = self.extra_fields
         self._views.add(view)
         code_of = CodeRecorder(view) if self._records_code else _no_code

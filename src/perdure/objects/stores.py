@@ -27,6 +27,7 @@ from perdure.errors import KeyMissing, UnknownScheme
 from perdure.ids import IdFactory
 from perdure.keys import KeyRing, read_key_file
 from perdure.objects.columns import Accessor, ExtraFields
+from perdure.objects.resting import CACHE_SIZE
 from perdure.objects.states import PROTOCOL
 from perdure.objects.store import CodeChoice, Store, Trust
 from perdure.records.seal import Key
@@ -36,7 +37,7 @@ WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 
 _KNOWN = (
     *("directory", "url", "idfactory", "protocol", "table_name", "extra_fields", "create", "key", "trust", "read_only"),
-    *("timeout", "clock", "code", "resources"),
+    *("timeout", "clock", "code", "resources", "cache_size"),
 )
 
 
@@ -54,6 +55,7 @@ class MemoryStore(Store):
         code: CodeChoice = "recorded",
         resources: Mapping[str, Any] | None = None,
         extra_fields: Mapping[Any, Accessor] | None = None,
+        cache_size: int = CACHE_SIZE,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -70,6 +72,7 @@ class MemoryStore(Store):
             code=code,
             resources=resources,
             extra_fields=fields,
+            cache_size=cache_size,
         )
         self.url = "memory:"
 
@@ -96,6 +99,7 @@ class FilesystemStore(Store):
         code: CodeChoice = "recorded",
         resources: Mapping[str, Any] | None = None,
         extra_fields: Mapping[Any, Accessor] | None = None,
+        cache_size: int = CACHE_SIZE,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -116,6 +120,7 @@ class FilesystemStore(Store):
             code=code,
             resources=resources,
             extra_fields=fields,
+            cache_size=cache_size,
         )
         self.directory = place
         self.url = place.absolute().as_uri()
@@ -145,6 +150,7 @@ class SqlStore(Store):
         code: CodeChoice = "recorded",
         resources: Mapping[str, Any] | None = None,
         extra_fields: Mapping[Any, Accessor] | None = None,
+        cache_size: int = CACHE_SIZE,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -171,6 +177,7 @@ class SqlStore(Store):
             code=code,
             resources=resources,
             extra_fields=fields,
+            cache_size=cache_size,
         )
         self.url = without_password(url)
         self.table_name: str | None = getattr(backend, "table_name", None)

@@ -13,27 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from perdure.backends.base import Backend
-from perdure.errors import CannotLoad, CannotPickle, PerdureError, SnapshotTooOld, StoreClosed, WrongView
+from perdure.errors import CannotLoad, PerdureError, SnapshotTooOld, StoreClosed, WrongView
 from perdure.objects import states
-from perdure.objects.classes import facts_of
 from perdure.objects.columns import ExtraFields
-from perdure.objects.decoding import StoredReference, comparable, resolver_for
-from perdure.objects.encoding import Encoded, Encoder
+from perdure.objects.decoding import resolver_for
 from perdure.objects.filling import refill_guest
 from perdure.objects.ghosts import assign_class
-from perdure.objects.guests import GuestEntry, id_of_guest, is_guest, known_entry
-from perdure.objects.holding import is_held_by_buffers
+from perdure.objects.guests import GuestEntry, is_guest, known_entry
 from perdure.objects.memory import CollectionPaused
-from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, Persistable, entry_of
-from perdure.objects.pieces import laid_over
-from perdure.objects.reader import Reader
-from perdure.pickling.compare import same_state
-from perdure.pickling.outside import NO_RESOURCES, Resources, identity
-from perdure.records.frame import decode
+from perdure.objects.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, entry_of
+from perdure.objects.prefetching import Paths, prefetch
+from perdure.objects.resting import CACHE_SIZE, Resting
+from perdure.pickling.outside import NO_RESOURCES, Resources
 from perdure.records.seal import Key
 from perdure.records.values import Record
 
-ENLISTED_AT_MOST = 10_000  # outside a transaction; beyond, clean objects are let go again
 FEW = 100  # objects whose loading makes no pause in the collection of garbage worth while
 
 
@@ -46,7 +40,7 @@ class _Lent(threading.local):
 LENT = _Lent()
 
 
-class View(Reader):
+class View(Resting):
     """See the module's text. `owns()` tells whether the caller is the thread and task that the view belongs to."""
 
     def __init__(
@@ -58,8 +52,9 @@ class View(Reader):
         trust_all: bool = False,
         protocol: int = states.PROTOCOL,
         resources: Resources = NO_RESOURCES,
+        cache_size: int = CACHE_SIZE,
     ):
-        super().__init__(backend, key, trust_all=trust_all, resources=resources)
+        super().__init__(backend, key, trust_all=trust_all, resources=resources, cache_size=cache_size)
         self.protocol = protocol
         self.owns = owns
         self.lock = threading.RLock()
@@ -67,26 +62,34 @@ class View(Reader):
         self.in_transaction = False
         self.closed = False
         self.retired = False  # nothing is committed from it any more
-        self._napping: dict[int, Any] = {}  # address -> what a savepoint keeps of it; some have been touched since
         self.stale: dict[int, Any] = {}  # address -> object without a ghost class that is to be read anew
         self._behind: set[int] = set()  # numbers of objects with unsaved changes of what others have changed
-        self._enlisted_limit = ENLISTED_AT_MOST
         self.watch = backend.watch()
         self.mark: object = None  # what the watch gave when this was last seen to be at the newest revision
 
     def load_one(self, id_: str) -> Any:
         """What `load_many` gives for one id."""
         with self.lock:
-            return self.read_one(id_)
+            found = self.read_one(id_)
+            self.make_room()
+            return found
 
     def load_many(self, ids: Sequence[str]) -> list[Any]:
         """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there."""
         with self.lock:
             if len(ids) < FEW:
-                return self.read_many(ids)
-            with CollectionPaused() as pause:
-                pause.made = len(ids)
-                return self.read_many(ids)
+                found = self.read_many(ids)
+            else:
+                with CollectionPaused() as pause:
+                    pause.made = len(ids)
+                    found = self.read_many(ids)
+            self.make_room()
+            return found
+
+    def prefetch(self, objects: Iterable[Any], paths: Paths) -> None:
+        """Load what paths of attributes lead to, from each of the objects on; see `perdure.objects.prefetching`."""
+        with self.lock:
+            prefetch(self, objects, paths)
 
     def own_entry(self, obj: Any) -> Entry | None:
         """The entry of `obj`; None if it is new to every store. Raises `WrongView` if another view has it."""
@@ -125,8 +128,7 @@ class View(Reader):
         if mark != self.mark and self.backend.revision() != self.revision:
             self.move_forward()
         self.mark = mark
-        if len(self.enlisted) > self._enlisted_limit:
-            self.rest_unchanged()
+        self.make_room()
 
     def move_forward(self) -> None:
         """Go to the newest revision; clean objects that others changed become ghosts."""
@@ -194,17 +196,6 @@ class View(Reader):
             else:
                 yield entry, obj
 
-    def rest_unchanged(self) -> None:
-        """Outside a transaction: let go of enlisted objects that were only looked at."""
-        with self.lock:
-            for obj in list(self.enlisted.values()):
-                entry = entry_of(obj)
-                if entry is None or not entry.revision or self.is_changed(entry, obj):
-                    continue
-                if not states.is_held_by_parts(obj) and not is_held_by_buffers(obj):
-                    self.doze(entry, obj)
-            self._enlisted_limit = max(ENLISTED_AT_MOST, 2 * len(self.enlisted))
-
     def _load_state(self, entry: Entry, obj: Any) -> None:
         try:
             super()._load_state(entry, obj)
@@ -243,6 +234,7 @@ class View(Reader):
                 assign_class(obj, entry.cls)  # last: only now do other threads see an ordinary object
             if not self.retired:
                 self.enlisted[entry.address] = obj
+            self.make_room()
 
     def make_ghost(self, entry: Entry, obj: Any) -> None:
         """Let go of the state; an object without a ghost class is read anew at once."""
@@ -291,44 +283,7 @@ class View(Reader):
         """Whether the object differs from its record; only an awake one can, or one that naps."""
         if entry.state == DOZING and entry.address in self._napping:
             self.wake(entry, obj)
-        if entry.revision == 0 or entry.forced or type(obj) is not entry.facts.cls:
-            return entry.state == AWAKE
-        if entry.state != AWAKE:
-            return False
-        probe = self._probe()
-        try:
-            encoded = probe.encode(obj, facts_of(type(obj)))
-        except CannotPickle:
-            return True  # what the record holds could be pickled; whoever commits this will be told
-        finally:
-            probe.release()
-        return not is_as_stored(entry, encoded) and bool(self.differing([(entry, encoded)]))
-
-    def differing(self, doubtful: Sequence[tuple[Entry, Encoded]]) -> list[tuple[Entry, Encoded]]:
-        """Those of the pairs whose graph is not that of the record that was read: bytes alone do not tell."""
-        ids = [entry.id for entry, _ in doubtful]
-        try:
-            frames = self.backend.read(ids, self.revision)
-        except SnapshotTooOld:
-            frames = self.backend.read(ids)  # what is still there as it was read can be compared all the same
-        changed = []
-        for entry, encoded in doubtful:
-            frame = frames.get(entry.id)
-            if frame is not None:
-                record = decode(frame, self.key, trust_all=self.trust_all)
-                if record.revision == entry.revision and _holds(record, encoded):
-                    note_stored(entry, encoded)  # these bytes, too, mean unchanged
-                    continue
-            changed.append((entry, encoded))
-        return changed
-
-    def _probe(self) -> Encoder:
-        """An encoder that only looks: objects that are new get no id by it."""
-
-        def known(obj: Any) -> Any:
-            return self.own_entry(obj) or _Unsaved
-
-        return Encoder(known, self.protocol)
+        return super().is_changed(entry, obj)
 
     def fill_guest(self, entry: Any, obj: Any) -> None:
         """Called by a guest that is touched as a ghost."""
@@ -379,42 +334,3 @@ class View(Reader):
                 hint="Load it by its id in this one.",
                 ids=(entry.id,),
             )
-
-
-def is_as_stored(entry: Entry, encoded: Encoded) -> bool:
-    """Whether the payload has the bytes of the record, and its places mean the same objects."""
-    return hash(encoded[0]) == entry.digest and encoded[1] == entry.references
-
-
-def note_stored(entry: Entry, encoded: Encoded) -> None:
-    """Remember the payload as one that means what is stored."""
-    entry.digest, entry.references = hash(encoded[0]), encoded[1]
-
-
-def _holds(record: Record, encoded: Encoded) -> bool:
-    """Whether the record has the graph that was encoded; in doubt it has not. Large pieces: their digests decide."""
-    laid = laid_over(record, encoded[0])
-    if laid is None:
-        return False
-    try:
-        stored = comparable(laid)
-    except CannotLoad:  # state methods that look at what they refer to have met a stand-in
-        return False
-    return same_state(stored, encoded[2], _reference)
-
-
-class _Unsaved:
-    """Stands for the entry of an object that was never saved."""
-
-    id = "new.0"
-    mark = 0
-
-
-def _reference(obj: object) -> str | None:
-    """The id that an object stands for in a comparison; None for what is compared by its state."""
-    if is_guest(obj):
-        return id_of_guest(obj) or "new.0"
-    if isinstance(obj, Persistable):
-        entry = entry_of(obj)
-        return "new.0" if entry is None else entry.id
-    return obj.id if isinstance(obj, StoredReference) else identity(obj)

@@ -18,6 +18,7 @@ from perdure.errors import CannotPickle, TransactionError
 from perdure.ids import Id, IdFactory
 from perdure.objects.classes import ClassFacts, facts_of
 from perdure.objects.columns import header_fields, indexed_fields
+from perdure.objects.comparing import is_as_stored
 from perdure.objects.encoding import Encoded, Encoder, explain
 from perdure.objects.ghosts import assign_class, real_class
 from perdure.objects.guests import guest_base, is_guest, is_record
@@ -25,7 +26,7 @@ from perdure.objects.holding import is_held_by_buffers
 from perdure.objects.persistable import AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
 from perdure.objects.pieces import contents_of
 from perdure.objects.states import is_held, is_held_by_parts
-from perdure.objects.view import View, is_as_stored
+from perdure.objects.view import View
 from perdure.pickling.classes import shown_name
 from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft, Fields
 
@@ -236,6 +237,7 @@ class Worklist:
         """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
         for entry in self._created:
             entry.revision, entry.forced = revision, False
+        self._view.loaded.extend(self._created)
         for entry, digest, references in self._written:
             entry.revision, entry.digest, entry.references, entry.forced = revision, digest, references, False
         self.rest()

@@ -1,0 +1,87 @@
+"""Going through the objects of a store, or of a class, a batch at a time; memory holds one batch.
+
+- In the order of ids. Each batch is of one revision: in a transaction that of its beginning, else the newest.
+- Before the next batch is read, those of the last one that were only looked at rest, and go unless somebody holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from perdure.backends.base import number_of
+from perdure.errors import ClassNotFound
+from perdure.objects.commits import Desk
+from perdure.objects.persistable import Persistable
+from perdure.objects.prefetching import Paths, prefetch
+from perdure.objects.view import View
+from perdure.records.frame import Parts
+from perdure.records.values import KIND_BITS, VALUE
+
+BATCH = 500  # objects
+TRIES = 3  # to read a batch between the commits of others
+
+
+def iterate(desk: Desk, cls: type[Any] | None, batch: int, paths: Paths) -> Iterator[Any]:
+    """Every object of `cls` and its subclasses, or of the user's at all."""
+    if cls is not None and not (isinstance(cls, type) and issubclass(cls, Persistable)):
+        raise TypeError(f"a class of persistable objects is gone through, not {cls!r}")
+    if batch < 1:
+        raise ValueError(f"a batch has at least 1 object, not {batch!r}")
+    return _batches(desk, _Wanted(desk.view, cls), batch, paths)
+
+
+def _batches(desk: Desk, wanted: _Wanted, batch: int, paths: Paths) -> Iterator[Any]:
+    view, after, count = desk.view, -1, batch
+    while count == batch:
+        view.refresh()
+        with view.lock:
+            records, after, count = _next_batch(view, wanted, after, batch)
+            objects = view.made_of({id_: parts for id_, parts in records.items() if id_ not in desk.removed})
+            if paths:
+                prefetch(view, objects, paths)
+        yield from objects
+        with view.lock:
+            view.rest(objects)
+        objects = []  # nothing of this batch is held while the next is read
+
+
+class _Wanted:
+    """Which records are gone through."""
+
+    def __init__(self, view: View, cls: type[Any] | None):
+        self._view = view
+        self._cls = cls
+        self.internal = bool(getattr(cls, "__record_internal__", False))
+        self._names: dict[str, bool] = {}  # classes in records -> whether they are wanted
+
+    def __call__(self, parts: Parts) -> bool:
+        if self._cls is None:
+            return True
+        name = parts[3]
+        if name not in self._names:
+            self._names[name] = parts[2] & KIND_BITS != VALUE and self._is_of_class(name, parts[0])
+        return self._names[name]
+
+    def _is_of_class(self, name: str, id_: str) -> bool:
+        assert self._cls is not None
+        try:
+            return issubclass(self._view.facts_named(name, id_).cls, self._cls)
+        except ClassNotFound:
+            return False
+
+
+def _next_batch(view: View, wanted: _Wanted, after: int, batch: int) -> tuple[dict[str, Parts], int, int]:
+    """Records after a number, as of the view's revision; the number of the last one looked at, and how many were."""
+    for left in reversed(range(TRIES)):
+        is_newest = view.backend.revision() == view.revision
+        at = view.revision if not is_newest and (view.in_transaction or not left) else None
+        decode = view.decoder()
+        frames = list(islice(view.backend.scan(internal=wanted.internal, after=after, at=at), batch))
+        if at is not None or view.backend.revision() == view.revision:
+            break
+        view.refresh()  # somebody has committed meanwhile
+    found = [decode(frame) for frame in frames]
+    records = {parts[0]: parts for parts in found if wanted(parts)}
+    return records, number_of(found[-1][0]) if found else after, len(found)
