@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+import persistent
+
 from perdure import Persistable
 
 
@@ -71,3 +73,26 @@ class Stack(list, Persistable):
     @property
     def depth(self) -> int:
         return len(self)
+
+
+class Guest(persistent.Persistent):
+    """A class of ZODB's kind."""
+
+    __indexed__ = ("state", "owner")
+
+    def __init__(self, state: Any, owner: Any = None):
+        self.state, self.owner = state, owner
+
+
+class Counter(Persistable):
+    """Merges what others have counted."""
+
+    __indexed__ = ("count", "owner")
+
+    def __init__(self, count: int, owner: Any = None):
+        self.count, self.owner = count, owner
+
+    @staticmethod
+    def _resolve_conflict(old: Counter, stored: Counter, mine: Counter) -> Counter:
+        mine.count += stored.count - old.count
+        return mine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -13,7 +14,7 @@ import indexed
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from indexed import Bare, Customer, Job, Order, Slotted, Stack, State, WideJob
+from indexed import Bare, Counter, Customer, Guest, Job, Order, Slotted, Stack, State, WideJob
 
 import perdure
 from perdure import CannotIndex, ClassNotFound, ConflictError, NotIndexed, Persistable, TransactionError
@@ -359,6 +360,57 @@ def test_answers_are_those_of_a_list_comprehension(place, work, data):
     ask_after = store.find(Job)
     live.update((each.persistent_id, each) for each in ask_after)
     ask()
+
+
+def test_a_savepoint_takes_its_part_of_the_answer_back(store, jobs):
+    with store.transaction() as tx:
+        jobs[0].state = "failed"
+        point = tx.savepoint()
+        jobs[2].state = "failed"
+        store.save(Job("failed", 77))
+        store.remove(jobs[1].persistent_id)
+        assert sizes(store.find(Job, state="failed")) == [0, 2, 3, 4, 10, 77]
+        point.rollback()
+        assert sizes(store.find(Job, state="failed")) == [0, 1, 3, 4, 10]
+    assert sizes(store.find(Job, state="failed")) == [0, 1, 3, 4, 10]
+
+
+def test_what_was_merged_is_found_as_it_was_merged(place):
+    store, other = place.open(), place.open()
+    owner = Customer("Ada")
+    counter = Counter(1, owner)
+    theirs = other.load(store.save(counter))
+    theirs.count = 11
+    other.save(theirs)
+    counter.count = 101
+    store.save(counter)
+    assert store.find(Counter, count=111, owner=owner) == [counter]
+    assert (counter.count, store.count(Counter, count=101), other.count(Counter, owner=owner)) == (111, 0, 1)
+
+
+def test_classes_of_zodb_can_have_an_index(store):
+    ada = Guest("person")
+    guests = [Guest("new", ada), Guest("new"), Guest("old", ada)]
+    store.save_many(guests)
+    assert store.find(Guest, owner=ada) == [guests[0], guests[2]]
+    with store.transaction():
+        guests[1].state = "old"
+        store.save(Guest("old"))
+        assert store.count(Guest, state="old") == 3
+    assert store.count(Guest, state="old") == 3
+    assert store.find(Guest, state="person") == [ada]
+    assert store.reindex(Guest) == 0
+
+
+def test_tasks_ask_in_views_of_their_own(store, jobs):
+    async def main():
+        async with store.transaction():
+            (job,) = await store.afind(Job, state="failed", order_by="-size", limit=1)
+            job.state = "done"
+            return job.size, await store.acount(Job, state="done"), job is jobs[-1]
+
+    assert asyncio.run(main()) == (10, 2, False)
+    assert store.count(Job, state="done") == 2
 
 
 # -- full stores ---------------------------------------------------------------------------------------------

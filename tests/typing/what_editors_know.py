@@ -21,6 +21,9 @@ def objects(store: perdure.Store) -> None:
     assert_type(store.load("User.1"), Any)
     assert_type(store.load_many(store.save_many([User("B")])), list[User])
     assert_type(perdure.make_store("memory:"), perdure.Store)
+    assert_type(store.find(User, name="A", order_by="-name"), list[User])
+    assert_type(store.find("shop:User"), list[Any])
+    assert_type(store.count(User), int)
 
 
 @perdure.job

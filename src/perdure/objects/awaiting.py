@@ -28,6 +28,8 @@ class AsyncFace:
 
     desk: Callable[[], Desk]  # this and the next are the store's own
     load: Callable[..., Any]
+    find: Callable[..., Any]
+    count: Callable[..., int]
     load_many: Callable[..., Any]
     save: Callable[..., Any]
     save_many: Callable[..., Any]
@@ -48,6 +50,14 @@ class AsyncFace:
     def aload_many(self, ids: Iterable[str], **options: Any) -> Coroutine[Any, Any, list[Any]]:
         """`Store.load_many`."""
         return self.acall(self.load_many, [*ids], **options)
+
+    def afind(self, cls: type[T] | str, **asked: Any) -> Coroutine[Any, Any, list[Any]]:
+        """`Store.find`."""
+        return self.acall(self.find, cls, **asked)
+
+    def acount(self, cls: type[Any] | str, **asked: Any) -> Coroutine[Any, Any, int]:
+        """`Store.count`."""
+        return self.acall(self.count, cls, **asked)
 
     def asave(self, obj: T) -> Coroutine[Any, Any, Id[T]]:
         """`Store.save`."""

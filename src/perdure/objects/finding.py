@@ -206,8 +206,10 @@ def _own(finding: Finding, desk: Desk, asked: Asked) -> dict[str, Row]:
         return {}
     removed = desk.removed
     rows = {}
-    for obj in list(desk.view.enlisted.values()):
-        entry, cls = entry_of(obj), real_class(obj)
+    view = desk.view
+    touched = [*view.enlisted.values(), *(kept.obj for kept in view.still_napping().values())]
+    for entry, obj in [*((entry_of(obj), obj) for obj in touched), *view.changed_guests()]:
+        cls = real_class(obj)
         if entry is None or entry.state == GHOST or entry.id in removed:
             continue
         wanted = cls is asked.cls or (asked.subclasses and issubclass(cls, asked.cls))

@@ -17,7 +17,8 @@ from pathlib import PurePath
 from typing import Any
 
 from perdure.errors import CannotIndex
-from perdure.objects.persistable import Persistable, entry_of
+from perdure.objects.guests import id_of_guest, is_guest, is_guest_class
+from perdure.objects.persistable import Persistable
 from perdure.records.queries import INTEGERS, LONGEST_TEXT, sort_key
 from perdure.records.values import Fields, Plain
 
@@ -109,7 +110,7 @@ def _converted(value: Any, unsaved: bool) -> Plain:
     if value is None or kind in (bool, int, float, str):
         result: Plain = value
         return result
-    if issubclass(kind, Persistable):
+    if issubclass(kind, Persistable) or is_guest_class(kind):
         return _id_of(value, unsaved)
     if issubclass(kind, Enum):
         return _converted(value.value, unsaved) if isinstance(value.value, (bool, int, float, str)) else value.name
@@ -132,9 +133,8 @@ def _converted(value: Any, unsaved: bool) -> Plain:
 
 
 def _id_of(obj: Any, unsaved: bool) -> str:
-    id_ = obj.persistent_id
-    if id_ is not None:
-        return str(id_)
+    for id_ in _ids(obj):
+        return id_
     if unsaved:
         return f"unsaved at {id(obj):x}"
     raise ValueError("it is an object that was not saved, and that nothing refers to which is")
@@ -172,8 +172,9 @@ def cannot_index(obj: Any, class_name: str, name: str, value: Any, why: ValueErr
 
 
 def _ids(obj: Any) -> tuple[str, ...]:
-    entry = entry_of(obj)
-    return (str(entry.id),) if entry is not None else ()
+    """The id of an object, if it has one; a stand-in for it tells its id as well."""
+    id_ = obj.persistent_id if issubclass(type(obj), Persistable) else id_of_guest(obj) if is_guest(obj) else None
+    return (str(id_),) if id_ is not None else ()
 
 
 def _named(obj: Any, class_name: str) -> str:

@@ -15,7 +15,8 @@ from perdure.backends.base import chunks
 from perdure.errors import ConflictError
 from perdure.objects.commits import Desk
 from perdure.objects.finding import Finding
-from perdure.objects.persistable import Persistable, entry_of
+from perdure.objects.guests import is_guest, is_guest_class
+from perdure.objects.persistable import ENTRIES, Persistable
 from perdure.objects.transaction import Transaction
 from perdure.records.frame import parse_unverified
 from perdure.records.queries import Query
@@ -62,7 +63,7 @@ def _by_fields(
     found: dict[tuple[str, ...], tuple[str, ...]] = {}
     for name, each in finding.classes(desk, cls, subclasses=subclasses):
         fields = finding.fields_of(each)
-        if fields and issubclass(each, Persistable):  # a plain value is not written again
+        if fields and (issubclass(each, Persistable) or is_guest_class(each)):  # a plain value is not written again
             found[fields] = (*found.get(fields, ()), name)
     return found
 
@@ -90,9 +91,11 @@ def _rewrite(desk: Desk, ids: Sequence[str], fields: Sequence[str], note: str) -
                     if not fields or any(field not in parse_unverified(frame).fields for field in fields)
                 ]
                 for obj in view.load_many(there):
-                    entry = entry_of(obj)
-                    assert entry is not None
-                    view.touch(entry, obj, force=True)
+                    if is_guest(obj):
+                        obj._p_activate()
+                        obj._p_changed = True
+                    else:
+                        view.touch(ENTRIES[id(obj)], obj, force=True)
             return len(there)
         except ConflictError:
             if attempt == ATTEMPTS:
