@@ -45,7 +45,7 @@ class MysqlBackend(ServerBackend):
             cursor.execute(session)
             skip_results(cursor)
 
-        return Kind(arguments, prepare, mysql_trouble, lambda connection: connection.cursor())
+        return Kind({}, arguments, prepare, mysql_trouble, lambda connection: connection.cursor())
 
     def _make_writer(self, schema: Schema) -> Writer:
         def largest(cursor: Cursor) -> int:

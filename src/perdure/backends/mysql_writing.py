@@ -58,7 +58,7 @@ class MysqlWriter(Writer):
         cursor.execute("START TRANSACTION")
         if plan.batch.buffers:
             self._upload(cursor, plan.batch.buffers)
-        look = f"revision > {plan.batch.seen} AND token = x'{plan.token.hex()}'" if plan.sent else "false"
+        look = f"revision > {plan.batch.seen} AND token = x'{plan.token.hex()}'" if plan.in_doubt else "false"
         numbers = numbered("number", plan.looked_up)
         meta, done, rows = _run(
             cursor,

@@ -42,7 +42,14 @@ class PostgresqlBackend(ServerBackend):
         ]
         usual = {**_KEEP_ALIVE, "connect_timeout": str(max(2, int(timeout))), "application_name": "perdure"}
         arguments = {name: value for name, value in usual.items() if name not in url.query}
-        return Kind(arguments, lambda cursor: run(cursor, "; ".join(session)), postgresql_trouble, _cursor)
+        # Without asking each database for the numbers of a type that is never used.
+        return Kind(
+            {"use_native_hstore": False},
+            arguments,
+            lambda cursor: run(cursor, "; ".join(session)),
+            postgresql_trouble,
+            _cursor,
+        )
 
     def _make_writer(self, schema: Schema) -> Writer:
         return PostgresqlWriter(schema, self.place)

@@ -65,7 +65,7 @@ class PostgresqlWriter(Writer):
         if plan.batch.buffers:
             self._upload(cursor, plan.batch.buffers)
         spell = self.schema.spell
-        look = f"revision > {plan.batch.seen} AND token = '\\x{plan.token.hex()}'" if plan.sent else "false"
+        look = f"revision > {plan.batch.seen} AND token = '\\x{plan.token.hex()}'" if plan.in_doubt else "false"
         meta, done, rows = run(
             cursor,
             spell("SELECT format, revision FROM {meta} FOR UPDATE;")

@@ -51,14 +51,13 @@ class ServerBackend(Forgetting, Pieces):
         asked = list(ids)
         wanted = set(asked)
         until = _LAST if at is None else at
-        found = by_id(self._select("SELECT frame FROM {records}", asked, "revision <= %s AND class <> 0", until))
-        if found.keys() != wanted:
-            missing = [id_ for id_ in wanted if id_ not in found]
-            found = {id_: found[id_] for id_ in asked if id_ in found}
-            if missing and at is not None:
-                found.update(self._superseded(missing, at))
-            if len(found) < len(wanted):
-                self._refuse_damaged(wanted.difference(found))
+        found = by_id(self._select("SELECT frame FROM {records}", asked, "revision <= %s AND frame IS NOT NULL", until))
+        for id_ in found.keys() - wanted:
+            del found[id_]
+        if len(found) < len(wanted) and at is not None:
+            found.update(self._superseded(wanted.difference(found), at))
+        if len(found) < len(wanted):
+            self._refuse_damaged(wanted.difference(found))
         return found
 
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
@@ -200,22 +199,25 @@ class ServerBackend(Forgetting, Pieces):
                 is_first = not deadline
                 deadline = deadline or now + self._timeout
                 if not self._may_repeat(error, plan, first=is_first) or now > deadline:
-                    raise self._final(error, plan) from error
+                    raise self._final(plan, self._connection.told(error)) from error
+            except PerdureError as error:
+                final = self._final(plan, error)
+                raise final from (None if final is error else error)
             time.sleep(0 if is_first else random.uniform(0.01, 0.5))
 
     def _may_repeat(self, error: Exception, plan: Plan, *, first: bool) -> bool:
+        """Whether another attempt may go better. After any answer of the server's, this one has done nothing."""
         trouble = self._connection.trouble_of(error)
-        if trouble is Trouble.AGAIN:
-            plan.sent = False  # the server says that nothing was done
-            return True
+        plan.in_doubt = plan.in_doubt or (plan.sent and trouble is Trouble.LOST)
+        plan.sent = False
         if trouble is Trouble.LOST:
             self._connection.renew()
-            return plan.sent or first
-        return trouble is Trouble.ABSENT and plan.sent
+        return trouble is Trouble.AGAIN or plan.in_doubt or (trouble is Trouble.LOST and first)
 
-    def _final(self, error: Exception, plan: Plan) -> PerdureError:
-        if not plan.sent or self._connection.trouble_of(error) in (Trouble.TAKEN, Trouble.FULL, Trouble.TOO_LARGE):
-            return self._connection.told(error)
+    def _final(self, plan: Plan, error: PerdureError) -> PerdureError:
+        """The error to raise where no further attempt is made."""
+        if not plan.in_doubt:
+            return error
         self._outcome_unknown = True
         return outcome_unknown(self.place)
 

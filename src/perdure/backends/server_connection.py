@@ -45,7 +45,9 @@ class Cursor(Protocol):
 
 
 class Kind(NamedTuple):
-    """What a kind of server needs: arguments of its driver, what each new connection is told, its errors."""
+    """What a kind of server needs: options of SQLAlchemy's engine, arguments of the driver, and what errors mean."""
+
+    options: Mapping[str, Any]
 
     arguments: Mapping[str, Any]
     prepare: Callable[[Cursor], object]
@@ -66,6 +68,7 @@ class ServerConnection:
             url,
             isolation_level="AUTOCOMMIT",
             connect_args=dict(kind.arguments),
+            **kind.options,
             pool_size=_KEPT,
             max_overflow=_MORE,
             pool_timeout=timeout,
@@ -101,17 +104,21 @@ class ServerConnection:
 
     def once(self, work: Callable[[Cursor], T]) -> T:
         """What `work` gives; errors of the driver come through as they are. No transaction stays open."""
+        pool = self._engine.pool
         connection = self._check_out()
         try:
             cursor = self._cursor_of(connection.driver_connection)
             result = work(cursor)
         except BaseException as error:
-            if self._is_usable(error) and self._roll_back(connection):
+            if pool is self._engine.pool and self._is_usable(error) and self._roll_back(connection):
                 connection.close()
             else:
                 connection.invalidate()
             raise
-        connection.close()
+        if pool is self._engine.pool:
+            connection.close()
+        else:  # another thread has let go of the pool meanwhile, and would never close what comes back to it
+            connection.invalidate()
         return result
 
     def renew(self) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy.engine import URL
 
-from perdure.backends.base import Backend, NewKey, no_key, number_of
+from perdure.backends.base import FEW, Backend, NewKey, no_key, number_of
 from perdure.backends.server_connection import Cursor, Kind, ServerConnection
 from perdure.backends.server_errors import Trouble, foreign, outcome_unknown
 from perdure.backends.server_schema import Schema, refuse_newer
 from perdure.backends.server_writing import Writer
-from perdure.errors import CorruptRecord, ReadOnly, StoreNotFound
+from perdure.errors import CorruptRecord, ReadOnly, StorageError, StoreNotFound
 from perdure.records.frame import FORMAT
 
 Rows = Any  # a sequence of tuples
@@ -63,6 +63,11 @@ class ServerTables(Backend):
         if format_ is None and create:
             self._connection.read(lambda cursor: self._make_tables(cursor, new_key))
             format_ = self._format()
+            if format_ is None:
+                raise StorageError(
+                    f"{self.place} is damaged: its tables lost the row that tells their format.",
+                    hint="Go back to a backup, or name other tables.",
+                )
         if format_ is None:
             raise StoreNotFound(f"There is no store at {self.place}.")
         refuse_newer(format_, self.place)
@@ -113,12 +118,16 @@ class ServerTables(Backend):
     def _select(
         self, start: str, ids: Collection[str], condition: str, *values: object, column: str = "number"
     ) -> Rows:
-        """Rows with the numbers of these ids."""
+        """Rows with the numbers of these ids, and of some others where that is faster."""
         if not ids:
             self._connection.refuse_closed()
             return []
-        among, numbers = self._among(column, {*map(number_of, ids)})
-        return self._rows(f"{start} WHERE {among} AND {condition}", (*numbers, *values))
+        numbers = {*map(number_of, ids)}
+        first, last = min(numbers), max(numbers)
+        if len(numbers) > FEW and last - first < len(numbers) + len(numbers) // 4:  # hardly a gap
+            return self._rows(f"{start} WHERE {column} BETWEEN %s AND %s AND {condition}", (first, last, *values))
+        among, listed = self._among(column, numbers)
+        return self._rows(f"{start} WHERE {among} AND {condition}", (*listed, *values))
 
     def _lock(self, cursor: Cursor) -> int:
         """Begin a transaction that keeps commits out; gives the newest revision."""

@@ -46,13 +46,18 @@ IndexRow = tuple[int, bytes, int, bytes]  # number, field, class, value
 
 
 class Plan:
-    """What a batch does to the tables; `sent` tells that a commit may have reached the server."""
+    """What a batch does to the tables.
+
+    `sent`: this attempt's commit may have reached the server. `in_doubt`: so may have an earlier one's, whose answer
+    never came.
+    """
 
     def __init__(self, batch: Batch, encode: Encoder):
         self.batch = batch
         self.encode = encode
         self.token = uuid.uuid4().bytes
         self.sent = False
+        self.in_doubt = False
         numbers = [int(draft[0].rpartition(".")[2]) for draft in batch.drafts]
         _refuse_twice(batch.drafts, numbers)
         pairs = list(zip(numbers, batch.drafts, strict=True))
@@ -119,7 +124,7 @@ class Writer(ABC):
     def commit(self, cursor: Cursor, plan: Plan) -> int:
         """Apply the batch, and give its revision; or raise, with a transaction open or not."""
         batch = plan.batch
-        is_plain = batch.seen and not (plan.sent or batch.buffers or batch.keep is not None)
+        is_plain = batch.seen and not (plan.in_doubt or batch.buffers or batch.keep is not None)
         if is_plain and plan.kinds <= self.classes.keys() and self.fits(plan):
             revision = self.at_once(cursor, plan)
             if revision:
@@ -129,7 +134,7 @@ class Writer(ABC):
         if locked.done:
             cursor.execute("ROLLBACK")
             return locked.done
-        plan.sent = False
+        plan.in_doubt = False  # what the earlier attempt's session did, ended before the lock was ours
         refuse_newer(locked.format, self.place)
         _refuse(plan, locked)
         known = dict(self.classes)
