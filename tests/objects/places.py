@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import servers
+
 from perdure import Persistable, Store, make_store
 from perdure.objects.persistable import GHOST, entry_of
 
@@ -22,11 +24,14 @@ class Place:
     def __init__(self, kind: str, folder: Path):
         self.kind = kind
         self.folder = folder
-        self.url = {
-            "memory": "memory:",
-            "directory": str(folder / "objects"),
-            "sqlite": f"sqlite:////{(folder / 'objects.db').as_posix().lstrip('/')}",
-        }[kind]
+        if kind in servers.KINDS:
+            self.url = f"{servers.url_of(kind)}#table={servers.table_of(folder)}"
+        else:
+            self.url = {
+                "memory": "memory:",
+                "directory": str(folder / "objects"),
+                "sqlite": f"sqlite:////{(folder / 'objects.db').as_posix().lstrip('/')}",
+            }[kind]
         self.opened: list[Store] = []
         self.is_whole = True  # a test that harms the store on purpose says so
 
@@ -39,6 +44,13 @@ class Place:
             store = make_store(self.url, **settings)
         self.opened.append(store)
         return store
+
+    def close(self) -> None:
+        """Close every store that was opened; nothing is left on a server."""
+        for store in self.opened:
+            store.close()
+        if self.kind in servers.KINDS:
+            servers.drop_tables(self.kind, {servers.table_of(self.folder)})
 
     def ghost(self, obj: Any) -> Any:
         """`obj` as it is seen by who only loaded something that refers to it."""

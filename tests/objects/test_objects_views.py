@@ -262,7 +262,7 @@ def test_two_processes_that_save_at_once(place):
         pytest.skip("memory is not shared between processes")
     store = place.open()
     id_ = store.save(Counter(0))
-    path = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([HERE, os.path.dirname(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, place.url, id_, "15"],

@@ -20,9 +20,8 @@ from perdure.backends.mysql_writing import MysqlWriter, numbered
 from perdure.backends.server import ServerBackend
 from perdure.backends.server_connection import Cursor, Kind, skip_results
 from perdure.backends.server_errors import busy, mysql_trouble
-from perdure.backends.server_schema import Schema
+from perdure.backends.server_schema import FORMAT, Schema
 from perdure.backends.server_writing import Writer
-from perdure.records.frame import FORMAT
 
 _FOUND_ROWS, _MULTI_STATEMENTS = 1 << 1, 1 << 16  # of the protocol's flags; the first is what SQLAlchemy always sets
 

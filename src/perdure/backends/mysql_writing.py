@@ -15,9 +15,8 @@ from typing import Any
 from perdure.backends.base import number_of
 from perdure.backends.server_connection import Cursor
 from perdure.backends.server_errors import Trouble, mysql_trouble, too_large
-from perdure.backends.server_schema import Schema
+from perdure.backends.server_schema import FORMAT, Schema
 from perdure.backends.server_writing import PIECE, ClassNumbers, Locked, Plan, Writer, plain_text
-from perdure.records.frame import FORMAT
 from perdure.records.values import Buffer
 
 _PACKET = 1 << 22  # bytes that are sent together, if the server takes as much

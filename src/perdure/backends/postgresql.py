@@ -19,10 +19,9 @@ from perdure.backends.postgresql_writing import PostgresqlWriter, array, run
 from perdure.backends.server import ServerBackend
 from perdure.backends.server_connection import Cursor, Kind
 from perdure.backends.server_errors import postgresql_trouble
-from perdure.backends.server_schema import Schema
+from perdure.backends.server_schema import FORMAT, Schema
 from perdure.backends.server_writing import Writer
 from perdure.errors import StorageError
-from perdure.records.frame import FORMAT
 
 _KEEP_ALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}  # seconds, and how often
 

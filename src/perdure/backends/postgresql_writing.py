@@ -15,9 +15,8 @@ from psycopg.errors import UniqueViolation
 
 from perdure.backends.base import number_of
 from perdure.backends.server_connection import Cursor
-from perdure.backends.server_schema import Schema
+from perdure.backends.server_schema import FORMAT, Schema
 from perdure.backends.server_writing import PIECE, ClassNumbers, Locked, Plan, Writer, plain_text
-from perdure.records.frame import FORMAT
 from perdure.records.values import Buffer
 
 _AT_ONCE = 200  # records of a commit that goes as one statement

@@ -88,6 +88,19 @@ class ServerBackend(Forgetting, Pieces):
         self._refuse_too_old(at)
         return [id_ for _, id_ in rows]
 
+    def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
+        among, values = self._among("number", sorted(numbers))
+        rows = self._rows(
+            f"SELECT number, id FROM {{records}} WHERE {among} AND revision <= %s AND class <> 0 UNION ALL"
+            f" SELECT number, id FROM {{superseded}} WHERE {among} AND revision <= %s AND until > %s ORDER BY 1",
+            (*values, at, *values, at, at),
+        )
+        self._refuse_too_old(at)
+        return [id_ for _, id_ in rows]
+
+    def class_names(self) -> list[str]:
+        return list(dict.fromkeys(name for (name,) in self._rows("SELECT name FROM {classes}")))
+
     def scan(
         self,
         *,

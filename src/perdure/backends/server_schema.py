@@ -37,9 +37,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DropTable, ExecutableDDL
 from sqlalchemy.types import TypeEngine
 
 from perdure.errors import NewerFormat, UnknownScheme
-from perdure.records.frame import FORMAT
 from perdure.records.queries import LONGEST_TEXT
 
+FORMAT = 1  # of stores, not of the records in them
 DEFAULT_NAME = "perdure"
 FIELD_LENGTH = 255  # bytes of a field's name that an index takes
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")  # servers take up to 63 characters, and `_superseded` is to fit

@@ -16,10 +16,9 @@ from sqlalchemy.engine import URL
 from perdure.backends.base import FEW, Backend, NewKey, no_key, number_of
 from perdure.backends.server_connection import Cursor, Kind, ServerConnection
 from perdure.backends.server_errors import Trouble, foreign, outcome_unknown
-from perdure.backends.server_schema import Schema, refuse_newer
+from perdure.backends.server_schema import FORMAT, Schema, refuse_newer
 from perdure.backends.server_writing import Writer
 from perdure.errors import CorruptRecord, ReadOnly, StorageError, StoreNotFound
-from perdure.records.frame import FORMAT
 
 Rows = Any  # a sequence of tuples
 
