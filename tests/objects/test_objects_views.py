@@ -509,7 +509,7 @@ def test_a_long_reader_in_another_process(place):
         pytest.skip("memory is not shared between processes")
     store = place.open(timeout=5)
     ids = store.save_many([Counter(0) for _ in range(5)])
-    path = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([HERE, os.path.dirname(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     reader = subprocess.Popen(
         [sys.executable, "-c", READER, place.url, *ids],
         env={**os.environ, "PYTHONPATH": path},
