@@ -150,6 +150,7 @@ def naps_taken(folder: Path) -> list[str]:
 def test_resume_after_kill(command, begin, folder):
     process = begin("run", "small.py", "naps", "6", "0.2", "--workers", "1")
     wait_for(lambda: len(naps_taken(folder)) >= 3)
+    os.kill(process.pid, signal.SIGSTOP)  # so that it is not done before the other command has begun
     refused = command("resume", "last")
     assert refused.returncode == 2
     assert "Run.1 belongs to process" in refused.stderr

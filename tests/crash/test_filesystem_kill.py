@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from perdure.backends.filesystem import FilesystemBackend
-from perdure.backends.filesystem_medium import OWN_FOLDER
+from perdure.backends.filesystem_folder import OWN_FOLDER
 from perdure.records.frame import decode, encoder
 from perdure.records.seal import Key
 from perdure.records.values import Batch, Draft
