@@ -25,6 +25,8 @@ from perdure.errors import CorruptRecord, TransactionError
 from perdure.records.buffers import LARGE, PART, digests_of
 from perdure.records.frame import parse_unverified
 from perdure.records.values import BUFFERED, COMPRESSED
+from perdure.upkeep import check, drop_unnamed, unnamed_pieces
+from perdure.upkeep.large import named_pieces
 
 SOME = 20_000  # items of eight bytes: more than is kept in a record
 
@@ -460,6 +462,8 @@ def test_damage_is_found(url: str, what: str, how: str, tmp_path: Path, monkeypa
     store.close()
     damage(tmp_path, digest, how)
     other = perdure.make_store(url)
+    problems = [problem for problem in check(other) if digest in problem.what]
+    assert [problem.id for problem in problems] == [id_]
     loaded = other.load(id_) if url == "store" and what == "array" and how == "changed" else None
     if loaded is None:
         with pytest.raises(CorruptRecord, match=digest):
@@ -488,6 +492,54 @@ def damage(folder: Path, digest: str, how: str) -> None:
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:1000] if how == "cut" else bytes(path.stat().st_size))
+
+
+def test_older_versions_count_among_those_that_name_a_piece(place: Place) -> None:
+    store = place.open()
+    kept, gone = Sample(array=np.arange(SOME)), Sample(array=np.arange(SOME) + 1)
+    removed = store.save_many([kept, gone])[1]
+    kept.array[0] = 9
+    store.save(kept)
+    store.remove(removed)
+    kept.array = None
+    store.save(kept)
+    contents = (np.arange(SOME), np.arange(SOME) + 1, np.array([9, *range(1, SOME)]))
+    assert named_pieces(store.backend).keys() == set(map(digest_of, contents))
+    assert unnamed_pieces(store) == {}
+    assert check(store) == []
+    store.backend.drop_buffers([digest_of(contents[1])], store.revision())
+    place.is_whole = False
+    assert [problem.id for problem in check(store)] == [removed]
+    assert digest_of(contents[1]) in check(store)[0].what
+
+
+def test_what_nothing_names_is_dropped(place: Place) -> None:
+    store = place.open()
+    first, second = Sample(array=np.arange(SOME)), Sample(array=np.arange(SOME) + 1)
+    ids = store.save_many([first, second])
+    first.array[0] = 9
+    store.save(first)
+    store.remove(ids[1])
+    store.backend.pack(store.revision())
+    unnamed = {digest_of(np.arange(SOME)): 8 * SOME, digest_of(np.arange(SOME) + 1): 8 * SOME}
+    assert unnamed_pieces(store) == unnamed
+    assert check(store) == []
+    assert drop_unnamed(store) == unnamed
+    assert (drop_unnamed(store), len(store.backend.buffers())) == ({}, 1)
+    assert place.open().load(ids[0]).array[0] == 9
+
+
+def test_a_damaged_record_keeps_its_pieces(tmp_path: Path) -> None:
+    store = perdure.make_store(tmp_path / "store")
+    id_ = store.save(Sample(array=np.arange(SOME)))
+    store.close()
+    path = tmp_path / "store" / id_
+    path.write_bytes(path.read_bytes()[:-40] + bytes(40))
+    store = perdure.make_store(tmp_path / "store")
+    with pytest.raises(CorruptRecord):
+        drop_unnamed(store)
+    assert len(store.backend.buffers()) == 1
+    assert [problem.id for problem in check(store)] == [id_]
 
 
 # -- compression -------------------------------------------------------------------------------------------------------

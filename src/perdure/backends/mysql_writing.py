@@ -17,6 +17,7 @@ from perdure.backends.server_connection import Cursor
 from perdure.backends.server_errors import Trouble, mysql_trouble, too_large
 from perdure.backends.server_schema import FORMAT, Schema
 from perdure.backends.server_writing import PIECE, ClassNumbers, Locked, Plan, Writer, plain_text
+from perdure.records.compression import stored_parts
 from perdure.records.values import Buffer
 
 _PACKET = 1 << 22  # bytes that are sent together, if the server takes as much
@@ -177,17 +178,16 @@ class MysqlWriter(Writer):
         """Write those of the large pieces that are not there."""
         size = min(PIECE, self._packet // 2 - _MARGIN)
         for digest in sorted(buffers):  # in one order, so that two uploads never wait for one another
-            content = memoryview(buffers[digest]).cast("B")
+            content = buffers[digest]
             key = _hex_text(digest)
             cursor.execute(
                 self._spell("INSERT IGNORE INTO {buffers} (digest, size) VALUES (") + b"%s, %d)" % (key, len(content))
             )
             if not cursor.rowcount:
                 continue
-            for part, start in enumerate(range(0, len(content), size)):
-                piece = content[start : start + size].hex().encode()
-                sql = self._spell("INSERT INTO {pieces} (digest, part, content) VALUES (")
-                cursor.execute(sql + b"%s, %d, x'%s')" % (key, part, piece))
+            for part, (length, piece) in enumerate(stored_parts(digest, content, size)):
+                sql = self._spell("INSERT INTO {pieces} (digest, part, length, content) VALUES (")
+                cursor.execute(sql + b"%s, %d, %d, x'%s')" % (key, part, length, piece.hex().encode()))
 
     def _spell(self, sql: str) -> Sql:
         return self.schema.spell(sql).encode()

@@ -17,6 +17,7 @@ from perdure.backends.base import number_of
 from perdure.backends.server_connection import Cursor
 from perdure.backends.server_schema import FORMAT, Schema
 from perdure.backends.server_writing import PIECE, ClassNumbers, Locked, Plan, Writer, plain_text
+from perdure.records.compression import stored_parts
 from perdure.records.values import Buffer
 
 _AT_ONCE = 200  # records of a commit that goes as one statement
@@ -28,7 +29,7 @@ _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
 _COPY_END = b"\xff\xff"
 _RECORD = Struct("!hiqiqiii")  # of 5 columns: number, revision, class; the length of the id
 _FIELD = Struct("!hiqiii")  # of 4 columns: number, class; the length of the field's name
-_PIECE = Struct("!hiii")  # of 3 columns: part; the length of the digest
+_PIECE = Struct("!hiiiii")  # of 4 columns: part, length; the length of the digest
 _LENGTH = Struct("!i")
 
 _COUNT = (
@@ -175,20 +176,19 @@ class PostgresqlWriter(Writer):
         """Write those of the large pieces that are not there."""
         spell = self.schema.spell
         for digest in sorted(buffers):  # in one order, so that two uploads never wait for one another
-            content = memoryview(buffers[digest]).cast("B")
+            content = buffers[digest]
             cursor.execute(
                 spell("INSERT INTO {buffers} (digest, size) VALUES (%s, %s) ON CONFLICT DO NOTHING"),
                 (digest, len(content)),
             )
             if cursor.rowcount:
-                key = digest.encode()
-                copy(cursor, spell("COPY {pieces} (part, digest, content)"), _piece_rows(key, content))
+                copy(cursor, spell("COPY {pieces} (part, length, digest, content)"), _piece_rows(digest, content))
 
 
-def _piece_rows(digest: bytes, content: memoryview) -> Iterator[bytes | memoryview]:
-    for part, start in enumerate(range(0, len(content), PIECE)):
-        piece = content[start : start + PIECE]
-        yield _PIECE.pack(3, 4, part, len(digest)) + digest + _LENGTH.pack(len(piece))
+def _piece_rows(digest: str, content: Buffer) -> Iterator[bytes | memoryview]:
+    key = digest.encode()
+    for part, (length, piece) in enumerate(stored_parts(digest, content, PIECE)):
+        yield _PIECE.pack(4, 4, part, 4, length, len(key)) + key + _LENGTH.pack(len(piece))
         yield piece
 
 

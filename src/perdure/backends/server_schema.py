@@ -160,7 +160,7 @@ def _tables(names: Mapping[str, str]) -> MetaData:
         Index(f"{names['fields']}_by_value", "class", "field", "value", "number"),
     )
     table("buffers", key("digest", _text(128)), value("size", BigInteger))
-    table("pieces", key("digest", _text(128)), key("part", Integer), value("content", _BYTES))
+    table("pieces", key("digest", _text(128)), key("part", Integer), value("length", Integer), value("content", _BYTES))
     table(
         "meta",
         key("one", SmallInteger),

@@ -18,8 +18,8 @@ from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect, reads
 from perdure.backends.sqlite_index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite_schema import raise_format
 from perdure.errors import CorruptRecord, PerdureError
-from perdure.records.buffers import missing_piece, parts_of, shortened_piece
-from perdure.records.compression import compressed, decompressed, is_promising
+from perdure.records.buffers import missing_piece, shortened_piece
+from perdure.records.compression import stored_part, stored_parts
 from perdure.records.values import Buffer
 
 PIECES_FORMAT = 3  # of a store that has large pieces
@@ -68,13 +68,10 @@ def put_pieces(connection: sqlite3.Connection, buffers: Mapping[str, Buffer], fo
         if connection.execute("SELECT 1 FROM buffers WHERE digest = ?", (digest,)).fetchone() is not None:
             continue
         row = connection.execute("INSERT INTO buffers (digest, size) VALUES (?, ?)", (digest, len(content)))
-        promising = is_promising(content)
-        for place, part in enumerate(parts_of(digest, content)):
-            smaller = compressed(part) if promising else None
-            connection.execute(
-                "INSERT INTO buffer_parts VALUES (?, ?, ?, ?)",
-                (row.lastrowid, place, len(part), part if smaller is None else smaller),
-            )
+        connection.executemany(
+            "INSERT INTO buffer_parts VALUES (?, ?, ?, ?)",
+            ((row.lastrowid, place, *part) for place, part in enumerate(stored_parts(digest, content))),
+        )
     return max(format_, PIECES_FORMAT)
 
 
@@ -126,10 +123,8 @@ def read_part(connection: sqlite3.Connection, digest: str, number: int, place: i
     if row is None:
         raise missing_piece(digest)
     size, content = expect(int, row[0]), expect(bytes, row[1])
-    if len(content) > size:
-        raise shortened_piece(digest, len(content), size)
     try:
-        return content if len(content) == size else decompressed(content, size)
+        return stored_part(content, size)
     except CorruptRecord as error:
         error.message = f"The large piece {digest} is damaged. {error.message}"
         raise

@@ -74,8 +74,8 @@ def digests_of(record: Record | Draft) -> dict[str, int]:
     return {piece.digest: piece.length for piece in read_table(record.payload)}
 
 
-def parts_of(digest: str, content: Buffer) -> Iterator[bytes | memoryview]:
-    """The content in parts of at most `PART` bytes, for a backend that stores it under that digest.
+def parts_of(digest: str, content: Buffer, size: int = PART) -> Iterator[bytes | memoryview]:
+    """The content in parts of at most `size` bytes, for a backend that stores it under that digest.
 
     What somebody may change meanwhile (an array, by another thread) is copied part by part, and the copies are hashed:
     after the last part `TransactionError` is raised if they are not what the digest names. So a backend must not make
@@ -83,11 +83,11 @@ def parts_of(digest: str, content: Buffer) -> Iterator[bytes | memoryview]:
     """
     view = memoryview(content).cast("B")
     if isinstance(content, bytes):
-        yield from (view[start : start + PART] for start in range(0, len(view), PART))
+        yield from (view[start : start + size] for start in range(0, len(view), size))
         return
     state = blake2b(digest_size=DIGEST_SIZE)
-    for start in range(0, len(view), PART):
-        part = bytes(view[start : start + PART])
+    for start in range(0, len(view), size):
+        part = bytes(view[start : start + size])
         state.update(part)
         yield part
     if state.hexdigest() != digest:

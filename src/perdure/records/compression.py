@@ -11,10 +11,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from perdure.errors import CorruptRecord
+from perdure.records.buffers import PART, parts_of
 from perdure.records.values import Buffer
 
 LEVEL = 1
@@ -43,6 +45,22 @@ def is_promising(content: Buffer) -> bool:
     step = (len(view) - _SAMPLE) // (_SAMPLES - 1)
     sizes = [len(_compressor().compress(view[at : at + _SAMPLE])) for at in range(0, step * _SAMPLES, step)]
     return sum(sizes) <= _SAMPLE * _SAMPLES * WORTH
+
+
+def stored_parts(digest: str, content: Buffer, size: int = PART) -> Iterator[tuple[int, bytes | memoryview]]:
+    """A large piece as a database keeps it: of each part its true length, and its bytes, compressed where that pays.
+
+    Raises as `parts_of` does.
+    """
+    promising = is_promising(content)
+    for part in parts_of(digest, content, size):
+        smaller = compressed(part) if promising else None
+        yield len(part), part if smaller is None else smaller
+
+
+def stored_part(content: bytes, length: int) -> bytes:
+    """A part as it was before it was stored; raises `CorruptRecord` if it cannot have been that long."""
+    return content if len(content) == length else decompressed(content, length)
 
 
 def decompressed(content: Buffer, length: int) -> bytes:
