@@ -74,6 +74,26 @@ def test_a_class_is_named_by_text_as_well(store, jobs):
         store.find(jobs[0])
 
 
+def test_an_answer_is_gone_through_in_batches(place, jobs):
+    store, other = place.open(), place.open()
+    assert sizes(store.iterate(Job, state="failed", order_by="-size", batch=2)) == [10, 4, 3, 1]
+    assert sizes(store.iterate("indexed:Job", limit=3, batch=1)) == [0, 1, 2]
+    assert sizes(store.iterate(WideJob, note="not indexed", scan=True)) == [10]
+    answer = store.iterate(Job, state="failed", batch=1)
+    assert next(answer).size == 1
+    other.remove(other.find(Job, size=3)[0].persistent_id)
+    assert sizes(answer) == [4, 10]
+    with store.transaction():
+        store.save(Job("failed", 99))
+        assert sizes(store.iterate(Job, state="failed", order_by="-size", batch=2)) == [99, 10, 4, 1]
+    with pytest.raises(TypeError, match="class is needed"):
+        store.iterate(state="failed")
+    with pytest.raises(NotIndexed):
+        store.iterate(Job, note="x")
+    with pytest.raises(ValueError, match="at least 1"):
+        store.iterate(Job, size=1, batch=0)
+
+
 def test_any_class_is_found_without_conditions(store):
     store.save_many([Bare("one"), Bare("two"), Job("new")])
     store.save([1, 2])

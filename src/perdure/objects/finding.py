@@ -29,6 +29,7 @@ from perdure.records.values import Fields, Plain
 Order = str | Sequence[str]
 Row = tuple[str, int, Fields]  # id, number, fields
 
+_ARGUMENTS = ("order_by", "limit", "offset", "subclasses", "scan")
 ATTEMPTS = 3  # to be answered at a revision whose changes are known
 
 
@@ -78,6 +79,11 @@ class Finding:
         if unknown and not scan:
             raise _not_indexed(real, unknown[0])
         return Asked(real, query, subclasses, scan)
+
+    def asked_as_find(self, cls: type[Any] | str, arguments: Mapping[str, Any]) -> Asked:
+        """The question that the arguments of `Store.find` mean."""
+        own = {name: arguments[name] for name in _ARGUMENTS if name in arguments}
+        return self.asked(cls, {name: value for name, value in arguments.items() if name not in own}, **own)
 
     def fields_of(self, cls: type[Any]) -> tuple[str, ...]:
         """The fields that records of a class tell for queries."""
@@ -264,12 +270,11 @@ def _scanned(finding: Finding, desk: Desk, asked: Asked, names: tuple[str, ...])
     for name in names:
         frames = view.backend.scan(class_name=name, at=view.revision)
         for chunk in chunks(id_ for frame in frames if (id_ := parse_unverified(frame).id) not in elsewhere):
-            enlisted = set(view.enlisted)
-            for id_, obj in zip(chunk, view.load_many(chunk), strict=True):
+            objects = view.load_many(chunk)
+            for id_, obj in zip(chunk, objects, strict=True):
                 yield id_, number_of(id_), _live(obj, asked.query.fields, finding.extra)
-                entry = entry_of(obj)
-                if entry is not None and entry.address not in enlisted and not view.is_changed(entry, obj):
-                    view.doze(entry, obj)
+            with view.lock:
+                view.rest(objects)
 
 
 def _is_internal(cls: Any) -> bool:

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from perdure.backends.base import number_of
+from perdure.backends.base import chunks, number_of
 from perdure.errors import ClassNotFound
 from perdure.objects.commits import Desk
 from perdure.objects.persistable import Persistable
@@ -45,6 +45,28 @@ def _batches(desk: Desk, wanted: _Wanted, batch: int, paths: Paths) -> Iterator[
         with view.lock:
             view.rest(objects)
         objects = []  # nothing of this batch is held while the next is read
+
+
+def iterate_found(desk: Desk, ids: Sequence[str], batch: int, paths: Paths) -> Iterator[Any]:
+    """The objects of those ids, in their order; what others have removed meanwhile is left out."""
+    if batch < 1:
+        raise ValueError(f"a batch has at least 1 object, not {batch!r}")
+    return _found_batches(desk, ids, batch, paths)
+
+
+def _found_batches(desk: Desk, ids: Sequence[str], batch: int, paths: Paths) -> Iterator[Any]:
+    view = desk.view
+    for chunk in chunks(ids, batch):
+        view.refresh()
+        with view.lock:
+            there = chunk if view.in_transaction else view.backend.classes(chunk, view.revision)
+            objects = view.load_many([id_ for id_ in chunk if id_ in there])
+            if paths:
+                prefetch(view, objects, paths)
+        yield from objects
+        with view.lock:
+            view.rest(objects)
+        objects = []
 
 
 class _Wanted:

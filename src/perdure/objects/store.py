@@ -19,7 +19,7 @@ from perdure.objects.awaiting import AsyncFace
 from perdure.objects.coding import CodeRecorder
 from perdure.objects.columns import ExtraFields
 from perdure.objects.commits import Desk, OfThread
-from perdure.objects.iterating import BATCH, iterate
+from perdure.objects.iterating import BATCH, iterate, iterate_found
 from perdure.objects.persistable import LOADED
 from perdure.objects.prefetching import Paths
 from perdure.objects.reindexing import reindex
@@ -179,17 +179,30 @@ class Store(AsyncFace):
         return found
 
     @overload
-    def iterate(self, cls: None = None, *, batch: int = BATCH, prefetch: Paths = ()) -> Iterator[Any]: ...
+    def iterate(
+        self, cls: str | None = None, *, batch: int = BATCH, prefetch: Paths = (), **asked: Any
+    ) -> Iterator[Any]: ...
     @overload
-    def iterate(self, cls: type[T], *, batch: int = BATCH, prefetch: Paths = ()) -> Iterator[T]: ...
-    def iterate(self, cls: type[Any] | None = None, *, batch: int = BATCH, prefetch: Paths = ()) -> Iterator[Any]:
+    def iterate(self, cls: type[T], *, batch: int = BATCH, prefetch: Paths = (), **asked: Any) -> Iterator[T]: ...
+    def iterate(
+        self, cls: type[Any] | str | None = None, *, batch: int = BATCH, prefetch: Paths = (), **asked: Any
+    ) -> Iterator[Any]:
         """Go through all objects of a class and its subclasses, or all of yours, in the order of their ids.
 
         They are loaded `batch` at a time, and let go when the next are: memory stays flat unless you hold or change
         them. In a transaction they are as at its beginning, without what it has saved itself; outside, each batch is
         of the newest revision. What may be in no batch: objects that others add or remove meanwhile.
+
+        With conditions, or anything else that `find` is asked, the ids of the answer are found at once, and the objects
+        are loaded as above; in a transaction with its own work, as from `find`.
         """
-        return iterate(self.desk(), cls, batch, prefetch)
+        desk = self.desk()
+        if cls is None or not (asked or isinstance(cls, str)):
+            if asked:
+                raise TypeError("A class is needed to ask for objects by their fields.")
+            return iterate(desk, cls, batch, prefetch)
+        question = self._finding.asked_as_find(cls, asked)
+        return iterate_found(desk, finding.find_ids(self._finding, desk, question), batch, prefetch)
 
     def list(self, *, all: bool = False) -> list[Id[Any]]:
         """The ids of the user's objects, in the order of their numbers; with `all` also perdure's own."""
