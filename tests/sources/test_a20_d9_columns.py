@@ -7,6 +7,7 @@ import sqlite3
 from datetime import UTC, datetime
 
 import pytest
+import servers
 from sqlalchemy import VARCHAR, Boolean, Column, DateTime, Float, Integer, create_engine, text
 
 from perdure import CannotIndex, NotIndexed, Persistable, make_store
@@ -168,6 +169,47 @@ def test_d9_an_extra_field_of_a_full_store(url, tmp_path):
         assert store.reindex(Task) == 2
         assert [task.persistent_id for task in store.find(Task, state="old")] == ids[:1]
     assert [state for _, state in rows(tmp_path, "state")] == ["old", "older", "new"]
+
+
+@pytest.fixture(params=servers.KINDS)
+def on_server(request, tmp_path):
+    name = servers.table_of(tmp_path)
+    yield request.param, f"{servers.url_of(request.param)}#table={name}", name
+    servers.drop_tables(request.param, {name})
+
+
+def test_d9_columns_on_servers(on_server):
+    kind, url, table = on_server
+    extra = {"state": GET_STATE, Column("extra", VARCHAR(8)): GET_STATE, Column("size", Integer): lambda task: task.foo}
+    asked = f"SELECT state, extra, size FROM {table} WHERE class > 0 ORDER BY number"
+    with make_store(url, extra_fields=extra) as store:
+        first, second = Task(1, "100% 'new'"[:8]), Task(True, "old")
+        ids = store.save_many([first, second])
+        assert servers.query(kind, asked) == [("100% 'ne", "100% 'ne", 1), ("old", "old", 1)]
+        second.state, second.foo = None, None
+        store.save(second)
+        assert servers.query(kind, asked)[1] == (None, None, None)
+        assert store.find(Task, extra="100% 'ne", size=1) == [first]
+        with pytest.raises(CannotIndex, match="9 characters are more than the 8"):
+            store.save(Task(state="too longs"))
+        many = [Task(number, "many") for number in range(300)]  # so many go by another way
+        store.save_many(many)
+        for task in many:
+            task.state = "changed"
+        store.save_many(many)
+        assert servers.query(kind, f"SELECT count(*) FROM {table} WHERE extra = 'changed' AND size < 100") == [(100,)]
+        store.remove(ids[0])
+        assert servers.query(kind, f"SELECT count(*) FROM {table} WHERE state LIKE '100%%'") == [(0,)]
+    servers.execute(kind, f"ALTER TABLE {table} ADD COLUMN others VARCHAR(20)")
+    with make_store(url, extra_fields={"others": GET_STATE}) as store:  # one that is there, for all that it takes
+        store.save(Task(state="used"))
+        assert servers.query(kind, f"SELECT count(*) FROM {table} WHERE others = 'used'") == [(1,)]
+    with pytest.raises(CannotIndex, match="'frame' of its own"):
+        make_store(url, extra_fields={"frame": GET_STATE})
+    with make_store(url, read_only=True, extra_fields={"never": GET_STATE}):
+        pass
+    with make_store(url) as store:  # without any: what it does not know it leaves alone
+        assert len(store.list()) == 302
 
 
 # -- A20 -----------------------------------------------------------------------------------------------------

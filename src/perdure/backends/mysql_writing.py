@@ -83,9 +83,14 @@ class MysqlWriter(Writer):
         statements[-1] += b"%d, " % revision + self._commit_values(plan) + b")"
         statements += self._written(plan, revision, known)
         statements += [sql.encode() for sql in self.trimming(plan)]
-        *packets, last = self._packets([*statements, b"COMMIT"])
+        ending = [] if self.columns else [b"COMMIT"]
+        *packets, last = self._packets([*statements, *ending])
         for packet in packets:
             _run(cursor, packet)
+        if self.columns:
+            _run(cursor, last)
+            self.columns.write(cursor, (*plan.new, *plan.replaced), plan.removed)
+            last = b"COMMIT"
         plan.sent = True
         _run(cursor, last)
 

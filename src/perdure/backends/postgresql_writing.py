@@ -94,6 +94,8 @@ class PostgresqlWriter(Writer):
             cursor.execute(self.schema.spell(_COUNT), values)
         for sql in self.trimming(plan):
             cursor.execute(sql)
+        if self.columns:
+            self.columns.write(cursor, (*plan.new, *plan.replaced), plan.removed)
         plan.sent = True
         cursor.execute("COMMIT")
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from perdure.backends.base import FEW, Backend, NewKey, no_key, number_of
+from perdure.backends.server_columns import NO_COLUMNS, Columns, ServerColumns
 from perdure.backends.server_connection import Cursor, Kind, ServerConnection
 from perdure.backends.server_errors import Trouble, foreign, outcome_unknown
 from perdure.backends.server_schema import FORMAT, Schema, refuse_newer
@@ -26,8 +27,10 @@ Rows = Any  # a sequence of tuples
 class ServerTables(Backend):
     """A store in the database at `url`, in tables that begin with `table_name`; `new_key` is called when it is made.
 
-    `place` names the store in errors. `timeout` is how many seconds a call waits for others. Raises `StoreNotFound`
-    (no such database, or no store and `create=False`), `NotAStore`, `NewerFormat`, `AccessDenied`, `StorageError`.
+    `place` names the store in errors. `timeout` is how many seconds a call waits for others; `columns` are further ones
+    of the table of records, with their types in SQL, that hold what headers tell under their names. Raises
+    `StoreNotFound` (no such database, or no store and `create=False`), `NotAStore`, `NewerFormat`, `AccessDenied`,
+    `StorageError`.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class ServerTables(Backend):
         create: bool = True,
         read_only: bool = False,
         timeout: float = 60.0,
+        columns: Columns = NO_COLUMNS,
     ):
         self.read_only = read_only
         self.table_name = table_name
@@ -51,6 +55,7 @@ class ServerTables(Backend):
             self._schema = Schema(table_name, self._connection.dialect)
             self._open(new_key, create=create and not read_only)
             self._writer = self._make_writer(self._schema)
+            self._writer.columns = self._with_columns(columns)
         except BaseException:
             self._connection.close()
             raise
@@ -70,6 +75,21 @@ class ServerTables(Backend):
         if format_ is None:
             raise StoreNotFound(f"There is no store at {self.place}.")
         refuse_newer(format_, self.place)
+
+    def _with_columns(self, columns: Columns) -> ServerColumns:
+        """The further columns of the table of records, which are added where they are not there."""
+        own = self._schema.columns[self.table_name]
+        quote = self._connection.dialect.identifier_preparer.quote_identifier
+        added = ServerColumns(columns, own, self._schema.spell("{records}"), quote)
+
+        def work(cursor: Cursor) -> None:
+            found = {column for table, column in self._found_columns(cursor) if table == self.table_name}
+            for statement in added.adding(found):
+                cursor.execute(statement)
+
+        if added and not self.read_only:
+            self._connection.read(work)
+        return added
 
     def _format(self) -> int | None:
         """The store's format; None if there is no store. Raises `NotAStore` for tables of another program."""

@@ -30,6 +30,7 @@ from perdure.backends.base import (
     refuse_moved,
     runs_of,
 )
+from perdure.backends.server_columns import ServerColumns
 from perdure.backends.server_connection import Cursor
 from perdure.backends.server_schema import FIELD_LENGTH, Schema, refuse_newer
 from perdure.errors import CannotIndex, IdInUse, StorageError
@@ -120,11 +121,12 @@ class Writer(ABC):
         self.schema = schema
         self.place = place
         self.classes: ClassNumbers = {}  # of committed classes only
+        self.columns: ServerColumns | None = None  # that other programs read
 
     def commit(self, cursor: Cursor, plan: Plan) -> int:
         """Apply the batch, and give its revision; or raise, with a transaction open or not."""
         batch = plan.batch
-        is_plain = batch.seen and not (plan.in_doubt or batch.buffers or batch.keep is not None)
+        is_plain = batch.seen and not (self.columns or plan.in_doubt or batch.buffers or batch.keep is not None)
         if is_plain and plan.kinds <= self.classes.keys() and self.fits(plan):
             revision = self.at_once(cursor, plan)
             if revision:

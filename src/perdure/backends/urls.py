@@ -64,6 +64,7 @@ def open_server(
     create: bool,
     read_only: bool,
     timeout: float,
+    columns: Mapping[str, str | None],
 ) -> Backend:
     """The backend on the server that `url` names (without its table; see `split_table`).
 
@@ -83,7 +84,7 @@ def open_server(
                 f"A store at {scheme}:// needs the package {package!r}, which is not installed.",
                 hint=f"Install it with: pip install 'perdure[{kind.extra}]'.",
             )
-    return _opened(kind, f"{scheme}+{driver}", url, table_name, new_key, create, read_only, timeout)
+    return _opened(kind, f"{scheme}+{driver}", url, table_name, new_key, create, read_only, timeout, columns)
 
 
 def _opened(kind: _Kind, drivername: str, url: str, table_name: str | None, *options: Any) -> Backend:
@@ -109,10 +110,17 @@ def _opened(kind: _Kind, drivername: str, url: str, table_name: str | None, *opt
             f"{without_password(url)} names no database.", hint="Write scheme://user:password@host/database."
         )
     place = f"{without_password(url).partition('?')[0]}#table={name}"
-    new_key, create, read_only, timeout = options
+    new_key, create, read_only, timeout, columns = options
     backend_class = getattr(import_module(kind.module), kind.class_name)
     backend: Backend = backend_class(
-        parsed, name, place=place, new_key=new_key, create=create, read_only=read_only, timeout=timeout
+        parsed,
+        name,
+        place=place,
+        new_key=new_key,
+        create=create,
+        read_only=read_only,
+        timeout=timeout,
+        columns=columns,
     )
     return backend
 

@@ -157,11 +157,20 @@ class SqlStore(Store):
         fields = ExtraFields(extra_fields) if extra_fields else None
         place, table = split_table(url, table_name)
 
+        columns = fields.columns if fields is not None else NO_COLUMNS
+
         def opened(new_key: Callable[[], int]) -> Backend:
             if (_scheme(place) or "").partition("+")[0] in SERVERS:
-                return open_server(place, table, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
+                return open_server(
+                    place,
+                    table,
+                    new_key=new_key,
+                    create=create,
+                    read_only=read_only,
+                    timeout=timeout,
+                    columns=columns,
+                )
             path = _sqlite_path(place)
-            columns = fields.columns if fields is not None else NO_COLUMNS
             return SqliteBackend(
                 path, new_key=new_key, create=create, read_only=read_only, timeout=timeout, columns=columns
             )
