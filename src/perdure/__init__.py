@@ -55,6 +55,7 @@ from perdure.errors import (
 )
 from perdure.ids import Id, IdFactory, JobIdFactory
 from perdure.objects.persistable import Persistable
+from perdure.objects.remembering import WORK as _WORK
 from perdure.objects.store import Store
 from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_store, register
 from perdure.objects.transaction import Transaction
@@ -91,6 +92,12 @@ _RECORDED = {
     "Arguments": "perdure.flows.attempts", "Result": "perdure.flows.attempts", "Code": "perdure.objects.coding",
     "Source": "perdure.objects.coding", "Root": "perdure.objects.roots", "RootNames": "perdure.objects.roots",
 }  # fmt: skip
+
+# Work on whole stores, which `Store` has methods for, is done on a floor above it.
+_WORK.update({
+    "check": "perdure.upkeep.checking", "collect": "perdure.upkeep.collecting", "forget": "perdure.upkeep.forgetting",
+    "pack": "perdure.upkeep.packing",
+})  # fmt: skip
 
 __all__ = [
     "AccessDenied", "Attempt", "CannotIndex", "CannotLoad", "CannotPickle", "CannotResolve", "ClassNotFound",

@@ -17,7 +17,7 @@ from perdure.cli.looking import (
 from perdure.cli.options import Command, Parser, add_json, add_store, open_store
 from perdure.cli.reading import JOB, LAST, RUN, AttemptRow, JobRow, Reader, state_counts
 from perdure.cli.terminal import clean, counted, moment, painted, state_colour, table, tallied
-from perdure.objects.store import ObjectVersion
+from perdure.objects.history import ObjectVersion
 from perdure.records.values import INTERNAL, Fields, Record
 
 FIELD_SHOWN = 40

@@ -16,7 +16,8 @@ from perdure.flows import Attempt, Job, JobState, Run, RunState
 from perdure.flows.ownership import owner_of
 from perdure.flows.states import ENDED, UNDONE
 from perdure.ids import parse_id
-from perdure.objects.store import ObjectVersion, Store
+from perdure.objects.history import ObjectVersion
+from perdure.objects.store import Store
 from perdure.pickling.classes import name_of
 from perdure.records.frame import decode, parse_unverified
 from perdure.records.values import Record
@@ -136,14 +137,17 @@ class Reader:
     def versions(self, id_: str) -> list[ObjectVersion]:
         """Every stored version of an object, newest first; raises `NotFound`."""
         found = []
-        for revision, frame in self.backend.history(parse_id(id_)):
-            commit = self.backend.commits(before=revision + 1, limit=1)[0]
+        versions = self.backend.history(parse_id(id_))
+        commits = self.backend.commits_of([version.revision for version in versions])
+        for revision, frame in versions:
+            commit = commits.get(revision)
+            time, note, code = (None, "", "") if commit is None else (commit.time, commit.note, commit.code)
             record = None if frame is None else self.record(frame)
             if record is None:
-                found.append(ObjectVersion(revision, commit.time, commit.note, "", {}, (), commit.code, frame is None))
+                found.append(ObjectVersion(revision, time, note, "", {}, (), code, frame is None))
             else:
                 facts = (record.class_name, record.fields, record.references, record.code)
-                found.append(ObjectVersion(revision, commit.time, commit.note, *facts, False))
+                found.append(ObjectVersion(revision, time, note, *facts, False))
         if not found:
             raise NotFound(f"There never was a {id_} in this store.", hint="`perdure ls` lists the ids.", ids=(id_,))
         return found
@@ -194,7 +198,9 @@ class Reader:
         took, begun = None, None
         for version in reversed(self.versions(id_)):
             state = version.fields.get("state")
-            if state in ENDED and begun is not None:
+            if version.time is None:
+                begun = None  # its commit was packed
+            elif state in ENDED and begun is not None:
                 took, begun = (took or 0.0) + version.time - begun, None
             elif state == RunState.RUNNING:
                 begun = version.time

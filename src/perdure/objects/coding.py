@@ -49,10 +49,15 @@ class Source(Persistable):
 
 
 class Code(Persistable):
-    """A code record: which code made something. `state` holds commit, modules, packages; `sources` the texts."""
+    """A code record: which code made something. `state` holds commit, modules, packages; `sources` the texts.
+
+    `erased` are the digests of texts that were here, and that somebody had the store forget.
+    """
 
     __module__ = "perdure"  # the name in records, for ever
     __record_internal__ = True
+
+    erased: tuple[str, ...] = ()
 
     def __init__(self, state: CodeState, sources: dict[str, Source]):
         self._plain = state.as_plain()
@@ -65,9 +70,16 @@ class Code(Persistable):
         """What was captured; its texts are in `sources`."""
         return CodeState.from_plain(self._plain)
 
+    def erase(self, source: Source) -> None:
+        """Refer to that text no more, and say that it was erased."""
+        gone = [digest for digest, held in self.sources.items() if held is source]
+        self.sources = {digest: held for digest, held in self.sources.items() if held is not source}
+        self.erased = (*self.erased, *gone)
+
     def __record_fields__(self) -> dict[str, Plain]:
         commits = [repository.commit for repository in self.state.repositories if repository.commit]
-        return {"digest": self.digest, "summary": self.summary, "commit": ",".join(commits)}
+        told: dict[str, Plain] = {"digest": self.digest, "summary": self.summary, "commit": ",".join(commits)}
+        return {**told, "erased": ",".join(self.erased)} if self.erased else told
 
 
 class Loader(Protocol):

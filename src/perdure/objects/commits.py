@@ -56,6 +56,7 @@ class Desk:
         self.code_of = code_of
         self.clock = clock
         self.transaction: Open | None = None
+        self.keep: float | None = None  # seconds for which replaced versions stay; None: until they are packed
         self.is_looking = False  # at objects, for a savepoint: nothing may be saved meanwhile
         self.worklist: Worklist | None = None  # the one that is being worked off
         self.names: frozenset[str] = frozenset()  # classes and functions in the payloads of the last commit
@@ -197,6 +198,8 @@ class Commit:
         if self.drafts:  # read at other revisions than this view's: each base is compared
             indexed, buffers = {**self.indexed, **batch.indexed}, {**batch.buffers, **self.buffers}
             batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1, indexed=indexed, buffers=buffers)
+        if self.desk.keep is not None:
+            batch = batch._replace(keep=self.desk.keep)
         return batch
 
     def _check_only(self) -> None:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
 from perdure.backends.base import Backend
@@ -23,6 +23,7 @@ from perdure.objects.iterating import BATCH, iterate, iterate_found
 from perdure.objects.persistable import LOADED
 from perdure.objects.prefetching import Paths
 from perdure.objects.reindexing import reindex
+from perdure.objects.remembering import RECENT, HistoryFace
 from perdure.objects.resting import CACHE_SIZE
 from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
@@ -30,31 +31,17 @@ from perdure.objects.transaction import Transaction
 from perdure.objects.view import View
 from perdure.objects.worklist import Naming
 from perdure.pickling.outside import Resources, resources_of
-from perdure.records.frame import decode
 from perdure.records.seal import Key
-from perdure.records.values import Commit, Fields
 
 T = TypeVar("T")
 Trust = Literal["all"]
 CodeChoice = Literal["recorded", "off"]
+HistoryChoice = Literal["on", "off"]
 
 _modules = sys.modules
 
 
-class ObjectVersion(NamedTuple):
-    """One stored version of an object, as its header tells: nothing of it was unpickled."""
-
-    revision: int
-    time: float
-    note: str
-    class_name: str
-    fields: Fields
-    references: tuple[str, ...]
-    code: str
-    removed: bool
-
-
-class Store(AsyncFace):
+class Store(AsyncFace, HistoryFace):
     """Keeps objects under ids; made by `make_store`. Every thread and every asyncio task has its own view of it."""
 
     url: str = ""
@@ -72,6 +59,7 @@ class Store(AsyncFace):
         resources: Mapping[str, Any] | None = None,
         extra_fields: ExtraFields | None = None,
         cache_size: int = CACHE_SIZE,
+        history: HistoryChoice = "on",
     ):
         if cache_size < 1:
             raise ValueError(f"cache_size is a number of objects, at least 1, not {cache_size!r}")
@@ -85,11 +73,14 @@ class Store(AsyncFace):
         self._protocol = protocol
         self._clock = clock or SystemClock()
         self._resources = resources_of(resources)
+        self._code = code
         self._records_code = _records_code(code)
+        self._keep = _keep(history)
         self._threads = OfThread()
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
         self._views: WeakSet[View] = WeakSet()
         self._closed = False
+        self._remember()
         self.roots = Roots(self.desk)
 
     # -- one object --------------------------------------------------------------------------------------
@@ -316,33 +307,6 @@ class Store(AsyncFace):
         """
         return running.run(self.desk(), function, args, kwargs, retries=retries, note=note)
 
-    def transactions(self, limit: int | None = None) -> builtins.list[Commit]:
-        """Commits, newest first: `.revision`, `.time` (seconds since 1970, UTC), `.note`, `.code`, `.numbers`."""
-        self._require_open()
-        return self.backend.commits(limit=limit)
-
-    def history(self, id_: str) -> builtins.list[ObjectVersion]:
-        """Every stored version of an object, newest first; raises `NotFound` for an id that never was."""
-        self._require_open()
-        id_ = parse_id(id_)
-        versions = self.backend.history(id_)
-        if not versions:
-            raise NotFound(f"There never was a {id_} in this store.", ids=(id_,))
-        found = []
-        for revision, frame in versions:
-            commit = self.backend.commits(before=revision + 1, limit=1)[0]
-            if frame is None:
-                found.append(ObjectVersion(revision, commit.time, commit.note, "", {}, (), commit.code, True))
-                continue
-            record = decode(frame, self._key, trust_all=self._trust_all)
-            found.append(
-                ObjectVersion(
-                    revision, commit.time, commit.note, record.class_name, record.fields, record.references,
-                    record.code, False,
-                )
-            )  # fmt: skip
-        return found
-
     def revision(self) -> int:
         """The revision that the caller's view is at: inside a transaction that of its beginning."""
         view = self.desk().view
@@ -411,9 +375,26 @@ class Store(AsyncFace):
         self._views.add(view)
         code_of = CodeRecorder(view) if self._records_code else _no_code
         desk = Desk(view, Naming(self.backend, self._factory), code_of, self._clock, self._threads)
+        desk.keep = self._keep
         # Nobody commits from a desk that is gone; what its view holds for a commit would stay in memory for ever.
         finalize(desk, view.retire).atexit = False
         return desk
+
+    def _over(self, backend: Backend) -> Store:
+        """A store like this one, over another backend."""
+        store = Store(
+            backend,
+            self._key,
+            trust="all" if self._trust_all else None,
+            protocol=self._protocol,
+            clock=self._clock,
+            code=self._code,
+            resources=self._resources,
+            extra_fields=self.extra_fields,
+            cache_size=self._cache_size,
+        )
+        store.url = self.url
+        return store
 
     def _require_open(self) -> None:
         if self._closed:
@@ -457,6 +438,13 @@ def _records_code(code: str) -> bool:
     if code not in ("recorded", "off"):
         raise ValueError(f"code is 'recorded' or 'off', not {code!r}")
     return code == "recorded"
+
+
+def _keep(history: str) -> float | None:
+    """For how many seconds replaced versions are kept at least; None: until they are packed."""
+    if history not in ("on", "off"):
+        raise ValueError(f"history is 'on' or 'off', not {history!r}")
+    return RECENT if history == "off" else None
 
 
 def _no_code(worklist: object, module: str) -> str:

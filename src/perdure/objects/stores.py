@@ -29,7 +29,7 @@ from perdure.keys import KeyRing, read_key_file
 from perdure.objects.columns import Accessor, ExtraFields
 from perdure.objects.resting import CACHE_SIZE
 from perdure.objects.states import PROTOCOL
-from perdure.objects.store import CodeChoice, Store, Trust
+from perdure.objects.store import CodeChoice, HistoryChoice, Store, Trust
 from perdure.records.seal import Key
 
 KeySource = Key | str | os.PathLike[str]
@@ -37,7 +37,7 @@ WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 
 _KNOWN = (
     *("directory", "url", "idfactory", "protocol", "table_name", "extra_fields", "create", "key", "trust", "read_only"),
-    *("timeout", "clock", "code", "resources", "cache_size"),
+    *("timeout", "clock", "code", "resources", "cache_size", "history"),
 )
 
 
@@ -53,6 +53,7 @@ class MemoryStore(Store):
         read_only: bool = False,
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
+        history: HistoryChoice = "on",
         resources: Mapping[str, Any] | None = None,
         extra_fields: Mapping[Any, Accessor] | None = None,
         cache_size: int = CACHE_SIZE,
@@ -70,6 +71,7 @@ class MemoryStore(Store):
             trust=trust,
             clock=clock,
             code=code,
+            history=history,
             resources=resources,
             extra_fields=fields,
             cache_size=cache_size,
@@ -97,6 +99,7 @@ class FilesystemStore(Store):
         timeout: float = WAIT,
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
+        history: HistoryChoice = "on",
         resources: Mapping[str, Any] | None = None,
         extra_fields: Mapping[Any, Accessor] | None = None,
         cache_size: int = CACHE_SIZE,
@@ -118,6 +121,7 @@ class FilesystemStore(Store):
             trust=trust,
             clock=clock,
             code=code,
+            history=history,
             resources=resources,
             extra_fields=fields,
             cache_size=cache_size,
@@ -148,6 +152,7 @@ class SqlStore(Store):
         timeout: float = WAIT,
         clock: Clock | None = None,
         code: CodeChoice = "recorded",
+        history: HistoryChoice = "on",
         resources: Mapping[str, Any] | None = None,
         extra_fields: Mapping[Any, Accessor] | None = None,
         cache_size: int = CACHE_SIZE,
@@ -184,6 +189,7 @@ class SqlStore(Store):
             trust=trust,
             clock=clock,
             code=code,
+            history=history,
             resources=resources,
             extra_fields=fields,
             cache_size=cache_size,
@@ -227,7 +233,8 @@ def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> St
 
     Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`,
     `resources` (a mapping, for references to what is outside of the store), `extra_fields` (a function of the object
-    for each column: a name, or a column of SQLAlchemy's).
+    for each column: a name, or a column of SQLAlchemy's), `history="off"`
+    (what is replaced or removed is kept for a minute only).
     Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`.
     """
     text = _text(uri)

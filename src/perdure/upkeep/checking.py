@@ -1,7 +1,8 @@
 """Looks through a whole store for anything that is not as it must be; nothing is unpickled or changed.
 
 - Every record decodes, carries a good seal of the store's key, and is kept under its own id.
-- Every reference leads to a record; the counter is above all numbers; commits have no gap.
+- Every reference leads to a record; the counter is above all numbers; commits have no gap from the oldest revision on
+  that is kept whole. What older versions refer to may have been erased.
 - Every large piece that a version of an object names is there, whole, with the content that its digest tells: that of
   memory-mapped files is compared here alone. What nothing names is no problem; see `unnamed_pieces`.
 - One bad record is one problem: the rest is looked at all the same.
@@ -10,22 +11,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from perdure.backends.base import Backend, chunks
 from perdure.errors import PerdureError
+from perdure.objects.reports import Problem
 from perdure.objects.store import Store
 from perdure.records.frame import decode
 from perdure.records.seal import Key
 from perdure.records.values import Record
 from perdure.upkeep.large import check_pieces
-
-
-class Problem(NamedTuple):
-    """Something that is wrong: the id that it is about (empty: the store as a whole), and what it is."""
-
-    id: str
-    what: str
 
 
 def check(store: Store) -> list[Problem]:
@@ -55,10 +49,13 @@ def check(store: Store) -> list[Problem]:
 def _check_commits(backend: Backend) -> Iterator[Problem]:
     commits = backend.commits()
     described = backend.describe()
-    revisions = [commit.revision for commit in commits]
+    first = max(described.oldest, 1)
+    revisions = [commit.revision for commit in commits if commit.revision >= first]
+    if not described.oldest <= described.revision:
+        yield Problem("", f"Its oldest revision is {described.oldest}, and its newest {described.revision}.")
     if revisions != list(range(described.revision, described.revision - len(revisions), -1)):
         yield Problem("", f"Its commits are not consecutive up to revision {described.revision}.")
-    if revisions and revisions[-1] != 1:
+    if revisions and revisions[-1] != first:
         yield Problem("", f"The commits below revision {revisions[-1]} are missing.")
     highest = max((number for commit in commits for number in commit.numbers), default=0)
     if highest >= described.next_number:

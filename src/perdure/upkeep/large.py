@@ -60,9 +60,10 @@ def older_versions(backend: Backend) -> Iterator[tuple[str, bytes]]:
         times.update(commit.numbers)
         for number in commit.numbers:
             last.setdefault(number, commit.revision)
+    most = 0 if backend.describe().oldest else 1  # of a packed store a version may be there without its commit
     gone = _ids_of_removed(backend, {number: at for number, at in last.items() if number not in present})
     for number, count in times.items():
-        id_ = present.get(number) if count > 1 else None
+        id_ = present.get(number) if count > most else None
         id_ = id_ or gone.get(number)
         for version in backend.history(id_) if id_ else ():
             if version.frame is not None:

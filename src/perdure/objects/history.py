@@ -1,0 +1,116 @@
+"""What a store remembers: commits, versions of objects, and which revision a time or a wish stands for.
+
+- Versions are told from the headers of their records: nothing is unpickled.
+- A time stands for the newest commit that is not later; times of commits are those of the machines that made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from perdure.backends.base import Backend, too_old
+from perdure.errors import NotFound
+from perdure.records.frame import decode
+from perdure.records.seal import Key
+from perdure.records.values import Commit, Fields, Version
+
+PAGE = 500  # commits that are looked at together
+Keep = timedelta | int | datetime
+
+
+class ObjectVersion(NamedTuple):
+    """One stored version of an object, as its header tells: nothing of it was unpickled.
+
+    `time` (seconds since 1970, UTC) is None, and `note` empty, where the commit itself is not kept any more.
+    """
+
+    revision: int
+    time: float | None
+    note: str
+    class_name: str
+    fields: Fields
+    references: tuple[str, ...]
+    code: str
+    removed: bool
+
+
+def versions_of(
+    backend: Backend, id_: str, key: Key | None, *, trust_all: bool, limit: int | None, before: int | None
+) -> list[ObjectVersion]:
+    """The kept versions of an object, newest first; those below revision `before` only. Raises `NotFound`."""
+    versions: Sequence[Version] = backend.history(id_)
+    if not versions:
+        raise NotFound(f"There never was a {id_} in this store.", ids=(id_,))
+    versions = [version for version in versions if before is None or version.revision < before][:limit]
+    commits = backend.commits_of([version.revision for version in versions])
+    found = []
+    for revision, frame in versions:
+        commit = commits.get(revision)
+        time, note = (None, "") if commit is None else (commit.time, commit.note)
+        if frame is None:
+            code = "" if commit is None else commit.code
+            found.append(ObjectVersion(revision, time, note, "", {}, (), code, True))
+            continue
+        record = decode(frame, key, trust_all=trust_all)
+        told = (record.class_name, record.fields, record.references, record.code, False)
+        found.append(ObjectVersion(revision, time, note, *told))
+    return found
+
+
+def revision_at(backend: Backend, when: int | datetime) -> int:
+    """The revision that `when` means: itself, or the newest that was there at that time; 0 before the first.
+
+    A time without a zone is local time. Raises `NotFound` for a revision that is not there yet, `SnapshotTooOld` for
+    one that is not kept any more.
+    """
+    described = backend.describe()
+    if isinstance(when, datetime):
+        revision = _at_time(backend, when.timestamp())
+        if revision < described.oldest:
+            raise too_old(revision, described.oldest)
+        return revision
+    if isinstance(when, bool) or not isinstance(when, int):
+        raise TypeError(f"a point in a store's history is a revision or a datetime, not {type(when).__name__}")
+    if when < 0:
+        raise ValueError(f"revisions begin at 0, the empty store; there is no {when}")
+    if when > described.revision:
+        raise NotFound(f"There is no revision {when} yet; the newest is {described.revision}.")
+    if when < described.oldest:
+        raise too_old(when, described.oldest)
+    return when
+
+
+def oldest_kept(backend: Backend, keep: Keep, now: Callable[[], float]) -> int:
+    """The oldest revision that is still needed where so much is to be kept. Raises `ValueError`."""
+    newest = backend.revision()
+    if isinstance(keep, timedelta):
+        if keep < timedelta(0):
+            raise ValueError(f"no time can be kept that is less than none: {keep}")
+        return _at_time(backend, now() - keep.total_seconds())
+    if isinstance(keep, datetime):
+        return _at_time(backend, keep.timestamp())
+    if isinstance(keep, bool) or not isinstance(keep, int):
+        raise TypeError(f"what is kept is a timedelta, a number of revisions or a datetime, not {type(keep).__name__}")
+    if keep < 1:
+        raise ValueError(f"the newest revision is always kept: the number of revisions is at least 1, not {keep}")
+    return max(newest - keep + 1, 0)
+
+
+def _at_time(backend: Backend, time: float) -> int:
+    """The newest revision whose commit was not made later; 0 if there is none."""
+    before: int | None = None
+    while commits := backend.commits(before, PAGE):
+        for commit in commits:
+            if commit.time <= time:
+                return commit.revision
+        before = commits[-1].revision
+    return 0
+
+
+def commits_between(backend: Backend, before: int | None, limit: int | None) -> list[Commit]:
+    """Commits, newest first, below revision `before`; at most `limit`."""
+    if limit is not None and limit < 0:
+        raise ValueError(f"the limit is a number of commits, not {limit}")
+    return backend.commits(before, limit)

@@ -1,0 +1,204 @@
+"""Removing what nothing refers to any more: marking over the headers of records, then ordinary commits.
+
+- Kept is what was saved by name or by `save`, what roots name, what is perdure's own, and all that these refer to. A
+  value of a root that was deleted or replaced is kept by nothing.
+- Held in memory are numbers, not objects or records: for each object its number and those that it refers to.
+- Each commit is applied to just the revision that was looked at. If another came in between, what that one wrote is
+  looked at: whatever it has, or refers to, is kept.
+- Objects go before those that they refer to, and those that refer to one another in a circle go in one commit, so that
+  a collection which is cut off leaves no reference without an object.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+
+from perdure.backends.base import Backend, chunks, number_of
+from perdure.errors import ConflictError, TransactionError
+from perdure.objects.commits import ROUNDS, Desk
+from perdure.objects.reports import Collected
+from perdure.objects.roots import Root
+from perdure.objects.store import Store
+from perdure.objects.undoing import dismiss, wake
+from perdure.pickling.classes import name_of
+from perdure.records.frame import encoder, parse_unverified
+from perdure.records.values import INTERNAL, KEPT, Batch, Record
+from perdure.upkeep.large import drop_unnamed
+
+TOGETHER = 1_000  # objects that one commit removes, unless they refer to one another in circles
+SHOWN = 20  # ids that a report has
+
+Progress = Callable[[int, int], None]
+
+
+def collect(store: Store, *, dry_run: bool = False, progress: Progress | None = None) -> Collected:
+    """See `Store.collect`."""
+    desk = store.desk()
+    if not dry_run:
+        desk.require_writable()
+    if desk.is_in_transaction:
+        raise TransactionError("A collection makes commits of its own.", hint="Call it outside of the transaction.")
+    backend = store.backend
+    revision = backend.revision()
+    graph = Graph()
+    of = backend.describe().next_number
+    for frame in backend.scan(at=revision):
+        record = parse_unverified(frame)
+        graph.add(number_of(record.id), _is_kept(record), map(number_of, record.references))
+        if progress is not None and not len(graph.numbers) % TOGETHER:
+            progress(graph.numbers[-1], of)
+    graph.mark()
+    first = [graph.numbers[place] for _, place in zip(range(SHOWN), graph.garbage(), strict=False)]
+    shown = tuple(backend.ids_of(first, revision))
+    if dry_run:
+        return Collected(sum(1 for _ in graph.garbage()), len(graph.numbers), shown)
+    sweep = _Sweep(desk, graph, revision)
+    for group in graph.groups():
+        sweep.remove(group)
+        if progress is not None:
+            progress(sweep.removed, len(graph.numbers))
+    drop_unnamed(store)
+    return Collected(sweep.removed, len(graph.numbers), shown if sweep.removed else ())
+
+
+def _is_kept(record: Record) -> bool:
+    return bool(record.flags & KEPT) or bool(record.flags & INTERNAL and record.class_name != _ROOT)
+
+
+_ROOT = name_of(Root)
+
+
+class Graph:
+    """Which number refers to which. Objects are added in the order of their numbers, and known by their places."""
+
+    def __init__(self) -> None:
+        self.numbers = array("q")
+        self._starts = array("q", [0])
+        self._targets = array("q")  # numbers, those of place P from _starts[P] to _starts[P + 1]
+        self._live = bytearray()
+
+    def add(self, number: int, kept: bool, targets: Iterable[int]) -> None:
+        """Take in an object."""
+        self.numbers.append(number)
+        self._live.append(kept)
+        self._targets.extend(targets)
+        self._starts.append(len(self._targets))
+
+    def mark(self) -> None:
+        """Mark everything that is reached from what is kept."""
+        self._reach(array("q", (place for place, kept in enumerate(self._live) if kept)))
+
+    def revive(self, number: int, targets: Iterable[int]) -> None:
+        """Keep an object, known or new, that now refers to `targets`; and all that it reaches."""
+        places = [place for each in (number, *targets) if (place := self._place(each)) is not None]
+        fresh = array("q", (place for place in dict.fromkeys(places) if not self._live[place]))
+        for place in fresh:
+            self._live[place] = 1
+        self._reach(fresh)
+
+    def is_garbage(self, place: int) -> bool:
+        """Whether nothing keeps the object of that place."""
+        return not self._live[place]
+
+    def garbage(self) -> Iterator[int]:
+        """The places of what nothing keeps."""
+        return (place for place, live in enumerate(self._live) if not live)
+
+    def groups(self) -> Iterator[list[int]]:
+        """The places of all garbage, what refers to others before those; circles, and what they reach, at last."""
+        waiting = array("q", bytes(8 * len(self.numbers)))  # how many of the garbage that is left refer to it
+        for place in self.garbage():
+            for target in self._targets_of(place):
+                if target != place:
+                    waiting[target] += 1
+        left = bytearray(not live for live in self._live)
+        ready = array("q", (place for place in self.garbage() if not waiting[place]))
+        group: list[int] = []
+        while ready:
+            place = ready.pop()
+            left[place] = 0
+            group.append(place)
+            for target in self._targets_of(place):
+                if target != place:
+                    waiting[target] -= 1
+                    if left[target] and not waiting[target]:
+                        ready.append(target)
+            if len(group) >= TOGETHER:
+                yield group
+                group = []
+        yield group
+        yield [place for place, is_left in enumerate(left) if is_left]
+
+    def _reach(self, stack: array[int]) -> None:
+        while stack:
+            for target in self._targets_of(stack.pop()):
+                if not self._live[target]:
+                    self._live[target] = 1
+                    stack.append(target)
+
+    def _targets_of(self, place: int) -> Iterator[int]:
+        for number in self._targets[self._starts[place] : self._starts[place + 1]]:
+            found = self._place(number)
+            if found is not None:
+                yield found
+
+    def _place(self, number: int) -> int | None:
+        place = bisect_left(self.numbers, number)
+        return place if place < len(self.numbers) and self.numbers[place] == number else None
+
+
+class _Sweep:
+    """The commits that remove the garbage."""
+
+    def __init__(self, desk: Desk, graph: Graph, revision: int):
+        self._desk = desk
+        self._graph = graph
+        self._revision = revision  # what the graph was made of, or was brought up to
+        self.removed = 0
+
+    def remove(self, places: list[int]) -> None:
+        """Remove those of the places that are still garbage, in one commit. Raises `ConflictError`."""
+        view, backend = self._desk.view, self._desk.view.backend
+        assert view.key is not None  # require_writable has asked for it
+        for left in reversed(range(ROUNDS)):
+            bases = self._bases(backend, places)
+            if not bases:
+                return
+            batch = Batch(
+                [], bases, {}, self._revision, self._desk.clock.now(), f"collected {len(bases)} objects", exact=True,
+                keep=self._desk.keep,
+            )  # fmt: skip
+            with view.lock:
+                view.refresh()
+                wake(view, [id_ for id_ in bases if view.entry(id_) is not None])
+                try:
+                    self._revision = backend.apply(batch, encoder(view.key)).revision
+                except ConflictError:
+                    if not left:
+                        raise
+                    self._catch_up(backend)
+                    continue
+                dismiss(view, bases)
+                view.move_forward()
+            self.removed += len(bases)
+            return
+
+    def _bases(self, backend: Backend, places: list[int]) -> dict[str, int]:
+        """The ids of those that are still garbage, with their revisions."""
+        numbers = [self._graph.numbers[place] for place in places if self._graph.is_garbage(place)]
+        bases: dict[str, int] = {}
+        for chunk in chunks(backend.ids_of(numbers, self._revision) if numbers else ()):
+            frames = backend.read(chunk, self._revision)
+            bases.update((id_, parse_unverified(frame).revision) for id_, frame in frames.items())
+        return bases
+
+    def _catch_up(self, backend: Backend) -> None:
+        """Keep whatever others have written since, and all that it refers to."""
+        newest, numbers = backend.changes(self._revision)
+        for chunk in chunks(backend.ids_of(numbers, newest)):
+            for frame in backend.read(chunk, newest).values():
+                record = parse_unverified(frame)
+                self._graph.revive(number_of(record.id), map(number_of, record.references))
+        self._revision = newest

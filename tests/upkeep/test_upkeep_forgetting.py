@@ -1,0 +1,133 @@
+"""Forgetting an object for good: not a byte of it is left, and everything else is whole."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure import NotFound, Persistable, SnapshotTooOld, StillReferred, Store, TransactionError, make_store
+from perdure.upkeep import check
+
+SECRET = "pass" + "word-of-nobody"
+
+
+class Person(Persistable):
+    def __init__(self, name: str, *knows: Any):
+        self.name, self.knows = name, list(knows)
+
+
+@pytest.fixture(params=["memory", "sqlite", "directory"])
+def kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def store(kind: str, tmp_path: Path) -> Any:
+    url = {"memory": "memory:", "sqlite": f"sqlite:///{tmp_path}/s.db", "directory": str(tmp_path / "s")}[kind]
+    with make_store(url) as store:
+        yield store
+        assert check(store) == []
+
+
+def in_files(place: Path, text: str) -> list[str]:
+    return [str(path) for path in sorted(place.rglob("*")) if path.is_file() and text.encode() in path.read_bytes()]
+
+
+def test_nothing_is_left_of_an_object(store: Store, kind: str, tmp_path: Path) -> None:
+    person = Person(SECRET)
+    friend = Person("friend", person)
+    store.save_many([person, friend])
+    person.name = "other"
+    store.save(person)
+    store.save(Person("more"))
+    id_ = person.persistent_id
+    assert id_ is not None
+    if kind != "memory":
+        assert in_files(tmp_path, SECRET)
+    with pytest.raises(StillReferred) as caught:
+        store.forget(id_)
+    assert caught.value.referrers == (friend.persistent_id,)
+    friend.knows = []
+    store.save(friend)
+    store.forget(id_)
+    assert in_files(tmp_path, SECRET) == []
+    assert [version.removed for version in store.history(id_)] == [True]
+    past = store.at(1)
+    assert id_ not in past
+    with pytest.raises(NotFound):
+        past.load(friend.persistent_id).knows[0].name
+    assert person.name == "other"
+    store.forget(id_)  # once more does no harm
+    with pytest.raises(NotFound):
+        store.forget("Person.99")
+
+
+def test_what_was_removed_before_is_forgotten(store: Store, tmp_path: Path) -> None:
+    id_ = store.save({"secret": SECRET})
+    store.remove(id_)
+    store.forget(id_)
+    assert in_files(tmp_path, SECRET) == []
+    assert store.transactions()[0].revision == 2
+
+
+def test_large_pieces_are_forgotten(store: Store, tmp_path: Path) -> None:
+    import random
+
+    secret = random.Random(1).randbytes(200_000) + SECRET.encode()  # nothing that would be compressed
+    id_ = store.save(secret)
+    store.remove(id_)
+    store.forget(id_)
+    assert store.backend.buffers() == {}
+    assert in_files(tmp_path, SECRET) == []
+
+
+def test_an_erased_object_does_not_come_back(store: Store) -> None:
+    id_ = store.save(Person("a"))
+    store.remove(id_)
+    store.forget(id_)
+    with pytest.raises(SnapshotTooOld, match="erased"):
+        store.undo(2)
+
+
+def test_not_inside_a_transaction(store: Store) -> None:
+    id_ = store.save(Person("a"))
+    with store.transaction(), pytest.raises(TransactionError):
+        store.forget(id_)
+
+
+def test_the_text_of_a_module_is_forgotten(
+    store: Store, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("code")
+    (folder / "leaky.py").write_text(
+        textwrap.dedent(f"""
+        from perdure import Persistable
+        PASSWORD = "{SECRET}"
+        class Leak(Persistable):
+            pass
+        """)
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    import leaky  # type: ignore[import-not-found]
+
+    try:
+        id_ = store.save(leaky.Leak())
+        code_id = store.history(id_)[0].code
+        code = store.load(code_id)
+        sources = {source.persistent_id: source for source in code.sources.values()}
+        (source_id,) = (each for each, source in sources.items() if SECRET in source.text)
+        store.forget(source_id)
+        assert in_files(tmp_path, SECRET) == []
+        code = store.load(code_id)
+        assert len(code.erased) == 1
+        assert source_id not in [source.persistent_id for source in code.sources.values()]
+        assert store.history(code_id)[0].fields["erased"] == code.erased[0]
+        assert store.load(id_) is not None
+        store.save(leaky.Leak())
+    finally:
+        del sys.modules["leaky"]
