@@ -63,6 +63,17 @@ def test_an_undo_can_be_undone(store: Store) -> None:
     assert [commit.note for commit in store.transactions(3)] == ["undo of revision 4", "yes", "no"]
 
 
+def test_a_touched_object_that_refers_to_what_goes_follows(store: Store) -> None:
+    a = Part("a")
+    store.save(a)
+    a.refers_to.append(Part("b"))
+    store.save(a)
+    assert a.refers_to[0].name == "b"
+    store.undo(2)
+    assert a.refers_to == []
+    assert not a.changed
+
+
 def test_loaded_objects_of_other_views_follow(store: Store, place: Place) -> None:
     a = Part("a")
     store.save(a)

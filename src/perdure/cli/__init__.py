@@ -27,6 +27,11 @@ _VERBS = {
     "ls": ("perdure.cli.listing", "list the objects of a store"),
     "export": ("perdure.cli.tables", "write fields of objects as CSV"),
     "reindex": ("perdure.cli.tables", "bring a full store to the index that a class has now"),
+    "log": ("perdure.cli.keeping", "list the commits of a store, the newest first"),
+    "undo": ("perdure.cli.keeping", "take back one commit"),
+    "pack": ("perdure.cli.keeping", "forget the past of a store, but for what is to be kept"),
+    "collect": ("perdure.cli.keeping", "remove what nothing refers to any more"),
+    "forget": ("perdure.cli.keeping", "remove an object for good, also from history"),
     "key": ("perdure.cli.keyring", "show, export or import the keys that stores are sealed with"),
     "demo": ("perdure.cli.demo", "see a flow fail, be mended and run again, in a minute, on real files"),
 }

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from perdure.backends.base import Backend, number_of, too_old
 from perdure.errors import (
@@ -22,7 +23,7 @@ from perdure.errors import (
 from perdure.objects.columns import indexed_fields
 from perdure.objects.commits import ROUNDS, Desk
 from perdure.objects.indexing import indexed_names
-from perdure.objects.persistable import GHOST
+from perdure.objects.persistable import GHOST, Entry
 from perdure.objects.view import View
 from perdure.pickling.classes import find
 from perdure.records.frame import decode, encoder
@@ -40,6 +41,7 @@ def undo(desk: Desk, revision: int, note: str = "") -> int:
         batch = _batch(desk, _commit(view.backend, revision), note)
         with view.lock:
             wake(view, batch.removals)
+            clean = _clean(view, batch)  # looked at now, while all that they refer to is there
             try:
                 receipt = view.backend.apply(batch, encoder(view.key) if view.key else _no_key)
             except ConflictError as error:
@@ -48,6 +50,8 @@ def undo(desk: Desk, revision: int, note: str = "") -> int:
                 continue  # another commit came in between
             dismiss(view, batch.removals)
             view.move_forward()
+            for entry, obj in clean:
+                view.let_go(entry, obj)
         return receipt.revision
     raise AssertionError("the last round returns or raises")
 
@@ -150,6 +154,13 @@ def _indexed(view: View, draft: Draft) -> tuple[str, ...]:
     except ClassNotFound:
         return tuple(draft.fields)
     return indexed_fields(indexed_names(cls), view.extra_fields)
+
+
+def _clean(view: View, batch: Batch) -> list[tuple[Entry, Any]]:
+    """What is loaded of the objects that come back, and was not changed: it is to be read anew."""
+    entries = (view.entry(draft.id) for draft in batch.drafts)
+    loaded = [(entry, obj) for entry in entries if entry is not None and (obj := entry()) is not None]
+    return [(entry, obj) for entry, obj in loaded if entry.state != GHOST and not view.is_changed(entry, obj)]
 
 
 def wake(view: View, removed: Iterable[str]) -> None:
