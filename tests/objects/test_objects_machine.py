@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from perdure import Store, make_store
-from perdure.testing.store_machine import StoreMachine
+from perdure.testing.history_machine import HistoryMachine
 
 
 def opener(kind, folder):
@@ -33,6 +33,6 @@ class Unclosed(Store):
 def test_a_store_and_plain_dicts_are_alike(kind, tmp_path):
     numbers = itertools.count()
     run_state_machine_as_test(
-        lambda: StoreMachine(opener(kind, tmp_path / str(next(numbers)))),
+        lambda: HistoryMachine(opener(kind, tmp_path / str(next(numbers)))),
         settings=settings(max_examples=100 if kind == "memory" else 25, stateful_step_count=30),
     )

@@ -2,7 +2,6 @@
 
 - One view works in transactions, with savepoints, or by bare calls; others commit in threads of their own meanwhile.
 - What must conflict does, and nothing else; what was aborted or rolled back is as it was, in memory too.
-- What a commit did is undone if nothing builds on it; the store is packed; the past is as it was.
 - The store is closed and opened again, or left behind as a killed process leaves it, at any moment.
 - A subclass says how stores are opened; it may add rules, for what its backend can do besides.
 """
@@ -23,8 +22,6 @@ from perdure.objects.persistable import Persistable
 from perdure.objects.savepoints import Savepoint
 from perdure.objects.store import Store
 from perdure.objects.transaction import Transaction
-from perdure.records.frame import flags_of
-from perdure.records.values import KEPT
 from perdure.upkeep import check
 
 _picks = st.integers(0, 1000)
@@ -86,7 +83,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.left: list[Store] = []
         self.stored: dict[str, State] = {}
         self.revision = 0
-        self.past: dict[int, dict[str, State]] = {0: {}}  # `stored` at each revision
         self.kept: set[str] = set()  # saved by name, not only because something refers to it
         self.objects: dict[str, Any] = {}  # held, of this view
         self.transaction: Transaction | None = None
@@ -331,62 +327,6 @@ class StoreMachine(RuleBasedStateMachine):
                 self.kept.add(str(self.store.save(obj)))
         return {str(obj.persistent_id): shown(obj)}
 
-    # -- history -----------------------------------------------------------------------------------------
-
-    @rule(pick=_picks)
-    def look_back(self, pick: int) -> None:
-        """The store as it was at any revision that is kept."""
-        oldest = self.store.backend.describe().oldest
-        revision = oldest + pick % (self.revision - oldest + 1)
-        with self.store.at(revision) as past:
-            states = self.past[revision]
-            assert {str(id_) for id_ in past.list()} == states.keys()
-            assert {id_: shown(past.load(id_)) for id_ in states} == {
-                id_: state._replace(revision=0) for id_, state in states.items()
-            }
-
-    @rule(keep=st.integers(1, 4))
-    def pack(self, keep: int) -> None:
-        """What is there, and what a transaction sees, stays."""
-        packed = self.store.pack(keep=keep)
-        assert packed.oldest <= max(self.revision - keep + 1, self.store.backend.describe().oldest)
-
-    @precondition(lambda self: self.transaction is None)
-    @rule(pick=_picks)
-    def undo(self, pick: int) -> None:
-        """All of it is taken back; or none, for a reason that can be seen."""
-        oldest = self.store.backend.describe().oldest
-        if self.revision <= oldest:
-            return
-        revision = oldest + 1 + pick % (self.revision - oldest)
-        before, after = self.past[revision - 1], self.past[revision]
-        touched = {id_ for id_ in (*before, *after) if before.get(id_) != after.get(id_)}
-        gone = touched.difference(before)
-        refused: tuple[str, ...] | None = None
-        try:
-            self.store.undo(revision)
-        except (ConflictError, StillReferred) as error:
-            refused = error.ids
-        if refused is not None:
-            event("undo refused")
-            lost = {other for id_ in touched - gone for other in before[id_].others} - self.stored.keys()
-            changed = {id_ for id_ in touched if self.stored.get(id_) != after.get(id_)}
-            assert set() < {*refused} <= changed | lost | gone
-            return
-        event("undone")
-        for id_ in touched:
-            state, left = self.stored.get(id_), after.get(id_)
-            assert (state and state[:3]) == (left and left[:3])
-        self.revision += 1
-        for id_ in touched - gone:
-            self.stored[id_] = before[id_]._replace(revision=self.revision)
-        for id_ in gone:
-            del self.stored[id_]
-            self.objects.pop(id_, None)
-        frames = self.store.backend.read(sorted(touched - gone))
-        self.kept -= touched
-        self.kept.update(id_ for id_, frame in frames.items() if flags_of(frame) & KEPT)
-
     # -- the store ---------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.transaction is None)
@@ -409,10 +349,6 @@ class StoreMachine(RuleBasedStateMachine):
         """Nothing is held any more but by the store."""
         self.objects = {}
         self.store.invalidate_cache()
-
-    @invariant()
-    def remembers(self) -> None:
-        self.past[self.revision] = dict(self.stored)
 
     @invariant()
     def sees_what_it_is_to_see(self) -> None:
