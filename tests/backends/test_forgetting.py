@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,7 @@ class TestForgetting:
         def read() -> None:
             try:
                 while not over.is_set():
+                    time.sleep(0.002)
                     at = reader.revision()
                     try:
                         found = payloads(reader.read([f"Item.{n}" for n in range(1, 31)], at=at))
@@ -103,6 +105,7 @@ class TestForgetting:
             thread.start()
         while threads[1].is_alive():
             packer.pack(packer.revision())
+            time.sleep(0.02)  # locks are not handed over in turn
         over.set()
         for thread in threads:
             thread.join()

@@ -280,6 +280,7 @@ class FilesystemBackend(FilesystemPieces):
         """Remove what is left of versions that were forgotten, also by a process that died over it; in pieces."""
         with self._writing():
             names = self._medium.olds()
+            self._medium.sweep([])
         for chunk in chunks(names):
             with self._writing():
                 self._medium.sweep(chunk)

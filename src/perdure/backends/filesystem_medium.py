@@ -353,7 +353,8 @@ class Medium(Folder):
         return [name for name in self.files.list(self.path("old")) if name.replace(".", "", 1).isdigit()]
 
     def sweep(self, names: list[str]) -> None:
-        """Remove those of the files of older versions that the index does not know."""
+        """Remove those of the files of older versions that the index does not know, and what a crash left aside."""
+        self.files.unlink(self.path("aside/frame"))
         for name in names:
             number, _, revision = name.partition(".")
             if int(revision or 0) not in self.index.versions.get(int(number), ()):

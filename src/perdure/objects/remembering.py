@@ -134,6 +134,13 @@ class HistoryFace:
         _OPEN.add(self)
 
 
+def seconds_kept(history: str) -> float | None:
+    """For how many seconds replaced versions are kept at least; None: until they are packed."""
+    if history not in ("on", "off"):
+        raise ValueError(f"history is 'on' or 'off', not {history!r}")
+    return RECENT if history == "off" else None
+
+
 def _work(name: str) -> Callable[..., Any]:
     function: Callable[..., Any] = getattr(import_module(WORK[name]), name)
     return function

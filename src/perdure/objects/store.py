@@ -23,7 +23,7 @@ from perdure.objects.iterating import BATCH, iterate, iterate_found
 from perdure.objects.persistable import LOADED
 from perdure.objects.prefetching import Paths
 from perdure.objects.reindexing import reindex
-from perdure.objects.remembering import RECENT, HistoryFace
+from perdure.objects.remembering import HistoryFace, seconds_kept
 from perdure.objects.resting import CACHE_SIZE
 from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
@@ -75,7 +75,7 @@ class Store(AsyncFace, HistoryFace):
         self._resources = resources_of(resources)
         self._code = code
         self._records_code = _records_code(code)
-        self._keep = _keep(history)
+        self._keep = seconds_kept(history)
         self._threads = OfThread()
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
         self._views: WeakSet[View] = WeakSet()
@@ -438,13 +438,6 @@ def _records_code(code: str) -> bool:
     if code not in ("recorded", "off"):
         raise ValueError(f"code is 'recorded' or 'off', not {code!r}")
     return code == "recorded"
-
-
-def _keep(history: str) -> float | None:
-    """For how many seconds replaced versions are kept at least; None: until they are packed."""
-    if history not in ("on", "off"):
-        raise ValueError(f"history is 'on' or 'off', not {history!r}")
-    return RECENT if history == "off" else None
 
 
 def _no_code(worklist: object, module: str) -> str:

@@ -44,17 +44,18 @@ def collect(store: Store, *, dry_run: bool = False, progress: Progress | None = 
     revision = backend.revision()
     graph = Graph()
     of = backend.describe().next_number
-    for frame in backend.scan(at=revision):
+    for frame in backend.scan():
         record = parse_unverified(frame)
         graph.add(number_of(record.id), _is_kept(record), map(number_of, record.references))
         if progress is not None and not len(graph.numbers) % TOGETHER:
             progress(graph.numbers[-1], of)
     graph.mark()
+    sweep = _Sweep(desk, graph, revision)
+    sweep.catch_up(backend)  # what others wrote since then may have been seen or not
     first = [graph.numbers[place] for _, place in zip(range(SHOWN), graph.garbage(), strict=False)]
-    shown = tuple(backend.ids_of(first, revision))
+    shown = tuple(backend.ids_of(first, sweep.revision))
     if dry_run:
         return Collected(sum(1 for _ in graph.garbage()), len(graph.numbers), shown)
-    sweep = _Sweep(desk, graph, revision)
     for group in graph.groups():
         sweep.remove(group)
         if progress is not None:
@@ -155,7 +156,7 @@ class _Sweep:
     def __init__(self, desk: Desk, graph: Graph, revision: int):
         self._desk = desk
         self._graph = graph
-        self._revision = revision  # what the graph was made of, or was brought up to
+        self.revision = revision  # what the graph was made of, or was brought up to
         self.removed = 0
 
     def remove(self, places: list[int]) -> None:
@@ -167,18 +168,18 @@ class _Sweep:
             if not bases:
                 return
             batch = Batch(
-                [], bases, {}, self._revision, self._desk.clock.now(), f"collected {len(bases)} objects", exact=True,
+                [], bases, {}, self.revision, self._desk.clock.now(), f"collected {len(bases)} objects", exact=True,
                 keep=self._desk.keep,
             )  # fmt: skip
             with view.lock:
                 view.refresh()
                 wake(view, [id_ for id_ in bases if view.entry(id_) is not None])
                 try:
-                    self._revision = backend.apply(batch, encoder(view.key)).revision
+                    self.revision = backend.apply(batch, encoder(view.key)).revision
                 except ConflictError:
                     if not left:
                         raise
-                    self._catch_up(backend)
+                    self.catch_up(backend)
                     continue
                 dismiss(view, bases)
                 view.move_forward()
@@ -189,16 +190,16 @@ class _Sweep:
         """The ids of those that are still garbage, with their revisions."""
         numbers = [self._graph.numbers[place] for place in places if self._graph.is_garbage(place)]
         bases: dict[str, int] = {}
-        for chunk in chunks(backend.ids_of(numbers, self._revision) if numbers else ()):
-            frames = backend.read(chunk, self._revision)
+        for chunk in chunks(backend.ids_of(numbers, self.revision) if numbers else ()):
+            frames = backend.read(chunk, self.revision)
             bases.update((id_, parse_unverified(frame).revision) for id_, frame in frames.items())
         return bases
 
-    def _catch_up(self, backend: Backend) -> None:
+    def catch_up(self, backend: Backend) -> None:
         """Keep whatever others have written since, and all that it refers to."""
-        newest, numbers = backend.changes(self._revision)
+        newest, numbers = backend.changes(self.revision)
         for chunk in chunks(backend.ids_of(numbers, newest)):
             for frame in backend.read(chunk, newest).values():
                 record = parse_unverified(frame)
                 self._graph.revive(number_of(record.id), map(number_of, record.references))
-        self._revision = newest
+        self.revision = newest
