@@ -64,9 +64,9 @@ class TestForgetting:
 
     def test_space_comes_back_on_the_way(self, open_store: Open, tmp_path: Path) -> None:
         backend = open_store(tmp_path)
-        for time in range(100):
-            new = [draft(f"Item.{n}", bytes([time]) * 3000, base=time) for n in range(1, 11)]
-            commit(backend, *new, time=float(time), keep=5.0)
+        for second in range(100):
+            new = [draft(f"Item.{n}", bytes([second]) * 3000, base=second) for n in range(1, 11)]
+            commit(backend, *new, time=float(second), keep=5.0)
         assert backend.describe().oldest == 94
         backend.close()
         assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 12 * 10 * 4096
