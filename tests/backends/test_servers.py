@@ -37,6 +37,7 @@ from perdure.errors import (
     StorageError,
     StoreBusy,
     StoreNotFound,
+    TransactionError,
 )
 from perdure.records.queries import Condition, Query
 from perdure.records.values import Batch, Draft
@@ -682,10 +683,19 @@ def test_tables_that_vanish_are_named(server: Server, backend: ServerBackend) ->
 
 def test_a_large_piece_that_lost_a_part_is_damage(server: Server, backend: ServerBackend) -> None:
     commit(backend, draft("Item.1"), buffers={"d" * 64: bytes(3_000_000)})
-    assert backend.buffer("d" * 64) == bytes(3_000_000)
+    assert backend.buffer("d" * 64) == bytes(3_000_000) == b"".join(backend.buffer_parts("d" * 64))
     server.execute("DELETE FROM NAME_pieces WHERE part = 1")
-    with pytest.raises(CorruptRecord, match="dddd"):
+    with pytest.raises(CorruptRecord, match=r"dddd.* not whole"):
         backend.buffer("d" * 64)
+
+
+def test_a_large_piece_that_changes_while_it_is_sent(server: Server, backend: ServerBackend) -> None:
+    commit(backend, draft("Item.1"))
+    with pytest.raises(TransactionError, match="was changed while"):
+        commit(backend, draft("Item.2"), seen=1, buffers={"d" * 64: bytearray(3_000_000)})
+    assert backend.buffers() == {}
+    assert server.query("SELECT count(*) FROM NAME_pieces") == [(0,)]
+    assert commit(backend, draft("Item.2"), seen=1).revision == 2
 
 
 # -- forks -----------------------------------------------------------------------------------------------

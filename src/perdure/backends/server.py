@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from perdure.backends.base import CHUNK, FEW, number_of, numbers_of, too_old
 from perdure.backends.server_errors import Trouble, outcome_unknown
@@ -92,7 +93,8 @@ class ServerBackend(Forgetting, Pieces):
         among, values = self._among("number", sorted(numbers))
         rows = self._rows(
             f"SELECT number, id FROM {{records}} WHERE {among} AND revision <= %s AND class <> 0 UNION ALL"
-            f" SELECT number, id FROM {{superseded}} WHERE {among} AND revision <= %s AND until > %s ORDER BY 1",
+            f" SELECT number, id FROM {{superseded}} WHERE {among} AND revision <= %s AND until > %s AND class <> 0"
+            " ORDER BY 1",
             (*values, at, *values, at, at),
         )
         self._refuse_too_old(at)
@@ -140,15 +142,18 @@ class ServerBackend(Forgetting, Pieces):
             raise too_old(since, newest[1])
         return newest[0], {number for *_, text in rows if text is not None for number in numbers_of(text)}
 
+    def commits_of(self, revisions: Collection[int]) -> dict[int, Commit]:
+        among, values = self._among("revision", sorted(revisions))
+        rows = self._rows(f"SELECT revision, time, note, code, numbers FROM {{commits}} WHERE {among}", values)
+        return {each.revision: each for each in map(_commit, rows)}
+
     def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
         rows = self._rows(
             "SELECT revision, time, note, code, numbers FROM {commits} WHERE revision < %s"
             " ORDER BY revision DESC LIMIT %s",
             (_LAST if before is None else before, _LAST if limit is None else limit),
         )
-        return [
-            Commit(revision, time_, note, code, tuple(numbers_of(text))) for revision, time_, note, code, text in rows
-        ]
+        return [_commit(row) for row in rows]
 
     def history(self, id_: str) -> list[Version]:
         number = number_of(id_)
@@ -267,3 +272,8 @@ class ServerBackend(Forgetting, Pieces):
     def _class_numbers(self, names: Collection[str]) -> list[int]:
         """The numbers that stand for these classes; compared here, since not every server heeds a blank at the end."""
         return [number for number, name in self._rows("SELECT number, name FROM {classes}") if name in names]
+
+
+def _commit(row: Sequence[Any]) -> Commit:
+    revision, time_, note, code, numbers = row
+    return Commit(revision, time_, note, code, tuple(numbers_of(numbers)))

@@ -4,7 +4,7 @@
   version of every number that was ever given), `shop_superseded` (older versions), `shop_commits`, `shop_classes`,
   `shop_fields` (what queries ask for), `shop_buffers` and `shop_pieces` (large pieces, cut up), `shop_meta` and
   `shop_counter` (one row each).
-- A removed object keeps its row, with class 0 and no frame: so the primary key alone refuses a number that was given.
+- A removal is a version too, with class 0 and no frame: so the primary key alone refuses a number that was given.
 - A class's number is negative for perdure's own records. A superseded version is what was there from `revision` up to,
   and without, `until`.
 - The store is there if the row of `…_meta` is. PostgreSQL makes all tables in one transaction; elsewhere an attempt
