@@ -16,6 +16,7 @@ import random
 import stat
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -33,6 +34,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _locks_held: set[int] = set()
+_maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # those that are alive, where each holds a file open
+MOST_MAPS = 256
 _chance = random.SystemRandom()  # not the common one, which programs seed to repeat their runs
 
 
@@ -91,14 +94,21 @@ class Disk:
             os.close(descriptor)
 
     def map(self, path: str) -> memoryview:
-        """The content as memory: nothing is read before it is touched, and what is written to it stays in memory."""
+        """The content as memory: nothing is read before it is touched, and what is written to it stays in memory.
+
+        An empty file is no memory at all; one for which there is no room in the table of open files is read.
+        """
         descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | _COMMON)
-        try:
-            if not os.fstat(descriptor).st_size:
-                return memoryview(bytearray())  # nothing cannot be mapped
-            return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
-        finally:
-            os.close(descriptor)
+        with open(descriptor, "rb", buffering=0) as file:
+            size = os.fstat(descriptor).st_size
+            found = _mapped(descriptor) if size else None
+            if found is not None:
+                return memoryview(found)
+            content = bytearray(size)
+            filled = 0
+            while filled < size and (part := file.readinto(memoryview(content)[filled:])):
+                filled += part
+            return memoryview(content)[:filled]
 
     def truncate(self, path: str, size: int) -> None:
         os.truncate(path, size)
@@ -368,6 +378,17 @@ class Files:
             if not taken:
                 raise OSError(errno.ENOSPC, "nothing more was taken", path)
             written += taken
+
+
+def _mapped(descriptor: int) -> mmap.mmap | None:
+    """The file, mapped copy on write; None where that would take more open files than a program can spare."""
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY, trackfd=False)
+    if len(_maps) >= MOST_MAPS:  # until 3.12 each map keeps a file open, of which a process may have a thousand
+        return None
+    found = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    _maps.add(found)
+    return found
 
 
 def _read_up_to(read: Callable[[int], bytes | None], size: int) -> bytes:

@@ -192,6 +192,12 @@ def test_frames_are_compressed_only_where_that_is_asked_for_and_pays() -> None:
     assert encoder(KEY)(draft(texts), 1)[3] == 1
 
 
+def test_what_is_compressed_already_is_not_compressed_again() -> None:
+    record = parse_unverified(encoder(KEY, compress=True)(draft(b"some text, again and again; " * 20_000), 1))
+    again = draft(record.payload + b"x" * 20_000, record.flags)  # as if there were something in it to be saved
+    assert parse_unverified(encoder(KEY, compress=True)(again, 2)).payload == again.payload
+
+
 def test_the_table_stays_readable_in_a_compressed_payload() -> None:
     table = pack_table([Piece("ab" * 32, 70_000, OUTSIDE)])
     payload = table + b"some text, again and again; " * 1000

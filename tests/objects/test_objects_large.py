@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import pickle
@@ -20,7 +21,7 @@ from hypothesis.extra import numpy as numpy_strategies
 from places import Place
 
 import perdure
-from perdure import Persistable, Store
+from perdure import Persistable, Store, files
 from perdure.errors import CorruptRecord, TransactionError
 from perdure.records.buffers import LARGE, PART, digests_of
 from perdure.records.frame import parse_unverified
@@ -398,6 +399,23 @@ def test_conflicts_of_arrays_are_merged(place: Place) -> None:
     assert list(two.array[:3]) == [11, 10, 10]
 
 
+def test_the_store_as_it_was_and_a_commit_taken_back(place: Place) -> None:
+    store = place.open()
+    sample = Sample(array=np.arange(SOME), texts=["some text"] * 2000)
+    id_ = store.save(sample)
+    first = store.revision()
+    sample.array[0] = 9
+    sample.texts.append("more")
+    store.save(sample)
+    past = store.at(first).load(id_)
+    assert (past.array[0], len(past.texts)) == (0, 2000)
+    store.undo(store.revision())
+    assert (sample.array[0], len(sample.texts)) == (0, 2000)
+    again = place.open().load(id_)
+    assert (again.array[0], len(again.texts)) == (0, 2000)
+    assert len(store.backend.buffers()) == 2
+
+
 class Meddler(Sample):
     """Writes, while it is pickled, into an array that another object has given away."""
 
@@ -440,6 +458,26 @@ def test_a_directory_store_maps_files_and_never_changes_them(tmp_path: Path) -> 
     assert loaded.array.sum() == 0
 
 
+def test_many_arrays_leave_files_to_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    monkeypatch.setattr(files, "MOST_MAPS", len(files._maps) + 3)
+    store = perdure.make_store(tmp_path / "store")
+    ids = store.save_many([Sample(array=np.arange(SOME) + number) for number in range(5)])
+    store.close()
+    store = perdure.make_store(tmp_path / "store")
+    loaded = store.load_many(ids)
+    kinds = [type(memory_of(one.array)) for one in loaded]
+    assert kinds == ([mmap.mmap] * 5 if sys.version_info >= (3, 13) else [mmap.mmap] * 3 + [bytearray] * 2)
+    for number, one in enumerate(loaded):
+        one.array[0] += 1
+        assert list(one.array[:2]) == [number + 1, number + 1]
+    store.save_many(loaded)
+    del loaded, one
+    store.invalidate_cache()
+    gc.collect()
+    assert isinstance(memory_of(store.load(ids[4]).array), mmap.mmap)
+
+
 @pytest.mark.parametrize("url", ["store", "sqlite:///{}/store.db", "memory:"])
 def test_nothing_is_read_before_it_is_touched(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -466,8 +504,10 @@ def test_damage_is_found(url: str, what: str, how: str, tmp_path: Path, monkeypa
     assert [problem.id for problem in problems] == [id_]
     loaded = other.load(id_) if url == "store" and what == "array" and how == "changed" else None
     if loaded is None:
-        with pytest.raises(CorruptRecord, match=digest):
+        with pytest.raises(CorruptRecord, match=digest) as caught:
             other.load(id_)
+        assert caught.value.ids == (id_,)
+        assert caught.value.message.startswith(f"{id_} cannot be loaded.")
     else:
         assert loaded.array.tobytes() != content  # memory-mapped: `check` is what tells
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -55,6 +56,7 @@ class Pieced(bytes):
     """A payload with large pieces that knows where they are; for everybody else, the bytes that it is."""
 
     source: Source
+    id = ""  # of the object whose payload it is
 
     @property
     def contents(self) -> Mapping[str, Buffer]:
@@ -74,7 +76,11 @@ def pieced(payload: bytes, source: Source) -> Pieced:
 
 def attached(record: Record, source: Source) -> Record:
     """The record, whose large pieces, if it has any, are to come from `source`."""
-    return record._replace(payload=pieced(record.payload, source)) if record.flags & BUFFERED else record
+    if not record.flags & BUFFERED:
+        return record
+    payload = pieced(record.payload, source)
+    payload.id = record.id
+    return record._replace(payload=payload)
 
 
 def contents_of(drafts: Iterable[Draft]) -> dict[str, Buffer]:
@@ -166,17 +172,33 @@ def _essence(piece: Piece) -> tuple[str, int]:
 
 def opened(payload: Pieced) -> tuple[Spliced, Iterator[Buffer]]:
     """The pickle in a payload as a file, and the buffers that it will ask for."""
-    source = payload.source
     pieces = read_table(payload)
     rest = memoryview(payload)[table_size(payload) :]
     inside = [piece for piece in pieces if not piece.is_outside]
     if any(piece.place > len(rest) for piece in inside) or inside != sorted(inside, key=lambda piece: piece.place):
         raise CorruptRecord("A record's table of large pieces names places that it does not have.")
-    return Spliced(rest, inside, source), (_fetched(piece, source) for piece in pieces if piece.is_outside)
+    return Spliced(rest, inside, payload), (_fetched(piece, payload) for piece in pieces if piece.is_outside)
 
 
-def _fetched(piece: Piece, source: Source) -> Buffer:
+@contextmanager
+def _whose(payload: Pieced) -> Iterator[None]:
+    """What is damaged is told with the object that needs it."""
+    try:
+        yield
+    except CorruptRecord as error:
+        if payload.id and not error.ids:
+            error.ids = (payload.id,)
+            error.message = f"{payload.id} cannot be loaded. {error.message}"
+        raise
+
+
+def _fetched(piece: Piece, payload: Pieced) -> Buffer:
     """A buffer for an object that is being loaded, writable if the one was that was saved."""
+    with _whose(payload):
+        return _buffer(piece, payload.source)
+
+
+def _buffer(piece: Piece, source: Source) -> Buffer:
     content = source.buffer(piece.digest)
     if len(content) != piece.length:
         raise shortened_piece(piece.digest, len(content), piece.length)
@@ -195,8 +217,8 @@ def is_mapped(content: Buffer) -> bool:
 class Spliced:
     """A pickle as a file to be read once: the bytes that stand in the record, and large pieces at their places."""
 
-    def __init__(self, rest: memoryview, pieces: Sequence[Piece], source: Source):
-        self._source = source
+    def __init__(self, rest: memoryview, pieces: Sequence[Piece], payload: Pieced):
+        self._payload = payload
         self._chunks = self._all(rest, pieces)
         self._chunk = memoryview(b"")
 
@@ -244,12 +266,13 @@ class Spliced:
         for piece in pieces:
             yield rest[start : piece.place]
             start = piece.place
-            yield from self._verified(piece)
+            with _whose(self._payload):
+                yield from self._verified(piece)
         yield rest[start:]
 
     def _verified(self, piece: Piece) -> Iterator[Buffer]:
         state, length = blake2b(digest_size=DIGEST_SIZE), 0
-        for part in self._source.buffer_parts(piece.digest):
+        for part in self._payload.source.buffer_parts(piece.digest):
             state.update(part)
             length += len(part)
             yield part

@@ -226,6 +226,8 @@ def unpacked(record: Record) -> Record:
 
 def _squeezed(draft: Draft) -> Draft:
     """The draft with its payload compressed, but for a table of large pieces; as it is where that does not pay."""
+    if draft.flags & COMPRESSED:
+        return draft  # made from a record that was not unpacked
     payload = memoryview(draft.payload)
     start = table_size(draft.payload) if draft.flags & BUFFERED else 0
     rest = compressed(payload[start:]) if len(payload) - start >= SMALLEST else None
