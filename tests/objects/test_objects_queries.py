@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sqlite3
 import threading
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -12,6 +13,7 @@ from pathlib import PurePosixPath
 
 import indexed
 import pytest
+import servers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from indexed import Bare, Counter, Customer, Guest, Job, Order, Slotted, Stack, State, WideJob
@@ -21,6 +23,7 @@ from perdure import CannotIndex, ClassNotFound, ConflictError, NotIndexed, Persi
 from perdure.backends.base import number_of
 from perdure.records.frame import parse_unverified
 from perdure.records.queries import sort_key
+from perdure.upkeep import check
 
 
 def sizes(jobs):
@@ -505,6 +508,38 @@ def test_reindex_beside_writers(place, without_index):
 def test_reindex_makes_commits_of_its_own(store):
     with store.transaction(), pytest.raises(TransactionError, match="commits of its own"):
         store.reindex(Bare)
+
+
+def test_check_compares_the_index_with_the_headers(place, jobs):
+    if place.kind in ("memory", "directory"):
+        assert place.open().backend.indexes() == {}
+        return
+    store = place.open()
+    first = store.list()[0]
+    number = number_of(first)
+    table = {"sqlite": "indexed"}.get(place.kind) or f"{store.table_name}_fields"
+    assert sorted(store.backend.indexes()["indexed:Job"]) == ["size", "state"]
+    assert check(store) == []
+    store.close()
+    place.is_whole = False
+    harm(place, f"DELETE FROM {table} WHERE number = {number}")
+    with perdure.make_store(place.url) as store:
+        told = [(problem.id, problem.what) for problem in check(store)]
+        assert (first, "is missing in the index of 'state' of indexed:Job") in told
+        assert len(told) == 2
+        with pytest.raises(NotIndexed, match=first):
+            store.count(Job, state="new")
+        assert store.reindex(Job) == 1
+        assert check(store) == []
+
+
+def harm(place, sql):
+    if place.kind == "sqlite":
+        with sqlite3.connect(place.folder / "objects.db") as connection:
+            connection.execute(sql)
+        connection.close()
+    else:
+        servers.execute(place.kind, sql)
 
 
 def test_the_index_is_what_the_headers_tell(store, jobs):

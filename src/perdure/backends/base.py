@@ -239,6 +239,10 @@ class Backend(ABC):
         wanted = set(numbers)
         return sorted((id_ for id_ in ids if number_of(id_) in wanted), key=number_of)
 
+    def indexes(self) -> dict[str, list[str]]:
+        """The fields of each class that the backend has an index of; none where it looks at the headers themselves."""
+        return {}
+
     def lacking(self, query: Query) -> list[str]:
         """Ids of records of the query's classes that do not tell all of its fields: some of them, or none."""
         wanted = set(query.fields)

@@ -190,6 +190,15 @@ class ServerBackend(Forgetting, Pieces):
         ((revision, count),) = self._rows(*count_statement(query, self._class_numbers(query.classes)))
         return revision, count
 
+    def indexes(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        rows = self._rows(
+            "SELECT DISTINCT c.name, f.field FROM {fields} f JOIN {classes} c ON c.number = f.class ORDER BY 1, 2"
+        )
+        for name, field in rows:
+            found.setdefault(name, []).append(bytes(field).decode())
+        return found
+
     def lacking(self, query: Query) -> list[str]:
         rows = self._rows(*lacking_statement(query, self._class_numbers(query.classes)))
         return in_order([id_ for (id_,) in rows])

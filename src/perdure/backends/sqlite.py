@@ -283,6 +283,11 @@ class SqliteBackend(SqlitePieces):
         return super().lacking(query) if ids is None else ids
 
     @reads
+    def indexes(self) -> dict[str, list[str]]:
+        _, found = self._snapshot(self._index.names)
+        return found or {}
+
+    @reads
     def class_names(self) -> list[str]:
         return [expect(str, name) for (name,) in self._rows("SELECT DISTINCT name FROM classes")]
 

@@ -50,6 +50,14 @@ class SqliteIndex:
         rows = connection.execute(f"SELECT class, field, number FROM {self.indexes}").fetchall()
         return {(number, field): place for number, field, place in rows}
 
+    def names(self, connection: sqlite3.Connection) -> dict[str, list[str]]:
+        """The fields of each class that there is an index of."""
+        found: dict[str, list[str]] = {}
+        sql = f"SELECT name, field FROM {self.indexes} each JOIN {self.classes} named ON named.number = each.class"
+        for name, field in connection.execute(f"{sql} ORDER BY each.number"):
+            found.setdefault(name, []).append(field)
+        return found
+
     def apply(
         self,
         connection: sqlite3.Connection,

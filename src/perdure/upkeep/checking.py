@@ -5,6 +5,7 @@
   that is kept whole. What older versions refer to may have been erased.
 - Every large piece that a version of an object names is there, whole, with the content that its digest tells: that of
   memory-mapped files is compared here alone. What nothing names is no problem; see `unnamed_pieces`.
+- Every index has just what the headers of its class tell, in their order.
 - One bad record is one problem: the rest is looked at all the same.
 """
 
@@ -19,6 +20,7 @@ from perdure.objects.store import Store
 from perdure.records.frame import decode
 from perdure.records.seal import Key
 from perdure.records.values import Record
+from perdure.upkeep.indexes import check_indexes
 from perdure.upkeep.large import check_pieces
 
 
@@ -43,6 +45,7 @@ def check(store: Store) -> list[Problem]:
         else:
             problems += (Problem(id_, what) for what in _check_record(id_, found, there, newest))
     problems += (Problem(*found) for found in check_pieces(backend))
+    problems += (Problem(*found) for found in check_indexes(backend))
     return problems
 
 
