@@ -31,11 +31,12 @@ from perdure.backends.sqlite_buffers import SqlitePieces, put_pieces
 from perdure.backends.sqlite_columns import SqliteColumns
 from perdure.backends.sqlite_connection import ReadOnlySqliteConnection, SqliteConnection
 from perdure.backends.sqlite_errors import UNREADABLE, damaged, expect, reads
-from perdure.backends.sqlite_finding import SqliteFinding
-from perdure.backends.sqlite_index import INDEXED_FORMAT, SqliteIndex
+from perdure.backends.sqlite_finding import SqliteFinding, in_snapshot
+from perdure.backends.sqlite_index import SqliteIndex
 from perdure.backends.sqlite_packing import erase, pack, trim
 from perdure.backends.sqlite_rows import (
     HEAD,
+    HEADS_AT,
     LISTED,
     as_json,
     by_id,
@@ -293,29 +294,14 @@ class SqliteBackend(SqlitePieces):
 
     @reads
     def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
-        rows = self._rows(
-            f"SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value WHERE revision <= ?"
-            f" UNION ALL SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} superseded ON number = value"
-            " WHERE typeof(frame) NOT IN ('null', 'text')"
-            " AND revision = (SELECT max(revision) FROM superseded WHERE number = value AND revision <= ?)"
-            " AND NOT EXISTS (SELECT 1 FROM records WHERE records.number = value AND records.revision <= ?)",
-            (str(sorted(numbers)), at, str(sorted(numbers)), at, at),
-        )
+        listed = str(sorted(numbers))
+        rows = self._rows(HEADS_AT, (listed, at, listed, at, at))
         self._refuse_too_old(at)
         return [id_in(head, number) for number, head in sorted(rows)]
 
     def _snapshot(self, work: Callable[[sqlite3.Connection], T | None]) -> tuple[int, T | None]:
         """The revision, and what `work` gives in one snapshot with it; None for a store without an index."""
-
-        def reading(connection: sqlite3.Connection) -> tuple[int, T | None]:
-            connection.execute("BEGIN")
-            try:
-                meta = self._meta(connection)
-                return meta["revision"], work(connection) if meta["format"] >= INDEXED_FORMAT else None
-            finally:
-                connection.execute("ROLLBACK")
-
-        return self._connection.read(reading)
+        return self._connection.read(lambda connection: in_snapshot(connection, self._meta, work))
 
     def pack(self, oldest: int) -> int:
         return pack(self._connection, oldest)

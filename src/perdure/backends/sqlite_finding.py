@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from perdure.backends.sqlite_index import Places, SqliteIndex
+from perdure.backends.sqlite_index import INDEXED_FORMAT, Places, SqliteIndex
 from perdure.backends.sqlite_rows import HEAD, LISTED, id_in
 from perdure.records.queries import Condition, Query, bounds, sort_key
+
+T = TypeVar("T")
 
 FEW = 1000  # records that are rather sorted than found by walking through the order
 MOST_VALUES = 10_000  # of all conditions together; SQLite takes 32,766 parameters
@@ -177,6 +179,20 @@ class SqliteFinding:
         sql = f"SELECT count(*) FROM (SELECT 1 FROM {self._index.indexed} {source.alias} WHERE {where} LIMIT {FEW + 1})"
         found: int = connection.execute(sql, values).fetchone()[0]
         return found
+
+
+def in_snapshot(
+    connection: sqlite3.Connection,
+    meta: Callable[[sqlite3.Connection], dict[str, Any]],
+    work: Callable[[sqlite3.Connection], T | None],
+) -> tuple[int, T | None]:
+    """The revision, and what `work` gives in one snapshot with it; None for a store without an index."""
+    connection.execute("BEGIN")
+    try:
+        told = meta(connection)
+        return told["revision"], work(connection) if told["format"] >= INDEXED_FORMAT else None
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _key_condition(alias: str, condition: Condition) -> tuple[str, tuple[object, ...]]:

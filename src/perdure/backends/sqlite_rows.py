@@ -17,6 +17,15 @@ from perdure.records.values import Commit, Version
 HEAD = 320  # so many bytes of a frame hold its id
 LISTED = "json_each(?) CROSS JOIN"  # joins a list of numbers, in its order; the fastest for thousands of them
 
+# Number and head of what was there at a revision: of numbers, revision, the same numbers, and twice the revision.
+HEADS_AT = (
+    f"SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value WHERE revision <= ?"
+    f" UNION ALL SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} superseded ON number = value"
+    " WHERE typeof(frame) NOT IN ('null', 'text')"
+    " AND revision = (SELECT max(revision) FROM superseded WHERE number = value AND revision <= ?)"
+    " AND NOT EXISTS (SELECT 1 FROM records WHERE records.number = value AND records.revision <= ?)"
+)
+
 
 def as_json(ids: Iterable[str]) -> str:
     """The numbers of these ids, for `LISTED`."""
