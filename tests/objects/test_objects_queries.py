@@ -398,6 +398,21 @@ def test_a_savepoint_takes_its_part_of_the_answer_back(store, jobs):
     assert sizes(store.find(Job, state="failed")) == [0, 1, 3, 4, 10]
 
 
+def test_the_past_is_asked_and_an_undo_is_seen(store, jobs):
+    before = store.revision()
+    jobs[0].state = "failed"
+    store.save(jobs[0])
+    store.remove(jobs[1].persistent_id)
+    assert sizes(store.find(Job, state="failed")) == [0, 3, 4, 10]
+    past = store.at(before)
+    assert sizes(past.find(Job, state="failed", order_by="-size", limit=3)) == [10, 4, 3]
+    assert past.count(Job, state="failed") == 4
+    store.undo(store.revision())
+    assert sizes(store.find(Job, state="failed")) == [0, 1, 3, 4, 10]
+    store.undo(before + 1)
+    assert sizes(store.find(Job, state="failed")) == [1, 3, 4, 10]
+
+
 def test_what_was_merged_is_found_as_it_was_merged(place):
     store, other = place.open(), place.open()
     owner = Customer("Ada")
