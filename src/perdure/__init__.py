@@ -56,6 +56,7 @@ from perdure.errors import (
 from perdure.ids import Id, IdFactory, JobIdFactory
 from perdure.objects.persistable import Persistable
 from perdure.objects.remembering import WORK as _WORK
+from perdure.objects.savepoints import Savepoint
 from perdure.objects.store import Store
 from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_store, register
 from perdure.objects.transaction import Transaction
@@ -103,13 +104,13 @@ __all__ = [
     "AccessDenied", "Attempt", "CannotIndex", "CannotLoad", "CannotPickle", "CannotResolve", "ClassNotFound",
     "ConflictError", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "FileChanged", "FilesystemStore",
     "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidId", "Job", "JobIdFactory",
-    "JobState", "JobTimeout", "Key", "KeyMissing", "MemoryStore", "NewerFormat", "NoSuchPath", "NotAStore", "NotFound",
-    "NotIndexed", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "ReadOnly", "ResultNotReady", "Run",
-    "RunAlive", "RunFailed", "RunState", "SnapshotTooOld", "SqlStore", "StillReferred", "StorageError", "Store",
-    "StoreBusy", "StoreClosed", "StoreNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag",
-    "UnloadableResult", "Unpickler", "UntrustedRecord", "WorkerDied", "WrongView", "compatible_formats", "dump",
-    "dumps", "flow", "format_version", "job", "load", "loads", "make_store", "outside", "reference", "register",
-    "rerun", "resume", "start",
+    "JobState", "JobTimeout", "Key", "KeyMissing", "MemoryStore", "NewerFormat", "NoSuchPath", "NotAStore",
+    "NotFound", "NotIndexed", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "ReadOnly",
+    "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "Savepoint", "SnapshotTooOld", "SqlStore",
+    "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed", "StoreNotFound", "Transaction",
+    "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult", "Unpickler", "UntrustedRecord",
+    "WorkerDied", "WrongView", "compatible_formats", "dump", "dumps", "flow", "format_version", "job", "load",
+    "loads", "make_store", "outside", "reference", "register", "rerun", "resume", "start",
 ]  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from perdure.errors import ConflictError, StillReferred
 from perdure.objects.store import Store
 from perdure.records.frame import flags_of
 from perdure.records.values import KEPT
-from perdure.testing.store_machine import State, StoreMachine, shown
+from perdure.testing.store_items import State, shown
+from perdure.testing.store_machine import StoreMachine
 
 _picks = st.integers(0, 1000)
 

@@ -15,48 +15,16 @@ from typing import Any, NamedTuple
 
 from hypothesis import event
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from perdure.errors import ConflictError, NotFound, StillReferred
-from perdure.objects.persistable import Persistable
 from perdure.objects.savepoints import Savepoint
 from perdure.objects.store import Store
 from perdure.objects.transaction import Transaction
+from perdure.testing.store_items import Item, Queue, State, Tally, is_alike, merged, revision_of, shown
 from perdure.upkeep import check
 
 _picks = st.integers(0, 1000)
-
-
-class Item(Persistable):
-    """What the machine keeps: a number, a list, and references to others."""
-
-    def __init__(self, value: int, others: list[Item]):
-        self.value = value
-        self.log: list[int] = []
-        self.others = others
-
-
-class Queue(list[Any], Persistable):  # type: ignore[misc]  # the one slot, __weakref__, is in no way
-    """The same on a base without ghosts; its items are its log."""
-
-    def __init__(self, value: int = 0, others: list[Any] | None = None):
-        super().__init__()
-        self.value = value
-        self.others = others or []
-
-    @property
-    def log(self) -> Queue:
-        """Itself."""
-        return self
-
-
-class State(NamedTuple):
-    """What an object is to be like; `revision` is that of the commit that wrote it."""
-
-    value: int
-    log: tuple[int, ...]
-    others: tuple[str, ...]
-    revision: int = 0
 
 
 class Point(NamedTuple):
@@ -66,11 +34,6 @@ class Point(NamedTuple):
     mine: dict[str, State]
     removed: dict[str, State]
     checked: set[str]
-
-
-def shown(obj: Any) -> State:
-    """What an object is like."""
-    return State(obj.value, tuple(obj.log), tuple(str(other.persistent_id) for other in obj.others))
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -110,7 +73,16 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.objects.setdefault(id_, obj) is obj
         return obj
 
-    @rule(value=_picks, picks=st.lists(_picks, max_size=2), kind=st.sampled_from([Item, Queue]))
+    @initialize()
+    def save_some(self) -> None:
+        """To begin with, there is something to work on, made by one commit."""
+        self.begin()
+        for kind in (Tally, Queue, Item, Tally):
+            self.save_new(1, [0], kind)
+        self.commit()
+        self.begin()
+
+    @rule(value=_picks, picks=st.lists(_picks, max_size=2), kind=st.sampled_from([Item, Queue, Tally]))
     def save_new(self, value: int, picks: list[int], kind: type[Any]) -> None:
         """A new object, maybe with another new one behind it."""
         others = [id_ for id_ in map(self.pick, picks) if id_ is not None]
@@ -181,7 +153,7 @@ class StoreMachine(RuleBasedStateMachine):
             for id_, state in written.items():
                 self.mine[id_] = state._replace(revision=self.base[id_].revision if id_ in self.base else 0)
             return
-        written = {id_: state for id_, state in written.items() if forced or not _is_alike(state, self.stored.get(id_))}
+        written = {id_: state for id_, state in written.items() if forced or not is_alike(state, self.stored.get(id_))}
         if forced:
             self.kept.update(written)  # which is noted in its record
         if written:
@@ -230,41 +202,53 @@ class StoreMachine(RuleBasedStateMachine):
             self.load(id_)
 
     @precondition(lambda self: self.transaction is not None)
-    @rule()
+    @rule(how=st.sampled_from(["commit", "commit", "commit", "abort", "die"]), again=st.booleans())
+    def end(self, how: str, again: bool) -> None:
+        """Mostly it is committed; maybe the next one begins at once."""
+        if how == "commit":
+            self.commit()
+        elif how == "abort":
+            self.abort()
+        else:
+            self.die()
+        if again:
+            self.begin()
+
     def abort(self) -> None:
         assert self.transaction is not None
         self.transaction.abort()
         self.mine = self.base
         self._see_held()
-        self.transaction, self.points = None, []
+        self.transaction, self.points, self.base = None, [], {}
         self._forget_gone()
 
-    @precondition(lambda self: self.transaction is not None)
-    @rule()
     def commit(self) -> None:
         """It conflicts if others have changed what is written here, or what was to be checked."""
         assert self.transaction is not None
-        written = {id_: state for id_, state in self.mine.items() if not _is_alike(state, self.base.get(id_))}
+        written = {id_: state for id_, state in self.mine.items() if not is_alike(state, self.base.get(id_))}
         asked = {*(id_ for id_ in written if id_ in self.base), *self.removed, *self.checked}
-        conflicts = {id_ for id_ in asked if self.base[id_].revision != _revision(self.stored.get(id_))}
-        lost = {
-            other
-            for id_, state in written.items()
-            for other in set(state.others).difference(self.base[id_].others if id_ in self.base else ())
-            if other not in self.stored and other not in written
-        }
+        conflicts = {id_ for id_ in asked if self.base[id_].revision != revision_of(self.stored.get(id_))}
+        needed = {(id_, other) for id_, state in written.items() for other in state.others}
+        needed -= {(id_, other) for id_ in written if id_ in self.base for other in self.base[id_].others}
+        resolved = {id_ for id_ in conflicts if id_ in written and id_ in self.stored and id_.startswith("Tally")}
+        if resolved == conflicts:
+            conflicts = set()
+            for id_ in resolved:
+                written[id_] = merged(self.base[id_], self.stored[id_], written[id_])
+                needed.update((id_, other) for other in written[id_].others if other not in self.stored[id_].others)
+        lost = {other for _, other in needed if other not in self.stored and other not in written}
         after = {**self.stored, **written}
-        referred = {
-            id_ for id_ in self.removed if any(other not in self.removed for other in self._referrers(id_, after))
-        }
+        referred = {id_ for id_ in self.removed if not {*self._referrers(id_, after)} <= self.removed.keys()}
         transaction, self.transaction, self.points = self.transaction, None, []
+        self.base = {}
         try:
             transaction.commit()
         except (ConflictError, StillReferred) as error:
             refused = {*error.ids}
         else:
             refused = set()
-        event("commit refused" if refused else "committed" if written or self.removed else "nothing to commit")
+        done = "merged" if resolved else "committed" if written or self.removed else "nothing to commit"
+        event("commit refused" if refused else done)
         if refused:
             assert refused in (conflicts, lost) or refused <= referred
             self._forget_gone()
@@ -294,10 +278,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     # -- others ------------------------------------------------------------------------------------------
 
-    @rule(pick=_picks, value=_picks, fate=st.sampled_from(["change", "change", "refer", "remove", "new"]))
+    @rule(pick=_picks, value=_picks, fate=st.sampled_from(["change", "contend", "refer", "remove", "new"]))
     def another_commits(self, pick: int, value: int, fate: str) -> None:
-        """A view of another thread does something, and is gone."""
+        """A view of another thread does something, and is gone; `contend`: to what is changed here."""
         ids = [*self.stored]
+        if fate == "contend":
+            changed = {id_ for id_, state in self.base.items() if not is_alike(state, self.mine.get(id_))}
+            ids = [id_ for id_ in ids if id_ in changed] or ids
         if not ids and fate != "new":
             return
         id_ = ids[pick % len(ids)] if ids else ""
@@ -308,7 +295,7 @@ class StoreMachine(RuleBasedStateMachine):
             del self.stored[id_]
             if self.transaction is None:
                 self.objects.pop(id_, None)
-        elif all(_is_alike(state, self.stored.get(id_)) for id_, state in states.items()):
+        elif all(is_alike(state, self.stored.get(id_)) for id_, state in states.items()):
             return
         self.revision += 1
         self.stored.update({id_: state._replace(revision=self.revision) for id_, state in states.items()})
@@ -319,7 +306,7 @@ class StoreMachine(RuleBasedStateMachine):
             return {}
         obj: Any = Item(value, []) if fate == "new" else self.store.load(id_)
         with self.store.transaction():
-            if fate == "change":
+            if fate in ("change", "contend"):
                 obj.value = value
             elif fate == "refer":
                 obj.others.append(self.store.load(other))
@@ -330,39 +317,43 @@ class StoreMachine(RuleBasedStateMachine):
     # -- the store ---------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.transaction is None)
-    @rule()
-    def reopen(self) -> None:
+    @rule(how=st.sampled_from(["reopen", "die", "let go"]))
+    def leave(self, how: str) -> None:
+        """The store is closed and opened, or what is in memory goes."""
+        if how == "die":
+            self.die()
+            return
         self.objects = {}
+        if how == "let go":
+            self.store.invalidate_cache()
+            return
         self.store.close()
         self.store = self._open()
 
-    @rule()
     def die(self) -> None:
         """What a killed process leaves behind; see also `perdure.testing.crashes`."""
         self.left.append(self.store)  # it is not closed before the end
-        self.transaction, self.points, self.objects = None, [], {}
+        self.transaction, self.points, self.objects, self.base = None, [], {}, {}
         self.store = self._open()
-
-    @precondition(lambda self: self.transaction is None)
-    @rule()
-    def let_go(self) -> None:
-        """Nothing is held any more but by the store."""
-        self.objects = {}
-        self.store.invalidate_cache()
 
     @invariant()
     def sees_what_it_is_to_see(self) -> None:
+        """In a transaction nothing is touched by it: what was not looked at for a while must be committed, too."""
         if self.transaction is None:
             assert self.store.list() == sorted(self.stored, key=lambda id_: int(id_.rpartition(".")[2]))
             assert self.store.revision() == self.revision
-        now = {id_: state._replace(revision=0) for id_, state in self.now.items()}
-        assert {id_: shown(obj) for id_, obj in zip(now, self.store.load_many(now), strict=True)} == now
+            self.look_at_all()
         for id_ in self.removed if self.transaction is not None else ():
             try:
                 self.store.load(id_)
             except NotFound:
                 continue
             raise AssertionError(f"{id_} was removed in this transaction, and is still seen")
+
+    @rule()
+    def look_at_all(self) -> None:
+        now = {id_: state._replace(revision=0) for id_, state in self.now.items()}
+        assert {id_: shown(obj) for id_, obj in zip(now, self.store.load_many(now), strict=True)} == now
 
     def teardown(self) -> None:
         try:
@@ -372,14 +363,6 @@ class StoreMachine(RuleBasedStateMachine):
         finally:
             for store in (*self.left, self.store):
                 store.close()
-
-
-def _is_alike(state: State, other: State | None) -> bool:
-    return other is not None and state[:3] == other[:3]
-
-
-def _revision(state: State | None) -> int:
-    return 0 if state is None else state.revision
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
