@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 
 import perdure
 from perdure import make_store
+from perdure.records.frame import parse_unverified
 from perdure.records.seal import Key
+from perdure.records.values import BUFFERED, COMPRESSED
 from perdure.upkeep import check
 
-FORMAT_1 = Path(__file__).resolve().parent.parent / "data" / "format-1"
+DATA = Path(__file__).resolve().parent.parent / "data"
+FORMAT_1 = DATA / "format-1"
 KEY = Key(bytes(range(32)))
 
 
@@ -67,3 +71,14 @@ def test_a_store_of_format_1_is_written_on(old):
     with make_store(old, key=KEY) as store:
         assert store.roots["customers"][0].name == "Ada Lovelace"
         assert check(store) == []
+
+
+def test_large_pieces_and_compressed_records_of_format_2_are_read(tmp_path):
+    known = runpy.run_path(str(DATA / "format-2" / "make_large.py"))
+    copy = shutil.copytree(DATA / "format-2" / "large", tmp_path / "large")
+    with make_store(copy, key=known["KEY"], read_only=True) as store:
+        assert check(store) == []
+        assert store.load_many(store.list()) == known["VALUES"]
+        flags = [parse_unverified(frame).flags & (BUFFERED | COMPRESSED) for frame in store.backend.scan()]
+        assert flags == [BUFFERED, COMPRESSED, BUFFERED | COMPRESSED]
+        assert len(store.backend.buffers()) == 3

@@ -43,7 +43,7 @@ def undo(desk: Desk, revision: int, note: str = "") -> int:
             wake(view, batch.removals)
             clean = _clean(view, batch)  # looked at now, while all that they refer to is there
             try:
-                receipt = view.backend.apply(batch, encoder(view.key) if view.key else _no_key)
+                receipt = view.backend.apply(batch, encoder(view.key, compress=True) if view.key else _no_key)
             except ConflictError as error:
                 if error.ids or not left:
                     raise
