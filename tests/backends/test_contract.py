@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from perdure.backends.base import Backend, NewKey, no_key
@@ -20,6 +22,18 @@ class TestSqlite(FindingContract, PackingContract, UndoingContract, BuffersContr
 
     def reopen(self, place: Path, read_only: bool = False) -> Backend:
         return SqliteBackend(place / "store.db", create=False, read_only=read_only)
+
+
+class TestSqliteTable(FindingContract, PackingContract, UndoingContract, BuffersContract, SharedBackendContract):
+    """A store under a name, in a file that holds other things."""
+
+    def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
+        with closing(sqlite3.connect(place / "store.db")) as other:
+            other.execute("CREATE TABLE IF NOT EXISTS records (theirs)")
+        return SqliteBackend(place / "store.db", new_key=new_key, table_name="shop")
+
+    def reopen(self, place: Path, read_only: bool = False) -> Backend:
+        return SqliteBackend(place / "store.db", create=False, read_only=read_only, table_name="shop")
 
 
 class TestFilesystem(FindingContract, PackingContract, UndoingContract, BuffersContract, SharedBackendContract):

@@ -29,6 +29,7 @@ from perdure.errors import (
     StorageError,
     StoreBusy,
     StoreNotFound,
+    UnknownScheme,
 )
 from perdure.records.values import Batch, Draft
 from perdure.testing.backend_drafts import ENCODE, commit, draft, payloads
@@ -560,3 +561,64 @@ def test_no_error_of_sqlite_comes_through(backend: SqliteBackend, path: Path) ->
     with pytest.raises(StorageError):
         commit(backend, draft("Item.1"))
     assert backend.revision() == 0
+
+
+# -- stores under a name ---------------------------------------------------------------------------------
+
+
+def test_a_file_holds_several_stores_and_other_things(path: Path) -> None:
+    change(path, "CREATE TABLE records (theirs)")
+    change(path, "INSERT INTO records VALUES (7)")
+    first, second = SqliteBackend(path, table_name="shop"), SqliteBackend(path, table_name="Lab_2")
+    indexed = {"shop:Item": ("state",)}
+    commit(first, draft("Item.1", b"shop", fields={"state": "new"}), indexed=indexed)
+    commit(second, draft("Item.1", b"lab"), draft("Item.2", b"x" * 70_000), buffers={"d" * 64: bytes(70_000)})
+    assert payloads(first.read(["Item.1", "Item.2"])) == {"Item.1": b"shop"}
+    assert second.ids() == ["Item.1", "Item.2"]
+    assert first.buffers() == {}
+    assert first.table_name == "shop"
+    first.close()
+    second.close()
+    connection = sqlite3.connect(path)
+    names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert {"records", "shop", "shop_commits", "Lab_2", "Lab_2_meta"} <= names
+    assert connection.execute("SELECT * FROM records").fetchall() == [(7,)]
+    assert connection.execute("PRAGMA application_id").fetchone() == (0,)
+    connection.close()
+    with pytest.raises(NotAStore, match="another program"):
+        SqliteBackend(path)
+
+
+def test_a_usual_store_beside_a_named_one(path: Path) -> None:
+    usual = SqliteBackend(path)
+    named = SqliteBackend(path, table_name="shop")
+    commit(usual, draft("Item.1"))
+    commit(named, draft("Item.5"))
+    assert (usual.ids(), named.ids()) == (["Item.1"], ["Item.5"])
+    usual.close()
+    named.close()
+
+
+def test_a_named_store_that_is_not_there(path: Path) -> None:
+    change(path, "CREATE TABLE t (a)")
+    for options in ({"create": False}, {"read_only": True}):
+        with pytest.raises(StoreNotFound, match=r"'shop' in .*store\.db"):
+            SqliteBackend(path, table_name="shop", **options)
+
+
+@pytest.mark.parametrize("table", ["shop", "shop_meta", "shop_commits"])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_tables_of_another_program_under_that_name(path: Path, table: str, read_only: bool) -> None:
+    change(path, f"CREATE TABLE {table} (a)")
+    content = path.read_bytes()
+    with pytest.raises(NotAStore, match=f"another program: {table}"):
+        SqliteBackend(path, table_name="shop", read_only=read_only)
+    if read_only:
+        assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["", "a-b", "1a", "a b", "ä", "x" * 41, "a;b", 'a"b'])
+def test_names_that_no_tables_have(path: Path, name: str) -> None:
+    with pytest.raises(UnknownScheme, match="cannot be the name"):
+        SqliteBackend(path, table_name=name)
+    assert not path.exists()

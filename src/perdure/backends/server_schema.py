@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,13 +35,13 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable, ExecutableDDLElement, SchemaItem
 from sqlalchemy.types import TypeEngine
 
-from perdure.errors import NewerFormat, UnknownScheme
+from perdure.backends.sqlite_tables import checked_name
+from perdure.errors import NewerFormat
 from perdure.records.queries import LONGEST_TEXT
 
 FORMAT = 1  # of stores, not of the records in them
 DEFAULT_NAME = "perdure"
 FIELD_LENGTH = 255  # bytes of a field's name that an index takes
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")  # servers take up to 63 characters, and `_superseded` is to fit
 
 _PARTS = ("records", "superseded", "commits", "classes", "fields", "buffers", "pieces", "meta", "counter")
 
@@ -66,12 +65,7 @@ def name_of_tables(name: str | None) -> str:
     """The name of a store's tables, as it was given or the usual one; raises `UnknownScheme` if it cannot be one."""
     if name is None:
         return DEFAULT_NAME
-    if not _NAME.fullmatch(name):
-        raise UnknownScheme(
-            f"{name!r:.100} cannot be the name of a store's tables.",
-            hint="Take up to 40 of the letters a to z, digits and underscores; no digit in front.",
-        )
-    return name
+    return checked_name(name)
 
 
 class Schema:

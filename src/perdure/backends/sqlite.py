@@ -80,7 +80,8 @@ class SqliteBackend(SqlitePieces):
 
     A missing file is made unless `create=False`; an empty one becomes a store. `timeout` is how many seconds a call
     waits for other processes; `columns` are further columns of the table of records, with their types in SQL, that
-    hold what headers tell under their names. Raises `StoreNotFound`, `NotAStore`, `NewerFormat`, `AccessDenied`.
+    hold what headers tell under their names; `table_name` lets the file hold other things besides. Raises
+    `StoreNotFound`, `NotAStore`, `NewerFormat`, `AccessDenied`.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class SqliteBackend(SqlitePieces):
         read_only: bool = False,
         timeout: float = 60.0,
         columns: Mapping[str, str | None] = NO_COLUMNS,
+        table_name: str | None = None,
     ):
+        self.table_name = table_name
         self.read_only = read_only
         self.path = os.path.abspath(path)
         self._class_numbers: ClassNumbers = {}
@@ -100,9 +103,9 @@ class SqliteBackend(SqlitePieces):
         self._finding = SqliteFinding(self._index)
         self._columns = SqliteColumns(columns)
         self._connection = (
-            ReadOnlySqliteConnection(self.path, timeout=timeout)
+            ReadOnlySqliteConnection(self.path, timeout=timeout, table=table_name)
             if read_only
-            else SqliteConnection(self.path, new_key=new_key, create=create, timeout=timeout)
+            else SqliteConnection(self.path, new_key=new_key, create=create, timeout=timeout, table=table_name)
         )
         if self._columns and not read_only:
             try:

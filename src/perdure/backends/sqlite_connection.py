@@ -24,6 +24,7 @@ from perdure.backends.base import NewKey, no_key
 from perdure.backends.sqlite_errors import is_busy, leaves_outcome_unknown, moved, outcome_unknown, translate
 from perdure.backends.sqlite_schema import create as create_tables
 from perdure.backends.sqlite_schema import is_empty, prepare
+from perdure.backends.sqlite_tables import connection_class
 from perdure.backends.sqlite_watch import let_go as unmap_unused
 from perdure.backends.sqlite_watch import new_watch
 from perdure.backends.sqlite_watch import start as start_watch
@@ -40,11 +41,15 @@ _SETTLED = 200_000_000  # nanoseconds after which a changed file must have anoth
 
 
 class SqliteConnection:
-    """The connection for reading and writing. `path` is absolute; `new_key` is called when a store is made."""
+    """The connection for reading and writing. `path` is absolute; `new_key` is called when a store is made.
 
-    def __init__(self, path: str, *, new_key: NewKey, create: bool, timeout: float):
+    `table` names the store's tables, where they are not the usual ones.
+    """
+
+    def __init__(self, path: str, *, new_key: NewKey, create: bool, timeout: float, table: str | None = None):
         self._connection: sqlite3.Connection | None = None
         self.path = path
+        self._table = table
         self._new_key = new_key
         self._create = create
         self._timeout = timeout
@@ -163,8 +168,10 @@ class SqliteConnection:
                 f"This user may not write {self.path!r}.", hint="Open it with read_only=True, or change permissions."
             )
         with ExitStack() as on_error:
-            connection = connect(self.path, "rwc" if self._create else "rw")
+            connection = connect(self.path, "rwc" if self._create else "rw", self._table)
             on_error.callback(connection.close)
+            if self._table is not None and not self._create and is_empty(connection, self.path):
+                raise StoreNotFound(f"There is no store {self._table!r} in {self.path!r}.")
             prepare(connection, self.path, self._new_key)
             on_error.pop_all()
         return connection
@@ -202,10 +209,10 @@ class SqliteConnection:
 class ReadOnlySqliteConnection(SqliteConnection):
     """The connection of a store that is opened for reading only; an empty database is shown as an empty store."""
 
-    def __init__(self, path: str, *, timeout: float):
+    def __init__(self, path: str, *, timeout: float, table: str | None = None):
         self._opened_at: Signature | None = None
         self._provisional = False
-        super().__init__(path, new_key=no_key, create=False, timeout=timeout)
+        super().__init__(path, new_key=no_key, create=False, timeout=timeout, table=table)
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         self.read(is_open)
@@ -232,9 +239,11 @@ class ReadOnlySqliteConnection(SqliteConnection):
 
     def _open_at(self, signature: Signature | None) -> sqlite3.Connection:
         with ExitStack() as on_error:
-            connection = connect(self.path, "ro" if signature is None else "ro&immutable=1")
+            connection = connect(self.path, "ro" if signature is None else "ro&immutable=1", self._table)
             on_error.callback(connection.close)
             empty = is_empty(connection, self.path)
+            if empty and self._table is not None:
+                raise StoreNotFound(f"There is no store {self._table!r} in {self.path!r}.")
             on_error.pop_all()
         fresh = signature is not None and time.time_ns() - signature[2] < _SETTLED
         self._provisional = empty or fresh
@@ -261,7 +270,7 @@ class ReadOnlySqliteConnection(SqliteConnection):
         """Nothing: only a writer may move the log."""
 
 
-def connect(path: str, mode: str) -> sqlite3.Connection:
+def connect(path: str, mode: str, table: str | None = None) -> sqlite3.Connection:
     """A connection in autocommit mode that never waits by itself; `mode` is SQLite's: `ro`, `rw`, `rwc`."""
     if os.path.isdir(path):
         raise NotAStore(f"{path!r} is a directory, not a SQLite database.")
@@ -271,7 +280,9 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
     name = "".join(chr(byte) if byte in plain else f"%{byte:02x}" for byte in _uri_path(path))
     uri = f"file:{name}?mode={mode}"
     with ExitStack() as on_error:
-        connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False, factory=connection_class(table)
+        )
         on_error.callback(connection.close)
         connection.execute("PRAGMA cache_size = -16000")  # KiB
         connection.execute("PRAGMA wal_autocheckpoint = 2000")  # pages: a bulk commit need not copy its log at once

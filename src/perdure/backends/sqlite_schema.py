@@ -1,6 +1,7 @@
 """How a store lies in a SQLite database: its tables, how they are made, and how they are recognised.
 
-- A database of another program is never written to; an empty one becomes a store, whole or not at all.
+- A database of another program is never written to, unless a table is named (see `sqlite_tables`); an empty one
+  becomes a store, whole or not at all.
 - `records` holds what is there now, `superseded` every older version (a NULL frame where the
   object was removed), `commits` one row a revision, `classes` the names that `records.class` stands for.
 - `records.class` is negative for perdure's own records, so that a small partial index finds them.
@@ -14,6 +15,7 @@ import sqlite3
 import uuid
 
 from perdure.backends.base import NewKey
+from perdure.backends.sqlite_tables import is_absent, name_of
 from perdure.errors import NewerFormat, NotAStore, StorageError
 
 APPLICATION_ID = 0x70657264  # "perd"
@@ -70,11 +72,17 @@ def create(connection: sqlite3.Connection, store: str, key_id: int) -> None:
         connection.execute(statement)
     meta = {"format": FIRST_FORMAT, "store": store, "key": key_id, "revision": 0, "next_number": 1, "oldest": 0}
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    if name_of(connection) is None:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def is_empty(connection: sqlite3.Connection, path: str) -> bool:
     """Whether nothing was ever put into the database; raises `NotAStore` or `NewerFormat` where it is no use."""
+    if name_of(connection) is not None:
+        if is_absent(connection, path):
+            return True
+        refuse_newer(connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone(), path)
+        return False
     application, tables = connection.execute(
         "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
     ).fetchone()

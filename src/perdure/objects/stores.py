@@ -133,9 +133,9 @@ class FilesystemStore(Store):
 class SqlStore(Store):
     """A store in an SQL database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://…`, `mysql://…`.
 
-    On a server `table_name` names the store's tables (usually `perdure`); `#table=NAME` or `?table=NAME` at the end of
-    the URL does so too. `.table_name` is the name, `.url` the URL without its password. Raises `DriverMissing` where
-    the packages for that kind of server are not installed.
+    `table_name` names the store's tables (on a server usually `perdure`), as does `#table=NAME` or `?table=NAME` at the
+    end of the URL; a SQLite file may then hold other things as well. `.table_name` is the name, `.url` the URL without
+    its password. Raises `DriverMissing` where the packages for that kind of server are not installed.
     """
 
     def __init__(
@@ -177,7 +177,13 @@ class SqlStore(Store):
                 )
             path = _sqlite_path(place)
             return SqliteBackend(
-                path, new_key=new_key, create=create, read_only=read_only, timeout=timeout, columns=columns
+                path,
+                new_key=new_key,
+                create=create,
+                read_only=read_only,
+                timeout=timeout,
+                columns=columns,
+                table_name=table,
             )
 
         backend, found = _with_key(opened, key)
