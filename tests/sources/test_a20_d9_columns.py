@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import operator
 import sqlite3
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import servers
 from sqlalchemy import VARCHAR, Boolean, Column, DateTime, Float, Integer, create_engine, text
 
 from perdure import CannotIndex, NotIndexed, Persistable, make_store
+from perdure.upkeep import export
 
 
 class Foo(Persistable):
@@ -222,3 +224,13 @@ def test_a20_another_program_asks_the_database(url):
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM records WHERE state = 'done'")).scalar() == 2
     engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore:The extra field 'state' is left empty")
+def test_a20_an_answer_is_written_as_csv(url, tmp_path):
+    with make_store(url, extra_fields={"state": GET_STATE}) as store:
+        store.save_many([Task(Foo("a, b"), state) for state in ("new", "done")])
+        with open(tmp_path / "tasks.csv", "w", newline="") as file:
+            export(store.find(Task, order_by="state"), ["state", "foo.value", "missing"], file)
+    with open(tmp_path / "tasks.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["state", "foo.value", "missing"], ["done", "a, b", ""], ["new", "a, b", ""]]

@@ -1,4 +1,4 @@
-"""Rows D1 to D15 (but D9 and D10) of the page on gc3libs.persistence: its calls, as its users write them."""
+"""Rows D1 to D15 of the page on gc3libs.persistence, but D9 (in a file of its own) and D10: its calls, as used."""
 
 from __future__ import annotations
 
