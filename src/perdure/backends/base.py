@@ -28,7 +28,7 @@ from itertools import islice
 from perdure.errors import ConflictError, SnapshotTooOld
 from perdure.records.buffers import PART
 from perdure.records.frame import Encoder, parse_unverified
-from perdure.records.queries import Found, Query, arrange, matches
+from perdure.records.queries import Found, Query, arrange, matcher
 from perdure.records.values import Batch, Buffer, Commit, Description, Receipt, Version
 
 NewKey = Callable[[], int]
@@ -215,12 +215,12 @@ class Backend(ABC):
 
         Every record of the classes is taken to tell every field of the query (see `lacking`).
         """
-        revision = self.revision()
+        revision, holds = self.revision(), matcher(query)
         found = [
             (record.id, number_of(record.id), record.fields)
             for name in query.classes
             for record in map(parse_unverified, self.scan(class_name=name, at=revision))
-            if matches(record.fields, query)
+            if holds(record.fields)
         ]
         return Found(revision, arrange(found, query))
 

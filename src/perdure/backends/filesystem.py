@@ -34,7 +34,7 @@ from perdure.backends.filesystem_medium import Medium
 from perdure.errors import CorruptRecord, IdInUse, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
 from perdure.files import Files
 from perdure.records.frame import Encoder, parse_unverified
-from perdure.records.queries import Found, Query, arrange, matches
+from perdure.records.queries import Found, Query, arrange, matcher
 from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Fields, Receipt, Version
 
 
@@ -237,20 +237,34 @@ class FilesystemBackend(FilesystemPieces):
 
     def find(self, query: Query) -> Found:
         """Goes through all records of the classes; the headers of those that have not changed since are in memory."""
-        found = []
+        found, holds = [], matcher(query)
         with self._reading() as index:
             for name in query.classes:
-                known, present = self._fields.get(name, {}), {}
-                for number in _chosen(index, name, None, -1):
-                    revision = index.version(number)
-                    told = known.get(number)
-                    if told is None or told[0] != revision:
-                        told = revision, parse_unverified(self._kept(number, revision)).fields
-                    present[number] = told
-                    if matches(told[1], query):
-                        found.append((index.ids[number], number, told[1]))
-                self._fields[name] = present
+                for number, (_, fields) in self._headers(index, name).items():
+                    if holds(fields):
+                        found.append((index.ids[number], number, fields))
             return Found(index.revision, arrange(found, query))
+
+    def lacking(self, query: Query) -> list[str]:
+        wanted = set(query.fields)
+        with self._reading() as index:
+            for name in query.classes:
+                for number, (_, fields) in self._headers(index, name).items():
+                    if not wanted <= fields.keys():
+                        return [index.ids[number]]
+        return []
+
+    def _headers(self, index: Index, name: str) -> dict[int, tuple[int, Fields]]:
+        """Revision and fields of every record of a class, by number; only what changed since is read."""
+        known, present = self._fields.get(name, {}), {}
+        for number in _chosen(index, name, None, -1):
+            revision = index.version(number)
+            told = known.get(number)
+            if told is None or told[0] != revision:
+                told = revision, parse_unverified(self._kept(number, revision)).fields
+            present[number] = told
+        self._fields[name] = present
+        return present
 
     def class_names(self) -> list[str]:
         with self._reading() as index:

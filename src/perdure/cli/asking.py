@@ -12,7 +12,7 @@ from itertools import islice
 
 from perdure.cli.options import Parser
 from perdure.ids import parse_id
-from perdure.records.queries import LONGEST_TEXT, OPERATORS, Condition, Query, arrange, matches, sort_key
+from perdure.records.queries import LONGEST_TEXT, OPERATORS, Condition, Query, arrange, matcher, sort_key
 from perdure.records.values import Plain, Record
 
 _WORDS: dict[str, Plain] = {"none": None, "null": None, "true": True, "false": False}
@@ -33,7 +33,8 @@ def add_asking(parser: Parser) -> None:
 def chosen(records: Iterable[Record], options: argparse.Namespace) -> Iterable[Record]:
     """Those of the records that the options ask for, in their order."""
     query = Query((), tuple(options.where), tuple(options.order), options.limit)
-    wanted = (record for record in records if matches(_fields(record, query), query))
+    holds = matcher(query)
+    wanted = (record for record in records if holds(_fields(record, query)))
     if not query.order:
         return islice(wanted, query.limit)
     by_id = {record.id: record for record in wanted}

@@ -23,7 +23,7 @@ from perdure.objects.persistable import GHOST, entry_of
 from perdure.objects.view import View
 from perdure.pickling.classes import find, main_module_name, shown_name
 from perdure.records.frame import decode, parse_unverified
-from perdure.records.queries import OPERATORS, Condition, Query, arrange, matches
+from perdure.records.queries import OPERATORS, Condition, Query, arrange, matcher
 from perdure.records.values import Fields, Plain
 
 Order = str | Sequence[str]
@@ -155,8 +155,9 @@ def find_ids(finding: Finding, desk: Desk, asked: Asked) -> list[str]:
     desk.view.refresh()
     names = finding.names(desk, asked.cls, subclasses=asked.subclasses)
     query = asked.query._replace(classes=names)
+    holds = matcher(query)
     if asked.scan:
-        rows = [row for row in _scanned(finding, desk, asked, names) if matches(row[2], query)]
+        rows = [row for row in _scanned(finding, desk, asked, names) if holds(row[2])]
         return arrange(rows, query)
     finding.require_complete(names, query.fields, asked.cls)
     view = desk.view
@@ -171,7 +172,7 @@ def find_ids(finding: Finding, desk: Desk, asked: Asked) -> list[str]:
     if later:
         kept += [id_ for id_ in view.backend.ids_of(later, view.revision) if id_ not in excluded]
     rows = [*_stored(finding, desk, kept, query), *own.values()]
-    return arrange([row for row in rows if matches(row[2], query)], query)
+    return arrange([row for row in rows if holds(row[2])], query)
 
 
 def count(finding: Finding, desk: Desk, asked: Asked) -> int:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import isnan
 from struct import pack, unpack
 from typing import Any, Literal, NamedTuple
@@ -88,7 +88,17 @@ def sort_key(value: Plain) -> bytes:
 
 def matches(fields: Fields, query: Query) -> bool:
     """Whether the conditions hold for an object with these fields; a field that it lacks counts as None."""
-    return all(_holds(fields.get(condition.field), condition) for condition in query.conditions)
+    return matcher(query)(fields)
+
+
+def matcher(query: Query) -> Callable[[Fields], bool]:
+    """`matches` for many objects: what the conditions ask for is made a key once."""
+    tests = [(condition.field, _test(condition)) for condition in query.conditions]
+
+    def holds(fields: Fields) -> bool:
+        return all(test(sort_key(fields.get(field))) for field, test in tests)
+
+    return holds
 
 
 def arrange(found: Iterable[tuple[str, int, Fields]], query: Query) -> list[str]:
@@ -119,17 +129,17 @@ def bounds(condition: Condition) -> tuple[bytes, bytes]:
     raise ValueError(f"{condition.operator!r} is no range")
 
 
-def _holds(value: Plain, condition: Condition) -> bool:
-    key = sort_key(value)
+def _test(condition: Condition) -> Callable[[bytes], bool]:
+    """Whether the condition holds for a value with that key."""
     match condition.operator:
         case "==":
-            return key == sort_key(condition.value)
+            return sort_key(condition.value).__eq__
         case "!=":
-            return key != sort_key(condition.value)
+            return sort_key(condition.value).__ne__
         case "in":
-            return key in {sort_key(each) for each in condition.value}
+            return {sort_key(each) for each in condition.value}.__contains__
     first, end = bounds(condition)
-    return first <= key < end
+    return lambda key: first <= key < end
 
 
 def _after_prefix(key: bytes) -> bytes:
