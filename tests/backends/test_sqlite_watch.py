@@ -165,3 +165,53 @@ def test_what_is_no_id_is_told(url, wrong):
         store.save(Counter())
         with pytest.raises(perdure.InvalidId):
             store.load(wrong)
+
+
+def test_after_its_own_commit_a_view_asks_nothing_unless_others_commit(url, monkeypatch):
+    with make_store(url) as store, make_store(url) as other:
+        counter = Counter(1)
+        id_ = store.save(counter)
+        view = store.desk().view
+        asked = []
+        revision = store.backend.revision
+        monkeypatch.setattr(store.backend, "revision", lambda: asked.append(1) or revision())
+        for number in range(5):
+            counter.value = number
+            store.save(counter)
+            assert view.mark == view.watch()
+            assert store.load(id_) is counter
+        assert not asked
+        other.load(id_).value = -1
+        other.save(other.load(id_))
+        assert view.mark != view.watch()
+        assert store.load(id_).value == -1
+        assert asked
+
+
+def test_when_two_commit_in_a_row_neither_takes_the_other_for_itself(url):
+    with make_store(url) as one, make_store(url) as two:
+        one.save_many([Counter(), Counter()])
+        two.save_many([Counter(), Counter()])  # both have numbers left: a save is one commit
+        watch = one.backend.watch()
+        before = watch()
+        one.save(Counter(1))
+        between = watch()
+        two.save(Counter(2))
+        after = watch()
+        assert sqlite_watch.is_next(before, between)
+        assert sqlite_watch.is_next(between, after)
+        assert not sqlite_watch.is_next(before, after)
+        assert not sqlite_watch.is_next(after, after)
+        assert not sqlite_watch.is_next(object(), after)
+
+
+def test_numbers_that_nobody_was_shown_are_free_again_when_the_store_is_closed(url):
+    for number in range(1, 6):
+        with make_store(url, code="off") as store:
+            assert store.save(Counter()).number == number
+    with make_store(url, code="off") as one, make_store(url, code="off") as two:
+        ids = [one.save(Counter()), two.save(Counter()), one.save(Counter()), two.save(Counter())]
+        assert len(set(ids)) == 4
+        assert min(id_.number for id_ in ids) == 6
+    with make_store(url, code="off") as store:
+        assert store.save(Counter()).number > max(id_.number for id_ in ids)

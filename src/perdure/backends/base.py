@@ -63,6 +63,13 @@ class Backend(ABC):
         for numbers that are shown to nobody before such a commit.
         """
 
+    def give_back(self, first: int, end: int) -> bool:
+        """Let numbers from `first` on and below `end`, reserved and shown to nobody, be given again, if that is easy.
+
+        Gives whether they will be; what somebody else has reserved since stands in the way.
+        """
+        return False
+
     @abstractmethod
     def apply(self, batch: Batch, encode: Encoder) -> Receipt:
         """Write the batch as the next revision; `encode(draft, revision)` gives each frame.

@@ -57,6 +57,13 @@ class MemoryBackend(Backend):
             self._next_number += count
             return first
 
+    def give_back(self, first: int, end: int) -> bool:
+        with self._opened(write=True):
+            if self._next_number != end:
+                return False
+            self._next_number = first
+            return True
+
     def apply(self, batch: Batch, encode: Encoder) -> Receipt:
         with self._opened(write=True):
             self._refuse(batch)

@@ -66,6 +66,7 @@ NO_COLUMNS: Mapping[str, str | None] = {}
 
 _LAST = 2**63 - 1  # above every revision and every number
 _KIND = itemgetter(2, 3)  # flags and class name of a draft
+_COUNT = "UPDATE meta SET value = CASE name WHEN 'revision' THEN ? ELSE ? END WHERE name IN ('revision', 'next_number')"
 _UPSERT = (
     " ON CONFLICT (number) DO UPDATE SET revision = excluded.revision, class = excluded.class, frame = excluded.frame"
 )
@@ -133,15 +134,19 @@ class SqliteBackend(SqlitePieces):
 
         return self._connection.write(work, durable=durable)
 
+    def give_back(self, first: int, end: int) -> bool:
+        sql = "UPDATE meta SET value = ? WHERE name = 'next_number' AND value = ?"
+        return self._connection.try_write(lambda connection: connection.execute(sql, (first, end)).rowcount == 1)
+
     def apply(self, batch: Batch, encode: Encoder) -> Receipt:
         class_numbers = dict(self._class_numbers)
 
         def work(connection: sqlite3.Connection) -> int:
             return self._apply(connection, batch, encode, class_numbers)
 
-        revision = self._connection.write(work)
+        revision, mark = self._connection.write_marked(work)
         self._class_numbers = class_numbers  # only now: a commit that failed took its new classes back
-        return Receipt(revision)
+        return Receipt(revision, mark)
 
     @reads
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
@@ -436,9 +441,10 @@ class SqliteBackend(SqlitePieces):
             "INSERT INTO commits VALUES (?, ?, ?, ?, ?)",
             (revision, batch.time, batch.note, batch.code, runs_of(numbers)),
         )
-        connection.executemany(
-            "UPDATE meta SET value = ? WHERE name = ?", [(revision, "revision"), (next_number, "next_number")]
-        )
+        if next_number == meta["next_number"]:
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (revision,))
+        else:
+            connection.execute(_COUNT, (revision, next_number))
         if batch.keep is not None:
             trim(connection, batch.time - batch.keep)
         return revision

@@ -25,8 +25,8 @@ from perdure.backends.sqlite_errors import is_busy, leaves_outcome_unknown, move
 from perdure.backends.sqlite_schema import create as create_tables
 from perdure.backends.sqlite_schema import is_empty, prepare
 from perdure.backends.sqlite_tables import connection_class
+from perdure.backends.sqlite_watch import is_next, new_watch
 from perdure.backends.sqlite_watch import let_go as unmap_unused
-from perdure.backends.sqlite_watch import new_watch
 from perdure.backends.sqlite_watch import start as start_watch
 from perdure.backends.sqlite_watch import stop as stop_watch
 from perdure.errors import AccessDenied, NotAStore, ReadOnly, StoreBusy, StoreClosed, StoreNotFound
@@ -99,6 +99,32 @@ class SqliteConnection:
                 connection.execute("PRAGMA synchronous = FULL")
 
         return self.read(transaction)
+
+    def write_marked(self, work: Work[T]) -> tuple[T, object]:
+        """What `write` gives, and what the watch gives until somebody else commits; None if somebody has already."""
+        before: list[object] = []
+
+        def marking(connection: sqlite3.Connection) -> T:
+            before.append(self.watch())  # nobody else can commit from here on
+            return work(connection)
+
+        result = self.write(marking)
+        after = self.watch()
+        return result, after if is_next(before[-1], after) else None
+
+    def try_write(self, work: Work[bool]) -> bool:
+        """What `work` gives, run as a transaction that need not be durable; False if anything is in the way."""
+        with self._lock:
+            connection = self._connection
+            if connection is None or self._closed or self._outcome_unknown:
+                return False
+            try:
+                connection.execute("PRAGMA synchronous = NORMAL")
+                done = self._transaction(connection, work)
+                connection.execute("PRAGMA synchronous = FULL")
+            except sqlite3.Error:
+                return False  # nobody relies on it
+            return done
 
     def empty_log(self) -> None:
         """Move the log's content into the file, and leave no byte in the log; waits for readers as every call does."""

@@ -21,6 +21,7 @@ from functools import partial
 from operator import getitem
 
 _HEADER = slice(0, 48)
+_COUNTER = slice(8, 12)
 _VERSION = 3007000  # of the header's layout; it has not changed since there is a log
 _SIZE = 32768  # bytes that SQLite makes the index long at least
 
@@ -44,6 +45,14 @@ def start(watch: partial[object], path: str) -> None:
         mapped = _map(os.path.realpath(path) + "-shm")
         if mapped is not None and int.from_bytes(mapped[:4], sys.byteorder) == _VERSION:
             _set(watch, (getitem, (mapped, _HEADER), {}, {}))
+
+
+def is_next(before: object, after: object) -> bool:
+    """Whether just one commit lies between what a watch gave before and after: its counter has gone on by one."""
+    if not isinstance(before, bytes) or not isinstance(after, bytes):
+        return False
+    counts = [int.from_bytes(header[_COUNTER], sys.byteorder) for header in (before, after)]
+    return counts[1] == (counts[0] + 1) & 0xFFFFFFFF
 
 
 def stop(watch: partial[object]) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
 
-from perdure.backends.base import mismatches, number_of, refuse_absent, refuse_conflicts
+from perdure.backends.base import FEW, mismatches, number_of, refuse_absent, refuse_conflicts
 from perdure.backends.sqlite_rows import HEAD, LISTED, as_json, id_in, readable_id
 from perdure.errors import IdInUse
 from perdure.records.values import INTERNAL, Batch, Draft
@@ -89,10 +89,13 @@ def refuse_absent_in(connection: sqlite3.Connection, batch: Batch) -> None:
 
 def supersede(connection: sqlite3.Connection, replaced: list[int], removed: dict[int, str], revision: int) -> None:
     """Keep the present versions of those numbers as old ones, and note the removals with their ids."""
-    connection.execute(
-        f"INSERT INTO superseded SELECT number, revision, frame FROM {LISTED} records ON number = value",
-        (str([*replaced, *removed]),),
-    )
+    columns = "INSERT INTO superseded SELECT number, revision, frame FROM"
+    numbers = [*replaced, *removed]
+    if len(numbers) <= FEW:
+        for number in numbers:
+            connection.execute(f"{columns} records WHERE number = ?", (number,))
+    else:
+        connection.execute(f"{columns} {LISTED} records ON number = value", (str(numbers),))
     if removed:
         connection.executemany("DELETE FROM records WHERE number = ?", zip(removed))
         rows = zip(removed, repeat(revision), removed.values())

@@ -28,7 +28,7 @@ from perdure.objects.roots import Roots
 from perdure.objects.states import PROTOCOL
 from perdure.objects.transaction import Transaction
 from perdure.objects.view import View
-from perdure.objects.worklist import Naming
+from perdure.objects.worklist import Naming, Numbers
 from perdure.pickling.outside import Resources, resources_of
 from perdure.records.seal import Key
 
@@ -78,6 +78,7 @@ class Store(Asking, HistoryFace):
         self._threads = OfThread()
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
         self._views: WeakSet[View] = WeakSet()
+        self._numbers: WeakSet[Numbers] = WeakSet()
         self._closed = False
         self._remember()
         self.roots = Roots(self.desk)
@@ -232,6 +233,8 @@ class Store(Asking, HistoryFace):
         self._closed = True
         for view in list(self._views):
             view.close()
+        for numbers in sorted(self._numbers, key=lambda numbers: -numbers.end):  # those reserved last, first
+            numbers.return_all()
         self.backend.close()
 
     def __enter__(self) -> Store:
@@ -270,7 +273,9 @@ class Store(Asking, HistoryFace):
         view.extra_fields = self.extra_fields
         self._views.add(view)
         code_of = CodeRecorder(view) if self._records_code else _no_code
-        desk = Desk(view, Naming(self.backend, self._factory), code_of, self._clock, self._threads)
+        naming = Naming(self.backend, self._factory)
+        self._numbers.add(naming.numbers)
+        desk = Desk(view, naming, code_of, self._clock, self._threads)
         desk.keep = self._keep
         # Nobody commits from a desk that is gone; what its view holds for a commit would stay in memory for ever.
         finalize(desk, view.retire).atexit = False

@@ -34,18 +34,18 @@ _new_text = str.__new__  # what Id() comes to, in half the time
 _new_tuple = tuple.__new__
 _numbers = count(1)
 
-FIRST_BLOCK, LAST_BLOCK = 16, 8192  # numbers reserved at a time: grows with the commit
+FIRST_BLOCK, LAST_BLOCK = 32, 8192  # numbers reserved at a time: grows with the commit
 
 CodeOf = Callable[["Worklist", str], str]  # module name -> id of the code record
 
 
 class Numbers:
-    """Numbers for new objects, reserved in blocks; what is left over goes back with the batch."""
+    """Numbers for new objects, reserved in blocks. A few stay for the next commit; more go back with the batch."""
 
     def __init__(self, backend: Backend):
         self._backend = backend
         self._block = FIRST_BLOCK
-        self._end = 0
+        self.end = 0  # after the last one that was reserved
         self._left = iter(range(0))
         self._process = os.getpid()
 
@@ -53,8 +53,8 @@ class Numbers:
         for number in self._left:
             return number
         first = self._backend.reserve(self._block, durable=False)
-        self._end = first + self._block
-        self._left = iter(range(first + 1, self._end))
+        self.end = first + self._block
+        self._left = iter(range(first + 1, self.end))
         self._block = min(self._block * 8, LAST_BLOCK)
         return first
 
@@ -64,12 +64,21 @@ class Numbers:
             self._process = os.getpid()
             self._left = iter(range(0))
 
-    def give_back(self) -> tuple[int, int]:
-        """What is left over, as (first, end)."""
-        rest = (self._end - operator.length_hint(self._left), self._end)
-        self._left = iter(range(0))
+    def give_back(self, *, all: bool = False) -> tuple[int, int]:
+        """What goes back, as (first, end): what is left over, if it is too much to be kept."""
+        self.check_process()
         self._block = FIRST_BLOCK
-        return rest
+        left = operator.length_hint(self._left)
+        if left <= FIRST_BLOCK and not all:
+            return self.end, self.end
+        self._left = iter(range(0))
+        return self.end - left, self.end
+
+    def return_all(self) -> None:
+        """Nothing will be named any more: numbers that nobody else can have come after are free again."""
+        first, end = self.give_back(all=True)
+        if first < end and not self._backend.read_only:
+            self._backend.give_back(first, end)
 
 
 class Naming:

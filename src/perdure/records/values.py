@@ -85,9 +85,10 @@ class Batch(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What a batch got: the revision of its commit."""
+    """What a batch got: the revision of its commit, and what the backend's watch gives until the next one, if known."""
 
     revision: int
+    mark: object = None
 
 
 class Commit(NamedTuple):
