@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,8 @@ from perdure.objects.pieces import laid_over
 from perdure.objects.reader import Reader
 from perdure.pickling.compare import same_state
 from perdure.pickling.outside import identity
-from perdure.records.frame import decode
-from perdure.records.values import Record
+from perdure.records.frame import Parts, record_of
+from perdure.records.values import BUFFERED, PLAIN, Record
 
 
 class Comparing(Reader):
@@ -55,8 +56,12 @@ class Comparing(Reader):
         for entry, encoded in doubtful:
             frame = frames.get(entry.id)
             if frame is not None:
-                record = decode(frame, self.key, trust_all=self.trust_all)
-                if record.revision == entry.revision and _holds(record, encoded):
+                parts = self.decoder()(frame)
+                if (
+                    parts[1] == entry.revision
+                    and not _surely_differs(parts, encoded)
+                    and _holds(record_of(parts), encoded)
+                ):
                     note_stored(entry, encoded)  # these bytes, too, mean unchanged
                     continue
             changed.append((entry, encoded))
@@ -79,6 +84,24 @@ def is_as_stored(entry: Entry, encoded: Encoded) -> bool:
 def note_stored(entry: Entry, encoded: Encoded) -> None:
     """Remember the payload as one that means what is stored."""
     entry.digest, entry.references = hash(encoded[0]), encoded[1]
+
+
+def _surely_differs(parts: Parts, encoded: Encoded) -> bool:
+    """Whether names of attributes, or a text, number or None in one of them, are others: the usual change."""
+    shape, flags = parts[9], parts[2] | encoded[3]
+    if shape is None or not parts[2] & encoded[3] & PLAIN or flags & BUFFERED or type(encoded[2]) is not dict:
+        return False
+    state: dict[str, Any] = encoded[2]
+    if tuple(state) != shape.names:
+        return True
+    for place, (stored, live) in enumerate(zip(pickle.loads(parts[8]), state.values(), strict=True)):
+        kind = type(live)
+        if kind is str or kind is int or kind is bool or live is None:
+            if type(stored) is not kind or stored != live or place in shape.links:
+                return True
+        elif kind is float and (type(stored) is not float or (stored != live and live == live)):
+            return True
+    return False
 
 
 def _holds(record: Record, encoded: Encoded) -> bool:

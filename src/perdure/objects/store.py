@@ -6,13 +6,13 @@ import builtins
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
 from perdure.backends.base import Backend
 from perdure.clock import Clock, SystemClock
-from perdure.errors import NotFound, StoreClosed
+from perdure.errors import NotFound, PerdureError, StoreClosed
 from perdure.ids import Id, IdFactory, parse_id
 from perdure.objects import running, transaction
 from perdure.objects.asking import Asking
@@ -234,7 +234,8 @@ class Store(Asking, HistoryFace):
         for view in list(self._views):
             view.close()
         for numbers in sorted(self._numbers, key=lambda numbers: -numbers.end):  # those reserved last, first
-            numbers.return_all()
+            with suppress(PerdureError):  # they are only given back: nothing is lost
+                numbers.return_all()
         self.backend.close()
 
     def __enter__(self) -> Store:

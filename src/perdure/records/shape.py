@@ -18,6 +18,7 @@ from perdure.errors import CorruptRecord
 
 MOST_NAMES = 200
 LONGEST = 0xFFFF  # bytes
+_MOST_PARSED = 1000
 
 
 class Shape(NamedTuple):
@@ -38,12 +39,24 @@ def shape_of(names: Sequence[str], links: Sequence[int]) -> Shape | None:
 
 def parse_shape(payload: bytes) -> Shape:
     """The shape that a payload begins with; raises `CorruptRecord` if it is none."""
-    end = 2 + int.from_bytes(payload[:2], "little")
+    head = payload[: 2 + int.from_bytes(payload[:2], "little")]
+    found = _PARSED.get(head)
+    if found is None:
+        if len(_PARSED) >= _MOST_PARSED:
+            _PARSED.clear()
+        found = _PARSED[head] = _parse(head)
+    return found
+
+
+def _parse(head: bytes) -> Shape:
     try:
-        names, links = json.loads(payload[2:end])
+        names, links = json.loads(head[2:])
         count = len(names)
         if not all(type(name) is str for name in names) or not all(0 <= place < count for place in links):
             raise ValueError("names or places")
     except (ValueError, TypeError, RecursionError) as error:
         raise CorruptRecord(f"The names of the record's attributes cannot be read: {error}.") from error
-    return Shape(tuple(map(intern, names)), tuple(map(int, links)), payload[:end])
+    return Shape(tuple(map(intern, names)), tuple(map(int, links)), head)
+
+
+_PARSED: dict[bytes, Shape] = {}  # by heads; records share them
