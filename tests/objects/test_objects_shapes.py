@@ -117,3 +117,53 @@ def test_a_shape_that_is_none_is_damage():
         with pytest.raises(CorruptRecord):
             parse_shape(len(text).to_bytes(2, "little") + text)
     assert shape_of([1], []) is None
+
+
+NAN = float("nan")
+CHANGES = [
+    (1, True), (1, 1.0), (0.0, -0.0), (NAN, -NAN), (None, 0), (False, None), ("a", "b"), (b"a", "a"), ([1], [True]),
+]  # fmt: skip
+EQUAL = [(NAN, NAN), (1.5, 1.5), (2**70, 2**70), ("ab", "".join(["a", "b"])), (["ab"], ["".join(["a", "b"])])]
+
+
+def written(place, before, after):
+    """Whether a commit writes an object of which attributes are set anew; what they are then is looked at, too."""
+    store = place.open()
+    store.save_many([thing(value=Thing(), text="") for _ in range(10)])  # the class learns where references are
+    id_ = store.save(thing(value=before, text="x"))
+    store = place.open()
+    revision = store.revision()
+    with store.transaction():
+        loaded = store.load(id_)
+        loaded.value, loaded.text = after(store), "".join(["x"])
+        expected = repr(loaded.value)
+    assert repr(place.open().load(id_).value) == expected
+    return store.revision() > revision
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGES)
+def test_a_change_of_one_attribute_is_written(place, before, after):
+    assert written(place, before, lambda store: after)
+    assert written(place, after, lambda store: before)
+
+
+@pytest.mark.parametrize(("before", "after"), EQUAL)
+def test_what_is_set_to_the_same_is_not_written(place, before, after):
+    assert not written(place, before, lambda store: after)
+
+
+class Named(Persistable):
+    """Shown by its name, so that what was loaded can be compared by what is shown."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __repr__(self):
+        return self.name
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "other"])
+def test_a_reference_in_the_place_of_a_value_and_the_other_way_round(place, value):
+    assert written(place, Named("new"), lambda store: value)
+    id_ = place.open().save(Named("other"))
+    assert written(place, value, lambda store: store.load(id_))

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from perdure.errors import StoreClosed
-from perdure.objects.persistable import GHOST, Persistable, entry_of
+from perdure.objects.persistable import ENTRIES, GHOST, Persistable, entry_of
 
 assign_class: Callable[[Any, type[Any]], None] = object.__dict__["__class__"].__set__
 
@@ -77,7 +77,7 @@ def own_slots(cls: type[Any]) -> list[str]:
 
 def wake(obj: Any, *, writing: bool = False) -> None:
     """Make an ordinary object of a ghost or dozing one."""
-    entry = entry_of(obj)
+    entry = ENTRIES.get(id(obj))
     if entry is not None:
         entry.view.wake(entry, obj, writing=writing)
     elif has_state(obj):

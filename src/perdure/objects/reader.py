@@ -45,7 +45,6 @@ _NOT_DIRECT = KIND_BITS | OUTSIDE | BUFFERED
 
 Records = dict[str, Parts]
 NO_RECORDS: Records = {}
-NO_OBJECTS: dict[str, Any] = {}
 
 
 class Reader(IdentityMap):
@@ -258,9 +257,7 @@ class Reader(IdentityMap):
         id_ = entry.id
         parts = self._record(id_)
         if entry.facts.direct and parts[2] & _NOT_DIRECT == STATE and parts[0] == id_:
-            references = parts[6]
-            self.loaded.append(entry)
-            fill_directly(entry, obj, parts, self._held(references) if references else NO_OBJECTS)
+            self._fill_one(entry, obj, parts)
             return
         self._materialize({id_: parts})
         if entry.state == GHOST:
@@ -269,8 +266,28 @@ class Reader(IdentityMap):
     def read_one(self, id_: str) -> Any:
         """What `read_many` gives for one id, which waits for those that come after it."""
         entry = self.by_id.get(id_)
-        obj = entry() if entry is not None and entry.state != GHOST else None
-        return self._materialize({id_: self._record(id_)})[id_] if obj is None else obj
+        obj = entry() if entry is not None else None
+        if entry is not None and obj is not None and entry.state != GHOST:
+            return obj
+        parts = self._record(id_)
+        facts = self._classes.get(parts[3])
+        if obj is not None or facts is None or not facts.direct or parts[2] & _NOT_DIRECT != STATE or parts[0] != id_:
+            return self._materialize({id_: parts})[id_]
+        obj = self._ghost(facts, parts[0])
+        self._fill_one(self.by_id[id_], obj, parts)
+        return obj
+
+    def _fill_one(self, entry: Entry, obj: Any, parts: Parts) -> None:
+        known, held = self.by_id, {}
+        for id_ in parts[6]:
+            near = known.get(id_)
+            target = near() if near is not None else None
+            if target is None:
+                held = self._held(parts[6])
+                break
+            held[id_] = target
+        self.loaded.append(entry)
+        fill_directly(entry, obj, parts, held)
 
     def _record(self, id_: str) -> Parts:
         frame = self._ahead.read(id_, self.revision)

@@ -169,6 +169,7 @@ class View(Resting):
     def close(self) -> None:
         """Retire, and load nothing more."""
         self.closed, self.mark = True, None
+        self._ahead.forget()
         self.retire()
 
     def invalidate(self) -> None:
@@ -234,7 +235,8 @@ class View(Resting):
                 assign_class(obj, entry.cls)  # last: only now do other threads see an ordinary object
             if not self.retired:
                 self.enlisted[entry.address] = obj
-            self.make_room()
+            if len(self.enlisted) > self._enlisted_limit or len(self.loaded) > self._cache_limit:
+                self.make_room()
 
     def make_ghost(self, entry: Entry, obj: Any) -> None:
         """Let go of the state; an object without a ghost class is read anew at once."""
