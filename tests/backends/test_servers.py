@@ -738,3 +738,11 @@ def test_a_forked_child_leaves_the_parents_connections_alone(server: Server) -> 
     process.start()
     process.join()
     assert process.exitcode == 0
+
+
+def test_numbers_that_are_asked_for_twice(backend: ServerBackend) -> None:
+    for number in range(1, 9):
+        commit(backend, draft(f"Item.{number}"), seen=number - 1)
+    asked = [6, 8, 5, 5, 2, 3, 4]  # as many as from 2 to 8
+    assert sorted(backend.commits_of(asked)) == sorted({*asked})
+    assert backend.ids_of(asked, 8) == [f"Item.{number}" for number in sorted({*asked})]

@@ -256,7 +256,7 @@ def test_d6_one_set_of_arguments_fits_every_store(url):
         assert store.list() == []
     with (
         pytest.warns(UserWarning, match=r"no.*argument 'idfactry'; did you mean 'idfactory'|'idfactry'.*'idfactory'"),
-        make_store(url, idfactry=None) as store,
+        make_store(url, table_name="t", idfactry=None) as store,
     ):
         assert store.list() == []
 

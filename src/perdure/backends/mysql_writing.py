@@ -201,8 +201,9 @@ class MysqlWriter(Writer):
         return _hex_text(plain_text(text, what, self.place))
 
 
-def numbered(column: str, numbers: list[int]) -> str:
-    """The condition that a column is one of these sorted numbers."""
+def numbered(column: str, listed: Iterable[int]) -> str:
+    """The condition that a column is one of these numbers."""
+    numbers = sorted({*listed})
     if not numbers:
         return "false"
     if len(numbers) > 2 and numbers[-1] - numbers[0] + 1 == len(numbers):

@@ -15,7 +15,7 @@ import sqlite3
 import uuid
 
 from perdure.backends.base import NewKey
-from perdure.backends.sqlite_tables import is_absent, name_of
+from perdure.backends.sqlite_tables import is_absent, name_of, stores_in
 from perdure.errors import NewerFormat, NotAStore, StorageError
 
 APPLICATION_ID = 0x70657264  # "perd"
@@ -90,6 +90,12 @@ def is_empty(connection: sqlite3.Connection, path: str) -> bool:
         refuse_newer(connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone(), path)
         return False
     if application or tables:
+        named = stores_in(connection)
+        if named:
+            raise NotAStore(
+                f"{path!r} holds stores under names only: {', '.join(named)}.",
+                hint=f"Write #table={named[0]} after it.",
+            )
         raise NotAStore(
             f"{path!r} is a SQLite database of another program.", hint="Give the file of a store, or a new name."
         )

@@ -62,6 +62,13 @@ def name_of(connection: sqlite3.Connection) -> str | None:
     return getattr(connection, "table_name", None)
 
 
+def stores_in(connection: sqlite3.Connection) -> list[str]:
+    """The names of the stores in the database that have one."""
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    parts = ("_meta", "_classes", "_superseded", "_commits")
+    return sorted(name for name in tables if all(name + part in tables for part in parts))
+
+
 def is_absent(connection: sqlite3.Connection, path: str) -> bool:
     """Whether the named store is not in the database; raises `NotAStore` where its tables are another program's."""
     found = {row[0] for row in connection.execute(f"SELECT name FROM sqlite_master WHERE name IN {_PARTS}")}
