@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from places import Holder
 
-from perdure import CannotPickle, NoSuchPath, Persistable, make_store
+from perdure import ClassNotFound, CannotPickle, NoSuchPath, Persistable, make_store
 from perdure.errors import StorageError
 from perdure.objects.iterating import BATCH
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, entry_of
@@ -112,6 +112,8 @@ def test_going_through_an_empty_store_and_wrong_arguments(place):
     for wrong in (dict, Item(1)):
         with pytest.raises(TypeError):
             store.iterate(wrong)
+    with pytest.raises(ClassNotFound, match="Item"):
+        store.iterate("Item")
     with pytest.raises(ValueError, match="batch"):
         store.iterate(Item, batch=0)
 
