@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from places import Holder
 
-from perdure import ClassNotFound, CannotPickle, NoSuchPath, Persistable, make_store
+from perdure import CannotPickle, ClassNotFound, NoSuchPath, Persistable, make_store
 from perdure.errors import StorageError
 from perdure.objects.iterating import BATCH
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, entry_of
