@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -124,7 +124,7 @@ class Commit:
         self.saved: list[Any] = []
         self.values: list[tuple[str, Any]] = []
         self.copies: list[tuple[str, Any, int]] = []
-        self.removals: dict[str, int] = {}
+        self.removals: dict[str, int] = {}  # with the revision read; 0: it was saved in this very step
         self.checks: dict[str, int] = {}  # what was only read, and must still be as it was
         self.drafts: list[Draft] = []  # made elsewhere (by a job's worker), committed with the rest
         self.indexed: dict[str, tuple[str, ...]] = {}  # of the classes of those drafts, as in `Batch`
@@ -135,6 +135,16 @@ class Commit:
     def is_empty(self) -> bool:
         """Whether nothing was asked for; objects that were changed may be there all the same."""
         return not (self.saved or self.values or self.copies or self.removals or self.checks or self.drafts)
+
+    def drop_value(self, id_: str) -> bool:
+        """Do not write the plain value that was to get this id; whether there was one."""
+        kept = [each for each in self.values if each[0] != id_]
+        found, self.values = len(kept) < len(self.values), kept
+        return found
+
+    def drop_copies(self, id_: str) -> None:
+        """Do not write what was to replace the object of that id."""
+        self.copies = [copy for copy in self.copies if copy[0] != id_]
 
     def pending(self) -> Pending:
         """What was asked for so far."""
@@ -154,6 +164,7 @@ class Commit:
         """Write it; gives the revision (the present one if there was nothing to write)."""
         view = self.desk.view
         with view.lock, CollectionPaused() as pause:
+            view.require_open()
             if view.stale:
                 view.reload_stale()
             worklist = self.desk.worklist = Worklist(view, self.desk.naming, self.desk.code_of, everything=everything)
@@ -162,6 +173,7 @@ class Commit:
                 if batch is None:
                     worklist.release()  # what it has pickled last is not held by it any more
                     worklist.rest()
+                    self._dismiss_removed()
                     return view.revision
                 pause.made = len(batch.drafts)
                 receipt = self._apply(batch)
@@ -186,10 +198,14 @@ class Commit:
         for id_, obj, base in self.copies:
             worklist.add_copy(id_, obj, base)
         worklist.run()
-        batch = worklist.batch(removals=self.removals, time=self.desk.clock.now(), note=self.note)
+        removals = {id_: base for id_, base in self.removals.items() if base}
+        batch = worklist.batch(removals=removals, time=self.desk.clock.now(), note=self.note)
         if batch is None:
             self._check_only()
             return None
+        unsaved = self.removals.keys() - removals.keys()
+        if unsaved:
+            self._refuse_dangling(batch, unsaved)
         checks = {**self.desk.view.relied_on, **self.checks}
         if checks:
             written = {draft.id for draft in batch.drafts}.union(batch.removals)
@@ -247,16 +263,13 @@ class Commit:
             refuse_conflicts(
                 mismatches(bases, {id_: parse_unverified(frame).revision for id_, frame in frames.items()})
             )
-        self._refuse_dangling(batch)
+        self._refuse_dangling(batch, batch.removals)
         return batch._replace(seen=newest, exact=True)
 
     def _finish(self, worklist: Worklist, receipt: Receipt) -> None:
         view = self.desk.view
         worklist.finish(receipt.revision)
-        for id_ in self.removals:
-            entry = view.entry(id_)
-            if entry is not None:
-                view.dismiss(entry)
+        self._dismiss_removed()
         if receipt.revision == view.revision + 1:
             view.revision = receipt.revision
             if receipt.mark is not None and not view.in_transaction:
@@ -266,6 +279,12 @@ class Commit:
                 view.move_forward()
         for id_ in (*self._merged, *(copy[0] for copy in self.copies), *(draft.id for draft in self.drafts)):
             self._expire(id_)
+
+    def _dismiss_removed(self) -> None:
+        for id_ in self.removals:
+            entry = self.desk.view.entry(id_)
+            if entry is not None:
+                self.desk.view.dismiss(entry)
 
     def _expire(self, id_: str) -> None:
         """What this view holds of an object that was written past it is read anew at the next touch."""
@@ -284,9 +303,8 @@ class Commit:
         needed.difference_update([draft[0] for draft in (*batch.drafts, *self.drafts)])
         return needed
 
-    def _refuse_dangling(self, batch: Batch) -> None:
+    def _refuse_dangling(self, batch: Batch, removed: Collection[str]) -> None:
         """No removal may leave a reference behind, be it stored or in this very batch."""
-        removed = batch.removals.keys()
         drafted = {draft.id: draft.references for draft in batch.drafts}
         stored = self.desk.view.backend.referrers(removed)
         for target in removed:

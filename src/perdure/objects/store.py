@@ -132,11 +132,18 @@ class Store(Asking, HistoryFace):
             return desk.view.load_one(checked)
 
     def replace(self, id_: str, obj: object) -> None:
-        """Store a copy of `obj` under an id that exists; `obj` itself keeps the id that it had, or none."""
+        """Store a copy of `obj` under an id that exists; `obj` itself keeps the id that it had, or none.
+
+        Inside a transaction the copy is seen, by `load` and by `find`, after the commit; until then they give what it
+        replaces. Raises `NotFound`, and `TransactionError` for an object that the same transaction has saved.
+        """
         transaction.replace(self.desk(), parse_id(id_), obj)
 
     def remove(self, id_: str) -> None:
-        """Remove the object of that id. Raises `NotFound`, and `StillReferred` naming what refers to it."""
+        """Remove the object of that id. Raises `NotFound`, and `StillReferred` naming what refers to it.
+
+        Saved again in the same transaction, it stays, under the same id.
+        """
         desk = self.desk()
         desk.view.refresh()
         transaction.remove(desk, parse_id(id_))

@@ -5,7 +5,8 @@
   new then is new again.
 - One that is opened inside another is a part of it: an exception undoes the part, the end of the whole commits it.
 - `async with` does the same on a worker thread, for the view of the task.
-- A process that was forked inside a transaction never commits it.
+- A process that was forked inside a transaction never commits it; no other thread or task does, either.
+- However its end goes, and be it interrupted: after it no transaction is open.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from perdure.errors import ConflictError, NotFound, StorageError, StoreBusy, TransactionError
+from perdure.errors import ConflictError, NotFound, StorageError, StoreBusy, TransactionError, WrongView
 from perdure.objects.classes import facts_of
 from perdure.objects.commits import Commit, Desk
 from perdure.objects.guests import is_record
 from perdure.objects.persistable import ENTRIES, GHOST
 from perdure.objects.savepoints import Image, Savepoint
 from perdure.objects.threads import in_thread
-from perdure.objects.view import View
+from perdure.objects.view import LENT, View
 from perdure.records.frame import decode
 
 
@@ -33,10 +34,14 @@ class Transaction:
     After the block `tx.revision` is the revision that the commit made (or the present one, if nothing was changed).
     Inside another transaction's block it is a part of that one: on an exception the objects are as they were at its
     beginning, and the outer block may go on; its revision and its note are those of the outer one.
+
+    `commit()` and `abort()` end it by hand, inside the block: what is done in the rest of the block is outside of any
+    transaction, as after the block. A transaction is begun once, by the thread or task that made it; only that one can
+    use it (`WrongView`).
     """
 
     def __init__(self, desk: Desk, note: str = ""):
-        self.note = note
+        self.note = _text(note)
         self.revision: int | None = None
         self.is_inherited = False  # from the process that this one was forked from
         self._desk = desk
@@ -44,11 +49,13 @@ class Transaction:
         self._beginning: Image | None = None  # what had been changed before, and not saved
         self._savepoints: list[Savepoint] = []
         self._parts: list[Transaction] = []
+        self._begun = False
         self._whole: Transaction | None = None  # that this one is a part of
         self._way_back: Savepoint | None = None
 
     def __enter__(self) -> Transaction:
-        if self._commit is not None or self._whole is not None:
+        self._require_own()
+        if self._begun:
             raise TransactionError("This transaction was begun before.", hint="Make another by store.transaction().")
         desk = self._desk
         desk.require_idle()
@@ -57,16 +64,19 @@ class Transaction:
             whole.abort()
         elif isinstance(whole, Transaction):
             self._way_back = whole.savepoint()
-            self._whole = whole
+            self._whole, self._begun = whole, True
             whole._parts.append(self)
             return self
         view = desk.view
         view.refresh()
         self._beginning = desk.image(lenient=True) if view.enlisted or view.changed_guests() else None
-        view.in_transaction = True
-        desk.transaction = self
-        self._commit = Commit(desk, self.note)
-        _open.add(self)
+        try:
+            self._commit, self._begun = Commit(desk, self.note), True
+            desk.transaction, view.in_transaction = self, True
+            _open.add(self)
+        except BaseException:  # interrupted: no block begins that would end it
+            self._end()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -76,10 +86,14 @@ class Transaction:
             return  # ended by hand
         if self._whole is not None and self._way_back is None:
             return
-        if kind is not None:
-            self.abort()
-        else:
-            self.commit()
+        try:
+            if kind is not None:
+                self.abort()
+            else:
+                self.commit()
+        except BaseException:
+            self.abort()  # if it was interrupted before it was over
+            raise
 
     async def __aenter__(self) -> Transaction:
         try:
@@ -113,6 +127,7 @@ class Transaction:
         if self._whole is not None:
             return self._whole.savepoint()
         step = self.step
+        self._require_own()
         others = [*(value for _, value in step.values), *(obj for _, obj, _ in step.copies)]
         savepoint = Savepoint(self, self._desk.image(others), step.pending())
         self._savepoints.append(savepoint)
@@ -124,6 +139,7 @@ class Transaction:
         For what a decision depends on but what is not written itself; what is written is compared anyway.
         """
         step = self.step
+        self._require_own()
         entry = self._desk.view.own_entry(obj) if is_record(obj) else None
         if entry is None:
             if is_record(obj):
@@ -134,22 +150,25 @@ class Transaction:
             step.checks.setdefault(entry.id, entry.revision)
 
     def commit(self) -> None:
-        """Write everything that changed as one revision. On failure everything is aborted."""
+        """Write everything that changed as one revision. On failure everything is aborted.
+
+        Raises `StoreClosed` if the store was closed meanwhile, and what `Store.save` raises.
+        """
+        self._require_own()
         if self._whole is not None:
             self._leave_whole(undo=False)
             return
         if self.is_inherited:
             self.abort()
-        step = self.step
-        step.note = self._notes()
-        view = self._desk.view
-        view.end_naps()
-        if not view.enlisted and not view.changed_guests() and step.is_empty:
-            self.revision = view.revision
-            self._end()
-            return
+        step, view = self.step, self._desk.view
         try:
-            self.revision = step.run(everything=True)
+            view.require_open()  # closing has dropped what was to be written
+            step.note = self._notes()
+            view.end_naps()
+            if view.enlisted or view.changed_guests() or not step.is_empty:
+                self.revision = step.run(everything=True)
+            else:
+                self.revision = view.revision
         except ConflictError as error:
             self.abort()
             let_go(view, error.ids)  # what is touched next is what the others have written
@@ -162,10 +181,13 @@ class Transaction:
     def abort(self) -> None:
         """Drop everything: objects are as they were when the transaction began, new ones are new again."""
         if self._whole is not None:
+            if self._way_back is not None:
+                self._require_own()
             self._leave_whole(undo=True)
             return
         if self._commit is None:
             return
+        self._require_own()
         desk = self._desk
         try:
             (self._beginning or Image.of_nothing(desk.view)).restore()
@@ -184,6 +206,7 @@ class Transaction:
     def roll_back(self, savepoint: Savepoint) -> None:
         """See `Savepoint.rollback`. If a class refuses the state that it gave, the whole transaction is aborted."""
         step = self.step
+        self._require_own()
         if not self.holds(savepoint):
             raise TransactionError(
                 "The savepoint is gone: its block has ended, or an earlier one was gone back to.",
@@ -222,13 +245,22 @@ class Transaction:
 
     def _notes(self) -> str:
         """The note, and after it those of the parts, each once."""
-        return "; ".join(dict.fromkeys(filter(None, [self.note, *(part.note for part in self._parts)])))
+        return "; ".join(dict.fromkeys(filter(None, map(_text, [self.note, *(part.note for part in self._parts)]))))
+
+    def _require_own(self) -> None:
+        """Raise `WrongView` where the caller is not the thread or task that the transaction is of."""
+        view = self._desk.view
+        if not self.is_inherited and not view.owns() and LENT.view is not view:
+            raise WrongView(
+                "The transaction belongs to another thread or task.",
+                hint="Each thread or task makes its own by store.transaction().",
+            )
 
     def _end(self) -> None:
+        desk = self._desk
+        desk.transaction, desk.view.in_transaction = None, False  # first: whatever interrupts the rest, it is over
         self._commit = self._beginning = None
         self._savepoints.clear()
-        self._desk.transaction = None
-        self._desk.view.in_transaction = False
         for part in self._parts:
             part.revision = self.revision
         _open.discard(self)
@@ -245,6 +277,12 @@ def _inherit() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_inherit)
+
+
+def _text(note: object) -> str:
+    if not isinstance(note, str):
+        raise TypeError(f"a note is text, not {type(note).__name__}")
+    return note
 
 
 def _inherited() -> TransactionError:
@@ -302,6 +340,7 @@ def _join(desk: Desk, step: Commit, obj: Any) -> str:
     if entry is None:
         facts = facts_of(type(obj))
         entry = desk.view.enrol(obj, facts, *desk.naming.new(obj, facts))
+    step.removals.pop(entry.id, None)  # removed before, in the same transaction: it stays
     step.saved.append(obj)
     return entry.id
 
@@ -309,8 +348,23 @@ def _join(desk: Desk, step: Commit, obj: Any) -> str:
 def replace(desk: Desk, id_: str, obj: Any) -> None:
     """Store a copy of `obj` under `id_`, in place of what is there."""
     desk.require_writable()
-    base = _stored(desk, id_)[1]
     step = desk.transaction.step if desk.transaction is not None else Commit(desk)
+    if step.drop_value(id_):
+        if is_record(obj):
+            step.copies.append((id_, obj, 0))
+        else:
+            step.values.append((id_, obj))
+        return
+    if _is_new(desk, id_):
+        raise TransactionError(
+            f"{id_} was saved in this very transaction; there is nothing in the store yet that could be replaced.",
+            hint="Change the object itself, or replace it after the commit.",
+            ids=(id_,),
+        )
+    base = next((copy[2] for copy in step.copies if copy[0] == id_), None)
+    if base is None:
+        base = _stored(desk, id_)[1]
+    step.drop_copies(id_)
     step.copies.append((id_, obj, base))
     if desk.transaction is None:
         step.run(everything=False)
@@ -320,20 +374,30 @@ def remove(desk: Desk, id_: str) -> None:
     """Remove the object of that id; it lives on in memory as one that was never saved."""
     desk.require_writable()
     view = desk.view
+    step = desk.transaction.step if desk.transaction is not None else Commit(desk)
+    if _is_new(desk, id_) or step.drop_value(id_):
+        step.removals[id_] = 0  # in this transaction only: nothing is written of it
+        return
     entry = view.entry(id_)
     obj = entry() if entry is not None else None
-    _, revision = _stored(desk, id_)
+    base = next((copy[2] for copy in step.copies if copy[0] == id_), None)
+    revision = _stored(desk, id_)[1] if base is None else base
     if entry is not None and obj is not None and entry.state == GHOST:
         view.wake(entry, obj)  # whoever holds it keeps its state
     if entry is not None and entry.revision:
         revision = entry.revision
+    step.drop_copies(id_)
+    step.removals[id_] = revision
     if desk.transaction is not None:
-        desk.transaction.step.removals[id_] = revision
         view.mark = None  # `load` looks whether an id was removed
     else:
-        step = Commit(desk)
-        step.removals[id_] = revision
         step.run(everything=False)
+
+
+def _is_new(desk: Desk, id_: str) -> bool:
+    """Whether the open transaction has saved an object under that id, and has not removed it."""
+    entry = desk.view.entry(id_) if desk.is_in_transaction and id_ not in desk.removed else None
+    return entry is not None and entry() is not None and entry.revision == 0 and entry.state != GHOST
 
 
 def _stored(desk: Desk, id_: str) -> tuple[bytes, int]:

@@ -117,7 +117,7 @@ class View(Resting):
 
     def refresh(self) -> None:
         """Outside a transaction: move to the newest revision; clean objects that others changed become ghosts."""
-        self._require_open()
+        self.require_open()
         if self.revision < 0:
             self.revision = self.backend.revision()
         if self.stale:
@@ -168,9 +168,10 @@ class View(Resting):
 
     def close(self) -> None:
         """Retire, and load nothing more."""
-        self.closed, self.mark = True, None
-        self._ahead.forget()
-        self.retire()
+        with self.lock:  # a commit that has begun is let end
+            self.closed, self.mark = True, None
+            self._ahead.forget()
+            self.retire()
 
     def invalidate(self) -> None:
         """Let go of every clean object's state, so that the next touch reads it anew."""
@@ -228,7 +229,7 @@ class View(Resting):
             if writing or entry.state == GHOST:
                 self.require_own(entry)
             if entry.state == GHOST:
-                self._require_open()
+                self.require_open()
                 self._load_state(entry, obj)
             if entry.state != AWAKE:
                 entry.state = AWAKE
@@ -292,7 +293,7 @@ class View(Resting):
         with self.lock:
             if entry.number not in self._ready:
                 self.require_own(entry)
-                self._require_open()
+                self.require_open()
             self.read_guest(entry, obj)
 
     def changed_guests(self) -> list[tuple[Any, Any]]:
@@ -324,7 +325,8 @@ class View(Resting):
 
     # -- guards ------------------------------------------------------------------------------------------
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raise `StoreClosed` once the store was closed."""
         if self.closed:
             raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
 
