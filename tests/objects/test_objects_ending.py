@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from perdure import PerdureError, Persistable, StoreClosed, TransactionError, WrongView
+from perdure import ConflictError, PerdureError, Persistable, StoreClosed, TransactionError, WrongView
 
 
 class Account(Persistable):
@@ -193,3 +193,30 @@ def test_what_is_changed_after_an_end_by_hand_is_outside_of_the_transaction(stor
         transaction.commit()
         account.balance = 4
     assert in_another_thread(lambda: store.load(id_).balance) == 3
+
+
+def test_a_repeated_function_does_not_lose_earlier_changes(store):
+    account, other = Account(0), Account(0)
+    id_, other_id = store.save_many([account, other])
+    account.balance = 5  # unsaved
+    calls = []
+
+    def elsewhere():
+        theirs = store.load(id_)
+        theirs.balance = 9
+        store.save(theirs)
+
+    def work():
+        calls.append(1)
+        store.load(other_id).balance += 1
+
+    in_another_thread(elsewhere)
+    with pytest.raises(ConflictError) as caught:
+        store.run(work)
+    assert caught.value.changed_before == (id_,)
+    assert (account.balance, other.balance, len(calls)) == (5, 0, 1)
+    with pytest.raises(ConflictError):
+        store.save(account)
+    assert account.balance == 9  # told of, and let go
+    store.run(work)
+    assert other.balance == 1

@@ -89,7 +89,7 @@ class AsyncFace:
         desk = self.desk()  # of the task that awaits, since the coroutine's own calls are made there
         for attempt in attempts(desk, retries):
             try:
-                async with Transaction(desk, note):
+                async with Transaction(desk, note, keeps_earlier=True):
                     return await function(*args, **kwargs)
             except PerdureError as error:
                 await _sleep(attempt.wait_after(error))
@@ -100,7 +100,7 @@ class AsyncFace:
         desk: Desk, function: Callable[..., Any], args: Any, kwargs: Any, retries: int, note: str
     ) -> Any:
         def once() -> Any:
-            with Transaction(desk, note):
+            with Transaction(desk, note, keeps_earlier=True):
                 return function(*args, **kwargs)
 
         for attempt in attempts(desk, retries):

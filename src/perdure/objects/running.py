@@ -2,6 +2,7 @@
 
 - Only errors that say so (`retryable`) are met by another attempt, in a new transaction, after a random wait that
   grows with the attempts, so that those who have met do not meet again.
+- A conflict on what had unsaved changes before is not met by another attempt: that would lose them.
 - Inside an open transaction the function is a part of that one: it runs once, since its commit is the outer one's.
 """
 
@@ -29,7 +30,7 @@ def run(desk: Desk, function: Callable[..., T], args: Any, kwargs: Any, *, retri
         raise TypeError(f"{function.__qualname__} is a coroutine function: run it by `await store.arun(…)`.")
     for attempt in attempts(desk, retries):
         try:
-            with Transaction(desk, note):
+            with Transaction(desk, note, keeps_earlier=True):
                 return function(*args, **kwargs)
         except PerdureError as error:
             time.sleep(attempt.wait_after(error))
@@ -45,7 +46,10 @@ class Attempt:
 
     def wait_after(self, error: PerdureError) -> float:
         """Seconds until the next attempt; raises the error if there is none."""
-        if not error.retryable or self.number == self.most:
+        before = error.details.get("changed_before")
+        if before:
+            error.add_note(f"{', '.join(before)} had unsaved changes before; save or drop them first.")
+        if not error.retryable or self.number == self.most or before:
             if self.most > 1:
                 error.add_note(f"This was attempt {self.number} of at most {self.most}.")
             error.details["attempts"] = self.number

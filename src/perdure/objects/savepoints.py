@@ -124,6 +124,10 @@ class Image:
             for kept in changed:
                 self._put_back(kept)
 
+    def changed_ids(self) -> set[str]:
+        """The ids of stored objects that had unsaved changes."""
+        return {kept.entry.id for kept in self._kept.values() if kept.entry is not None and kept.state is not None}
+
     def value(self, value: Any) -> Any:
         """A plain value as it was: itself, or a copy of what it was if it was changed since."""
         found = self._values.get(id(value))

@@ -207,7 +207,9 @@ class Store(Asking, HistoryFace):
 
         When another commit was first, or the store is busy, it is run again in a new transaction, at most `retries`
         times, after random waits of up to a second; what it does outside of the store is then done again. The last
-        error tells the number of attempts (`.attempts`). In an open transaction it is a part of that, and runs once.
+        error tells the number of attempts (`.attempts`). A conflict on an object that had unsaved changes before is
+        raised at once, with its id in `.changed_before`, and the changes stay. In an open transaction it is a part of
+        that, and runs once.
         """
         return running.run(self.desk(), function, args, kwargs, retries=retries, note=note)
 

@@ -40,7 +40,7 @@ class Transaction:
     use it (`WrongView`).
     """
 
-    def __init__(self, desk: Desk, note: str = ""):
+    def __init__(self, desk: Desk, note: str = "", *, keeps_earlier: bool = False):
         self.note = _text(note)
         self.revision: int | None = None
         self.is_inherited = False  # from the process that this one was forked from
@@ -50,6 +50,7 @@ class Transaction:
         self._savepoints: list[Savepoint] = []
         self._parts: list[Transaction] = []
         self._begun = False
+        self._keeps_earlier = keeps_earlier  # on a conflict, what had been changed before it began
         self._whole: Transaction | None = None  # that this one is a part of
         self._way_back: Savepoint | None = None
 
@@ -161,6 +162,7 @@ class Transaction:
         if self.is_inherited:
             self.abort()
         step, view = self.step, self._desk.view
+        earlier = self._beginning.changed_ids() if self._keeps_earlier and self._beginning is not None else set()
         try:
             view.require_open()  # closing has dropped what was to be written
             step.note = self._notes()
@@ -171,7 +173,10 @@ class Transaction:
                 self.revision = view.revision
         except ConflictError as error:
             self.abort()
-            let_go(view, error.ids)  # what is touched next is what the others have written
+            if lost := earlier.intersection(error.ids):
+                error.details["changed_before"] = tuple(sorted(lost))
+            # What is touched next is what the others have written.
+            let_go(view, [id_ for id_ in error.ids if id_ not in lost])
             raise
         except BaseException:
             self.abort()
