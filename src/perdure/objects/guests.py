@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from perdure.backends.base import number_of
-from perdure.errors import WrongView
+from perdure.errors import CannotLoad, WrongView
 from perdure.objects.persistable import AWAKE, DOZING, GHOST, Facts, Persistable, Sight
 
 OFTEN = 200  # guests that are filled before the cache is looked at in the midst of a step
@@ -138,8 +138,14 @@ class Jar:
     # -- entries -------------------------------------------------------------------------------------------
 
     def entry_of(self, obj: _Guest) -> Any:
-        """The entry of a guest of this jar."""
-        return self._entries[int.from_bytes(obj._p_oid, "big")]
+        """The entry of a guest of this jar. Raises `CannotLoad` for one whose id belongs to another object by now."""
+        entry = self._entries.get(int.from_bytes(obj._p_oid, "big"))
+        if entry is None or entry() is not obj:
+            raise CannotLoad(
+                f"In the place of this {type(obj).__qualname__} the store has an object of another class by now.",
+                hint="Let go of what refers to it, and load that again.",
+            )
+        return entry
 
     def adopt(self, obj: _Guest, facts: Facts, id_: str, number: int) -> Any:
         """The entry of a guest that is new to every store."""
@@ -170,6 +176,12 @@ class Jar:
             del self.cache[entry.oid]
             del obj._p_jar
             del obj._p_oid
+
+    def part_with(self, entry: GuestEntry) -> None:
+        """Forget a ghost whose id is an object of another class by now; whoever touches it is told so."""
+        self._forget(entry)
+        if self.cache.get(entry.oid) is not None:
+            del self.cache[entry.oid]
 
     def settle(self, entries: Iterable[Any]) -> None:
         """Those of the entries that are guests' are stored as they are now: at their revisions."""

@@ -33,6 +33,7 @@ from perdure.objects.persistable import (
     new_entry,
 )
 from perdure.objects.pieces import attached
+from perdure.objects.replaced import become, replaced
 from perdure.pickling.classes import find
 from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
 from perdure.records.frame import Parts, decoder, record_of
@@ -169,6 +170,8 @@ class Reader(IdentityMap):
 
     def _materialize(self, records: Records) -> dict[str, Any]:
         """Objects with their states, of records that were just read. The loop is run for each of them: no detours."""
+        if self.by_id:
+            self._follow_classes(records)
         # Whatever the records refer to is kept in memory by this until the states do.
         held = self._held({id_ for parts in records.values() for id_ in parts[6]}, records)
         made: dict[str, Any] = {}
@@ -251,17 +254,48 @@ class Reader(IdentityMap):
             facts = self._classes[class_name] = facts_of(cls)
         return facts
 
+    # -- objects that were replaced by ones of other classes -------------------------------------------------
+
+    def _follow_classes(self, records: Records) -> None:
+        """Let ghosts be of the classes that their records are of by now; those that cannot are no longer of their ids.
+
+        Without this, a state would be filled into an object of another class, and saved again as that.
+        """
+        known = self.by_id
+        for id_, parts in records.items():
+            entry = known.get(id_)
+            if entry is not None and entry.facts.name != parts[3] and entry.state == GHOST:
+                obj = entry()
+                if obj is not None and not self._follow_class(entry, obj, parts):
+                    self._part_with(entry)
+
+    def _part_with(self, entry: Entry) -> None:
+        """Let the id of a ghost be another object's; who refers to the ghost still refers to the id."""
+        if isinstance(entry, GuestEntry):
+            self.guests().part_with(entry)
+        else:
+            self.forget(entry)
+
+    def _follow_class(self, entry: Entry, obj: Any, parts: Parts) -> bool:
+        """Make a ghost one of the class that its record names; whether that can be."""
+        if entry.cls is Lost:
+            return True  # looked for again when its state is filled in
+        if parts[2] & KIND_BITS == VALUE:
+            return False
+        return become(entry, obj, self.facts_named(parts[3], entry.id))
+
     # -- one at a time -------------------------------------------------------------------------------------
 
     def _load_state(self, entry: Entry, obj: Any) -> None:
         id_ = entry.id
         parts = self._record(id_)
+        if parts[3] != entry.facts.name and not self._follow_class(entry, obj, parts):
+            self._part_with(entry)
+            raise replaced(entry, parts)
         if entry.facts.direct and parts[2] & _NOT_DIRECT == STATE and parts[0] == id_:
             self._fill_one(entry, obj, parts)
             return
         self._materialize({id_: parts})
-        if entry.state == GHOST:
-            self.facts_named(parts[3], id_)  # raises: it is a plain value now
 
     def read_one(self, id_: str) -> Any:
         """What `read_many` gives for one id, which waits for those that come after it."""
@@ -371,6 +405,8 @@ class Reader(IdentityMap):
             parts = self.records([entry.id]).get(entry.id)
             if parts is None:
                 raise not_found([entry.id])
+            if parts[3] != entry.facts.name and not self._follow_class(entry, obj, parts):
+                raise replaced(entry, parts)
             ready = attached(record_of(parts), self.backend), self.objects_of(parts[6])
         record, objects = ready
         refill_guest(obj, record, objects, resolver_for(record, self.resources, {}))
@@ -419,9 +455,10 @@ class Reader(IdentityMap):
         return self.records(wanted) if wanted else {}
 
     def _reload(self, entry: Entry, obj: Any) -> None:
-        """Read an object without a ghost class anew, in place; one that was removed is let go."""
+        """Read an object without a ghost class anew, in place; one that was removed or replaced by another class's is
+        let go, with the state that it had."""
         parts = self.records([entry.id]).get(entry.id)
-        if parts is None:
+        if parts is None or (parts[3] != entry.facts.name and not self._follow_class(entry, obj, parts)):
             self.dismiss(entry)
             return
         record = attached(record_of(parts), self.backend)
