@@ -17,6 +17,7 @@ from perdure.errors import (
     CannotResolve,
     ClassNotFound,
     ConflictError,
+    ConnectionLost,
     CorruptRecord,
     CyclicFlow,
     DiskFull,
@@ -25,6 +26,7 @@ from perdure.errors import (
     FlowError,
     IdInUse,
     IllegalTransition,
+    InvalidArgument,
     InvalidId,
     JobTimeout,
     KeyMissing,
@@ -102,8 +104,10 @@ _WORK.update({
 
 __all__ = [
     "AccessDenied", "Attempt", "CannotIndex", "CannotLoad", "CannotPickle", "CannotResolve", "ClassNotFound",
-    "ConflictError", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "FileChanged", "FilesystemStore",
-    "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidId", "Job", "JobIdFactory",
+    "ConflictError", "ConnectionLost", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "FileChanged",
+    "FilesystemStore",
+    "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidArgument", "InvalidId",
+    "Job", "JobIdFactory",
     "JobState", "JobTimeout", "Key", "KeyMissing", "MemoryStore", "NewerFormat", "NoSuchPath", "NotAStore",
     "NotFound", "NotIndexed", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "ReadOnly",
     "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "Savepoint", "SnapshotTooOld", "SqlStore",

@@ -152,6 +152,16 @@ class OutcomeUnknown(StorageError):
     """An error came while data was being made durable: the store is read-only in this process from now on."""
 
 
+class ConnectionLost(StorageError):
+    """The connection to the database broke; nothing was kept. The next call makes a new one."""
+
+    retryable = True
+
+
+class InvalidArgument(PerdureError, ValueError, TypeError):
+    """An argument is not of the kind, or not of the size, that the call takes."""
+
+
 # -- records, trust, pickling ----------------------------------------------------------------------------
 
 

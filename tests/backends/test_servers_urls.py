@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
+import perdure
 from perdure import make_store
 from perdure.backends import urls
 from perdure.backends.urls import split_table, without_password
-from perdure.errors import DriverMissing, UnknownScheme
+from perdure.errors import DriverMissing, InvalidArgument, UnknownScheme
 
 
 @pytest.mark.parametrize(
@@ -21,9 +22,7 @@ from perdure.errors import DriverMissing, UnknownScheme
         ("mysql://h/d?table=jobs", None, ("mysql://h/d", "jobs")),
         ("mysql://h/d?a=1&table=jobs&b=2", None, ("mysql://h/d?a=1&b=2", "jobs")),
         ("mysql://h/d#table=jobs", None, ("mysql://h/d", "jobs")),
-        ("mysql://h/d?table=first#table=second", None, ("mysql://h/d", "second")),
-        ("mysql://h/d#table=first&table=second", None, ("mysql://h/d", "second")),
-        ("mysql://h/d?a=1#table=fragment", "argument", ("mysql://h/d?a=1", "argument")),
+        ("mysql://h/d?table=jobs#table=jobs", "jobs", ("mysql://h/d", "jobs")),
         ("sqlite:///a#b.db", None, ("sqlite:///a#b.db", None)),
         ("sqlite:///a#b.db#table=jobs", None, ("sqlite:///a#b.db", "jobs")),
         ("mysql://u:p#x=1@h/d", None, ("mysql://u:p#x=1@h/d", None)),
@@ -31,6 +30,47 @@ from perdure.errors import DriverMissing, UnknownScheme
 )
 def test_the_table_of_a_url(url, argument, expected):
     assert split_table(url, argument) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "argument", "said"),
+    [
+        ("mysql://h/d#tabel=jobs", None, "#tabel=jobs"),
+        ("mysql://h/d#jobs", "jobs", "#jobs"),
+        ("postgresql://u:p#x=1@h/d#jobs", None, "#jobs"),
+        ("sqlite:///a.db#tabel=jobs", None, "#tabel=jobs"),
+        ("mysql://h/d?table=first#table=second", None, "'first', 'second'"),
+        ("mysql://h/d#table=first&table=second", None, "'first', 'second'"),
+        ("mysql://h/d?a=1#table=fragment", "argument", "'fragment', 'argument'"),
+    ],
+)
+def test_a_url_that_names_no_table_or_several_is_refused(url, argument, said):
+    with pytest.raises(UnknownScheme) as caught:
+        split_table(url, argument)
+    assert said in caught.value.message
+    assert "p#x" not in str(caught.value)
+
+
+def test_a_url_shows_the_table_that_an_argument_names(tmp_path):
+    with perdure.make_store(f"sqlite:///{tmp_path}/a.db", table_name="jobs") as store:
+        assert store.url == f"sqlite:///{tmp_path}/a.db#table=jobs"
+    with perdure.make_store(store.url, create=False) as again:
+        assert again.table_name == "jobs"
+        assert again.url == store.url
+
+
+@pytest.mark.parametrize("timeout", ["x", -1, float("nan"), True, None])
+@pytest.mark.parametrize("place", ["a.db", "folder"])
+def test_a_timeout_is_a_number_of_seconds(tmp_path, place, timeout):
+    url = f"sqlite:///{tmp_path}/{place}" if place == "a.db" else str(tmp_path / place)
+    with pytest.raises(InvalidArgument, match="timeout"):
+        perdure.make_store(url, timeout=timeout)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_of_a_driver_is_named():
+    with pytest.raises(InvalidArgument, match="nosuch"):
+        perdure.make_store("mysql://nobody:geheim@127.0.0.1:1/d?nosuch=1")
 
 
 @pytest.mark.parametrize(

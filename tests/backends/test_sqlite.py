@@ -404,11 +404,11 @@ def _fork_during_a_commit(path: Path) -> None:
     thread = threading.Thread(target=backend.apply, args=(Batch([draft("Item.2")]), slowly))
     thread.start()
     begun.wait()
-    child = os.fork()
+    threading.Timer(0.2, forked.set).start()
+    child = os.fork()  # waits for the commit
     if not child:
-        os._exit(0 if backend.ids() == ["Item.1"] and backend.revision() == 1 else 1)
+        os._exit(0 if backend.ids() == ["Item.1", "Item.2"] and backend.revision() == 2 else 1)
     _, status = os.waitpid(child, 0)
-    forked.set()
     thread.join()
     assert os.waitstatus_to_exitcode(status) == 0
     assert backend.ids() == ["Item.1", "Item.2"]

@@ -38,6 +38,43 @@ class Heap(list, Persistable):
         return stored
 
 
+class Parcel(Persistable):
+    """An index looks through a reference."""
+
+    __indexed__ = ("town",)
+
+    def __init__(self, target):
+        self.target, self.weight = target, 0
+
+    @property
+    def town(self):
+        return self.target.target
+
+    @staticmethod
+    def _resolve_conflict(old, stored, mine):
+        mine.weight += stored.weight - old.weight
+        return mine
+
+
+def test_what_is_merged_has_an_index_that_looks_through_references(place):
+    store = place.open(extra_fields={"gone_to": lambda obj: getattr(obj, "town", None)})
+    parcel = Parcel(Holder("Bern"))
+    id_ = store.save(parcel)
+    parcel.weight = 1
+
+    def other():
+        again = store.load(id_)
+        again.weight = 10
+        store.save(again)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    store.save(parcel)
+    assert parcel.weight == 11
+    assert store.find(Parcel, town="Bern", gone_to="Bern") == [parcel]
+
+
 class Slots(Persistable):
     __slots__ = ("value",)
 

@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 from indexed import Bare, Counter, Customer, Guest, Job, Order, Slotted, Stack, State, WideJob
 
 import perdure
-from perdure import CannotIndex, ClassNotFound, ConflictError, NotIndexed, Persistable, TransactionError
+from perdure import (
+    CannotIndex,
+    ClassNotFound,
+    ConflictError,
+    InvalidArgument,
+    NotIndexed,
+    Persistable,
+    TransactionError,
+)
 from perdure.backends.base import number_of
 from perdure.records.frame import parse_unverified
 from perdure.records.queries import sort_key
@@ -486,6 +494,62 @@ def test_a_class_that_is_not_wholly_indexed_gives_no_answer(store, without_index
     assert told == [(1, 2), (2, 2)]
     assert [bare.name for bare in store.find(Bare, order_by="-name")] == ["two", "three", "one"]
     assert store.reindex(Bare) == 0
+
+
+def test_what_a_program_with_an_older_class_writes_is_not_passed_over(place, without_index):
+    from perdure.objects.classes import facts_of
+
+    store, facts = place.open(), facts_of(Bare)
+    store.save_many([Bare("one"), Bare("two")])
+    without_index()
+    store.reindex(Bare)
+    assert store.count(Bare, name="one") == 1
+    take, facts.fields = facts.fields, None  # what is saved now tells no field, as from an older program
+    old = place.open().save(Bare("one"))
+    facts.fields = take
+    for _ in range(2):
+        with pytest.raises(NotIndexed) as caught:
+            store.count(Bare, name="one")
+        assert caught.value.ids == (old,)
+        with pytest.raises(NotIndexed):
+            store.find(Bare, name="one")
+    assert store.reindex(Bare) == 1
+    assert store.count(Bare, name="one") == 2
+    assert len(store.find(Bare, name="one")) == 2
+
+
+def test_what_is_known_of_an_index_is_not_asked_again_for_nothing(store, without_index, monkeypatch):
+    without_index()
+    store.save_many([Bare(f"name {number}") for number in range(20)])
+    asked = []
+    lacking = store.backend.lacking
+    monkeypatch.setattr(store.backend, "lacking", lambda query: asked.append(query) or lacking(query))
+    for number in range(3):
+        assert store.count(Bare, name="name 3") == 1
+        assert [bare.name for bare in store.find(Bare, name=f"name {number}")] == [f"name {number}"]
+        store.save(Bare("another"))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"limit": value} for value in (1.5, "5", True, -1, [1])),
+        *({"offset": value} for value in (1.0, None, False, -3)),
+        *({"order_by": value} for value in (None, 3, [1], "-", "--name", "", ("name", ""))),
+    ],
+)
+def test_what_is_no_limit_or_order_is_named(store, asked):
+    store.save(Job("new"))
+    with pytest.raises(InvalidArgument, match=next(iter(asked))):
+        store.find(Job, **asked)
+
+
+def test_a_limit_beyond_all_numbers(store):
+    store.save_many([Job("new"), Job("new")])
+    assert len(store.find(Job, state="new", limit=2**70)) == 2
+    assert store.find(Job, state="new", offset=2**70) == []
+    assert store.find(Job, state="new", offset=2**70, limit=2**70) == []
 
 
 def test_reindex_beside_writers(place, without_index):

@@ -1,4 +1,4 @@
-"""What a view holds while others replace it by an object of another class: never filled with, or saved as, the other."""
+"""What a view holds while others put an object of another class in its place: never filled with the other's state."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def test_a_held_object_becomes_one_of_the_new_class_where_that_can_be(place, loa
     holder_id = store.save(holder)
     in_thread(store.replace, id_, Order())
     assert store.load(id_) is draft
-    assert type(draft) is not Draft and isinstance(draft, Order) and vars(draft) == {"total": 2}
+    assert type(draft) is not Draft
+    assert isinstance(draft, Order)
+    assert vars(draft) == {"total": 2}
     draft.total = 5
     store.save(holder)
     assert stored_class(store, id_) == "Order"
@@ -72,7 +74,8 @@ def test_a_ghost_that_cannot_become_the_other_says_so(place, kind):
             _ = draft.text
         assert caught.value.ids == (id_,)
     found = store.load(id_)
-    assert found is not draft and type(found).__name__ in (kind.__name__, f"{kind.__name__}Ghost")
+    assert found is not draft
+    assert type(found).__name__ in (kind.__name__, f"{kind.__name__}Ghost")
     holder.more = True
     store.save(holder)  # it refers to the id, as before
     assert stored_class(store, id_) == kind.__name__
@@ -88,7 +91,8 @@ def test_an_object_without_a_ghost_class_lives_on_as_one_that_no_store_knows(pla
     in_thread(store.replace, id_, kind())
     found = store.load(id_)
     assert isinstance(found, kind)
-    assert lines == [1, 2] and lines.persistent_id is None
+    assert lines == [1, 2]
+    assert lines.persistent_id is None
     store.save(found)
     assert stored_class(store, id_) == kind.__name__
 
@@ -102,7 +106,7 @@ def test_a_guest_in_whose_place_there_is_another_says_so(place, kind):
     id_ = next(id_ for id_ in store.list() if id_.startswith("Row"))
     in_thread(store.replace, id_, kind())
     store.load(holder.persistent_id)
-    with pytest.raises(CannotLoad, match="another class|replaced"):
+    with pytest.raises(CannotLoad, match=r"another class|replaced"):
         _ = row.cells
     assert type(store.load(id_)).__name__.startswith(kind.__name__)
     with pytest.raises(CannotLoad, match="another class"):
@@ -125,7 +129,8 @@ def test_many_are_loaded_where_one_was_replaced(place):
     in_thread(store.replace, ids[3], {"plain": True})
     found = store.load_many(ids)
     assert [type(each).__name__.removesuffix("Ghost") for each in found] == ["Draft", "Draft", "Order", "dict", "Draft"]
-    assert found[2] is drafts[2] and found[2].total == 2
+    assert found[2] is drafts[2]
+    assert found[2].total == 2
 
 
 def test_a_conflict_with_another_class_leaves_the_object_of_that_class(store):

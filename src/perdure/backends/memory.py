@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import takewhile
 
@@ -18,6 +19,7 @@ from perdure.backends.base import (
     refuse_moved,
     too_old,
 )
+from perdure.backends.forking import HeldOverForks
 from perdure.errors import IdInUse, ReadOnly, StoreClosed
 from perdure.records.buffers import missing_piece, parts_of
 from perdure.records.frame import FORMAT, Encoder, flags_of
@@ -29,7 +31,8 @@ class MemoryBackend(Backend):
 
     def __init__(self, *, new_key: NewKey = no_key, read_only: bool = False):
         self.read_only = read_only
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        _OPEN.add(self)
         self._store = uuid.uuid4().hex
         self._key_id = new_key()
         self._next_number = 1
@@ -188,7 +191,7 @@ class MemoryBackend(Backend):
             raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
         if at is not None and at < self._oldest:
             raise too_old(at, self._oldest)
-        return self._lock
+        return self.lock
 
     # -- versions ----------------------------------------------------------------------------------------
 
@@ -255,3 +258,7 @@ class MemoryBackend(Backend):
                 found[draft.id] = draft.base  # an object that was removed then comes back
         refuse_conflicts(mismatches(expected, found))
         refuse_absent(batch, found.keys())
+
+
+_OPEN: weakref.WeakSet[MemoryBackend] = weakref.WeakSet()
+_HELD = HeldOverForks(lambda: [backend.lock for backend in _OPEN])

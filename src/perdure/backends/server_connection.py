@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import Pool, PoolProxiedConnection
 
 from perdure.backends.server_errors import Trouble, TroubleOf, busy, translate
-from perdure.errors import PerdureError, StoreClosed
+from perdure.errors import InvalidArgument, PerdureError, StoreClosed
 
 T = TypeVar("T")
 
@@ -156,6 +156,11 @@ class ServerConnection:
             raise busy(self.place, self.timeout, "all connections of this process are in use") from error
         except DBAPIError as error:
             raise error.orig or error from error
+        except (TypeError, ValueError) as error:  # a driver does not say more of arguments that it does not take
+            raise InvalidArgument(
+                f"The driver refuses the options in the URL of {self.place}: {error}.",
+                hint="Look at what stands after the ? in the URL, and at what the driver's connect() takes.",
+            ) from error
 
     def _is_usable(self, error: BaseException) -> bool:
         """Whether a connection may be used again after the error: the server spoke last, or none was asked."""

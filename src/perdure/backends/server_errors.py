@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from perdure.errors import (
     AccessDenied,
+    ConnectionLost,
     DiskFull,
     NotAStore,
     OutcomeUnknown,
@@ -117,7 +118,7 @@ def translate(trouble: Trouble, error: Exception, place: str, timeout: float) ->
                 f"No server answers for {place}: {said}.", hint="Is it running, and are host and port right?"
             )
         case Trouble.LOST:
-            return StorageError(f"The connection to {place} was lost: {said}.", hint="Nothing was kept; try again.")
+            return ConnectionLost(f"The connection to {place} was lost: {said}.", hint="Nothing was kept; try again.")
         case Trouble.BUSY:
             return busy(place, timeout, said)
         case Trouble.AGAIN:

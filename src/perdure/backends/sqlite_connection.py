@@ -3,7 +3,8 @@
 - One connection, guarded by a lock; it is in autocommit mode, and every call leaves it without a transaction.
 - Who finds the database busy lets go of the lock, sleeps a little and tries again, until `timeout` seconds are over.
 - A file that was moved, removed or replaced is neither read nor written any more: each call looks.
-- A forked child gets a connection of its own at its first call; the parent's is neither used nor closed there.
+- A fork waits until no thread is within a call: what a thread had locked, also within SQLite, stays locked in the child
+  for ever. The child gets a connection of its own at its first call; the parent's is neither used nor closed there.
 - Reading only never writes a byte: without a log beside the file, the file is read as it stands (`immutable`), and
   read again if it changed meanwhile; with one, SQLite's own locks are used, as they are there already.
 """
@@ -21,6 +22,7 @@ from contextlib import ExitStack
 from typing import TypeVar
 
 from perdure.backends.base import NewKey, no_key
+from perdure.backends.forking import HeldOverForks
 from perdure.backends.sqlite_errors import is_busy, leaves_outcome_unknown, moved, outcome_unknown, translate
 from perdure.backends.sqlite_schema import create as create_tables
 from perdure.backends.sqlite_schema import is_empty, prepare
@@ -53,7 +55,7 @@ class SqliteConnection:
         self._new_key = new_key
         self._create = create
         self._timeout = timeout
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._closed = False
         self._outcome_unknown = False
         self._file: tuple[int, int] | None = None
@@ -67,7 +69,7 @@ class SqliteConnection:
         deadline = 0.0
         while True:
             try:
-                with self._lock:
+                with self.lock:
                     if self._closed:
                         raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
                     return self._once(work)
@@ -139,7 +141,7 @@ class SqliteConnection:
 
     def close(self) -> None:
         """Move the log's content into the file and close; the lock of a call that runs is waited for."""
-        with self._lock:
+        with self.lock:
             self._closed = True
             connection, self._connection = self._connection, None
             if connection is None:
@@ -160,12 +162,12 @@ class SqliteConnection:
             self._connection.close()
 
     def forget(self) -> None:
-        """Leave the connection to the parent process, and the lock to whichever of its threads held it."""
+        """Leave the connection to the parent process."""
         if self._connection is not None:
             _INHERITED.append(self._connection)
         stop_watch(self.watch)
         self._connection = None
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def _once(self, work: Work[T]) -> T:
         if self._connection is None:
@@ -331,6 +333,7 @@ def _forget_inherited() -> None:
 
 
 _OPEN: weakref.WeakSet[SqliteConnection] = weakref.WeakSet()
+_HELD = HeldOverForks(lambda: [connection.lock for connection in _OPEN])
 _INHERITED: list[sqlite3.Connection] = []  # connections of a parent process: kept, so that nothing ever closes them
 
 if hasattr(os, "register_at_fork"):

@@ -1,6 +1,7 @@
 """URLs of SQL databases: the table in them, what of them may be shown, and the backend on a server that they mean.
 
-- The table is named by the argument, else by `#table=NAME`, else by `?table=NAME` (the last of several counts).
+- The table is named by the argument, by `#table=NAME` or by `?table=NAME`; several that differ are refused, as is any
+  other fragment of a server's URL.
 - A password is never shown; one that was not escaped, so that it would be taken for a part of the host, is refused.
 - SQLAlchemy and the drivers are imported when a server's URL is opened, and only then.
 """
@@ -40,15 +41,34 @@ SERVERS = tuple(_KINDS)  # the schemes that mean a server
 
 
 def split_table(url: str, table_name: str | None) -> tuple[str, str | None]:
-    """The URL without what names the table, and that name; None if nothing names one."""
+    """The URL without what names the table, and that name; None if nothing names one.
+
+    Raises `UnknownScheme` for names that contradict one another, and for a fragment that names something else.
+    """
     fragment = _FRAGMENT.search(url)
-    if fragment:
-        url = url[: fragment.start()]
-    rest, question, query = url.partition("?")
+    plain = url[: fragment.start()] if fragment else url
+    in_fragment, unknown = _options(fragment[1] if fragment else "")
+    is_server = url.partition("://")[0].lower().partition("+")[0] in SERVERS
+    if unknown or (is_server and "#" in plain.rpartition("@")[2]):
+        raise UnknownScheme(
+            f"{without_password(url)} has an unknown fragment: #{unknown[0] if unknown else plain.rpartition('#')[2]}.",
+            hint="Only #table=NAME is understood after a #; one that belongs to a name is written %23.",
+        )
+    rest, question, query = plain.partition("?")
     named, others = _options(query)
-    in_fragment, _ = _options(fragment[1] if fragment else "")
-    names = [*named, *in_fragment, *([] if table_name is None else [table_name])]
-    return rest + question * bool(others) + "&".join(others), names[-1] if names else None
+    names = list(dict.fromkeys([*named, *in_fragment, *([] if table_name is None else [table_name])]))
+    if len(names) > 1:
+        raise UnknownScheme(
+            f"{without_password(url)} and its table_name name several tables: {', '.join(map(repr, names))}.",
+            hint="Name one table, in one place.",
+        )
+    return rest + question * bool(others) + "&".join(others), names[0] if names else None
+
+
+def with_table(url: str, table_name: str | None) -> str:
+    """The URL, naming that table; as it is, if it does so already or none is given."""
+    named = table_name is None or split_table(url, None)[1] is not None
+    return url if named else f"{url}#table={table_name}"
 
 
 def without_password(url: str) -> str:

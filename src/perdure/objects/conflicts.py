@@ -22,7 +22,7 @@ from perdure.objects.pieces import attached, contents_of
 from perdure.objects.view import View
 from perdure.pickling.classes import find
 from perdure.records.frame import decode
-from perdure.records.values import KEPT, KIND_BITS, VALUE, Batch, Draft, Record
+from perdure.records.values import KEPT, KIND_BITS, NO_FIELDS, VALUE, Batch, Draft, Fields, Record
 
 
 class Referred(Persistable):
@@ -145,12 +145,25 @@ def _merge(
         facts = facts_of(cls)
         encoder = Encoder(_only_referred, view.protocol)
         payload, references, _, flags = encoder.encode(merged, facts)
-        fields = header_fields(merged, facts, view.extra_fields)
         encoder.release()
+        flags |= facts.flags | (draft.flags | stored.flags) & KEPT
+        draft = draft._replace(
+            base=stored.revision, flags=flags, references=references, fields=NO_FIELDS, payload=payload
+        )
+        return draft._replace(fields=_fields(draft, cls, view))
     except Exception as cause:  # the user's own code ran: anything may come out
         raise error from cause
-    flags |= facts.flags | (draft.flags | stored.flags) & KEPT
-    return draft._replace(base=stored.revision, flags=flags, references=references, fields=fields, payload=payload)
+
+
+def _fields(merged: Draft, cls: type[Any], view: View) -> Fields:
+    """What the header of a merged object tells. Its properties may look through references: here to the objects."""
+    facts = facts_of(cls)
+    if facts.fields is None and view.extra_fields is None:
+        return NO_FIELDS
+    record = Record(*merged)
+    make = detached_guest if facts.guest else detached
+    copy = make(cls, record, view.objects_of(merged.references), resolver_for(record, view.resources, {}))
+    return header_fields(copy, facts, view.extra_fields)
 
 
 def _kind(record: Record) -> tuple[int, str, int]:

@@ -285,8 +285,8 @@ class Encoder:
             raise self._explained(obj, error) from error
 
     def _explained(self, obj: Any, error: BaseException) -> CannotPickle:
-        if isinstance(error, CannotPickle):
-            return error
+        if isinstance(error, CannotPickle) and (error.path or error.ids):
+            return error  # it says where, already
         return explain(obj, error)
 
 

@@ -3,7 +3,8 @@
 - The answer is that of the view's revision. Where the backend answers as of a later one, what was changed since is left
   out of its answer and judged by the headers of the view's own revision.
 - Inside a transaction its own work counts: what it touched or saved is judged as it is in memory.
-- An index is only asked if every record of the classes tells the fields: looked at once in each store, class and field.
+- An index is only asked if every record of the classes tells the fields: looked at once in each store, class and field,
+  and from then on in what was changed since, as a program with an older class may have written it.
 - No module is imported for a record whose seal is not good.
 """
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 from perdure.backends.base import Backend, chunks, number_of
-from perdure.errors import CannotIndex, ClassNotFound, NotIndexed, PerdureError
+from perdure.errors import CannotIndex, ClassNotFound, InvalidArgument, NotIndexed, PerdureError, SnapshotTooOld
 from perdure.objects.columns import ExtraFields, indexed_fields
 from perdure.objects.commits import Desk
 from perdure.objects.ghosts import real_class
@@ -30,6 +32,8 @@ Order = str | Sequence[str]
 Row = tuple[str, int, Fields]  # id, number, fields
 
 _ARGUMENTS = ("order_by", "limit", "offset", "subclasses", "scan")
+MOST_CHANGED = 1000  # records that are looked at one by one for what they lack
+MOST = 2**62 - 1  # of a limit and an offset: their sum is a number that every database takes
 ATTEMPTS = 3  # to be answered at a revision whose changes are known
 
 
@@ -49,7 +53,8 @@ class Finding:
         self._backend = backend
         self.extra = extra
         self._elsewhere: set[str] = set()  # names of classes that are not imported for a query, or could not be
-        self._complete: set[tuple[str, str]] = set()  # class name and field that every record tells
+        # class name and field that every record told -> at which revision
+        self._complete: dict[tuple[str, str], int] = {}
 
     # -- questions -----------------------------------------------------------------------------------------
 
@@ -64,15 +69,15 @@ class Finding:
         subclasses: bool = True,
         scan: bool = False,
     ) -> Asked:
-        """The question in the user's words. Raises `NotIndexed`, `CannotIndex`, `ClassNotFound`, `ValueError`."""
+        """The question in the user's words. Raises `NotIndexed`, `CannotIndex`, `ClassNotFound`, `InvalidArgument`."""
         real = find(cls) if isinstance(cls, str) else cls
         if not isinstance(real, type):
             raise TypeError(f"A class is asked for, or its name (module:Name), not {cls!r:.60}")
-        if offset < 0 or (limit is not None and limit < 0):
-            raise ValueError(f"limit and offset are not negative: {limit}, {offset}")
+        limit = None if limit is None else _number("limit", limit)
+        offset = _number("offset", offset)
         known = self.fields_of(real)
         told = tuple(_condition(name, value, known, scan=scan) for name, value in conditions.items())
-        names = [order_by] if isinstance(order_by, str) else order_by
+        names = _names(order_by)
         order = tuple((name.removeprefix("-"), name.startswith("-")) for name in names)
         query = Query((), told, order, limit, offset)
         unknown = [name for name in query.fields if name not in known]
@@ -131,12 +136,13 @@ class Finding:
             return True
         return False
 
-    def require_complete(self, names: Iterable[str], fields: Sequence[str], cls: type[Any]) -> None:
-        """Raise `NotIndexed` if a record of these classes does not tell all the fields."""
-        unsure = [name for name in names if any((name, field) not in self._complete for field in fields)]
-        if not unsure:
+    def require_complete(self, names: Sequence[str], fields: Sequence[str], cls: type[Any], revision: int) -> None:
+        """Raise `NotIndexed` if a record of these classes does not tell all the fields, at that revision or later."""
+        asked = [(name, field) for name in names for field in fields]
+        since = min((self._complete.get(pair, -1) for pair in asked), default=revision)
+        if since >= revision:
             return
-        lacking = self._backend.lacking(Query(tuple(unsure), order=tuple((field, False) for field in fields)))
+        newest, lacking = self._lacking(tuple(names), fields, since)
         if lacking:
             shown = ", ".join(lacking[:3]) + (" and others" if len(lacking) > 3 else "")
             raise NotIndexed(
@@ -144,7 +150,31 @@ class Finding:
                 hint=f"Run store.reindex({cls.__qualname__}) once, or give scan=True, which loads them all.",
                 ids=lacking,
             )
-        self._complete.update((name, field) for name in unsure for field in fields)
+        for pair in asked:
+            self._complete[pair] = max(newest, self._complete.get(pair, -1))
+
+    def _lacking(self, names: tuple[str, ...], fields: Sequence[str], since: int) -> tuple[int, list[str]]:
+        """A revision, and ids of records that lacked a field then; at revision `since`, if there was one, none did."""
+        changed = self._changed(since) if since >= 0 else None
+        if changed is not None:
+            newest, ids = changed
+            frames = self._backend.read(ids, newest) if ids else {}
+            records = [parse_unverified(frame) for frame in frames.values()]
+            return newest, [
+                each.id for each in records if each.class_name in names and any(f not in each.fields for f in fields)
+            ]
+        newest = self._backend.revision()  # first: what is written from here on is looked at the next time
+        return newest, self._backend.lacking(Query(names, order=tuple((field, False) for field in fields)))
+
+    def _changed(self, since: int) -> tuple[int, list[str]] | None:
+        """The newest revision, and ids that were written after another one; None if they are many, or not known."""
+        try:
+            newest, numbers = self._backend.changes(since)
+            if len(numbers) > MOST_CHANGED:
+                return None
+            return newest, self._backend.ids_of(numbers, newest) if numbers else []
+        except SnapshotTooOld:
+            return None
 
 
 # -- answers ---------------------------------------------------------------------------------------------
@@ -159,8 +189,8 @@ def find_ids(finding: Finding, desk: Desk, asked: Asked) -> list[str]:
     if asked.scan:
         rows = [row for row in _scanned(finding, desk, asked, names) if holds(row[2])]
         return arrange(rows, query)
-    finding.require_complete(names, query.fields, asked.cls)
     view = desk.view
+    finding.require_complete(names, query.fields, asked.cls, view.revision)
     own = _own(finding, desk, asked)
     excluded = own.keys() | desk.removed.keys()
     if not excluded:
@@ -182,7 +212,7 @@ def count(finding: Finding, desk: Desk, asked: Asked) -> int:
         view.refresh()
         names = finding.names(desk, asked.cls, subclasses=asked.subclasses)
         query = asked.query._replace(classes=names)
-        finding.require_complete(names, query.fields, asked.cls)
+        finding.require_complete(names, query.fields, asked.cls, view.revision)
         revision, number = view.backend.count(query)
         if revision == view.revision:
             return number
@@ -283,6 +313,32 @@ def _is_internal(cls: Any) -> bool:
 
 
 # -- questions in the user's words ---------------------------------------------------------------------------
+
+
+def _number(name: str, value: Any) -> int:
+    """A limit or an offset; what is above all numbers of records is as good as the greatest."""
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise InvalidArgument(f"{name} is a whole number, not {value!r:.60}.", hint="Give an int from 0 on.")
+    if index(value) < 0:
+        raise InvalidArgument(f"{name} is not negative, but this one is {index(value)}.", hint="Give an int from 0 on.")
+    return min(index(value), MOST)
+
+
+def _names(order_by: Any) -> list[str]:
+    """The fields to order by, each with its sign."""
+    names = [order_by] if isinstance(order_by, str) else order_by
+    if not isinstance(names, Iterable):
+        raise InvalidArgument(
+            f"order_by is a name or several, not {order_by!r:.60}.", hint='Write order_by="-created".'
+        )
+    told = list(names)
+    for name in told:
+        if not isinstance(name, str) or not name.removeprefix("-").isidentifier():
+            raise InvalidArgument(
+                f"order_by names {name!r:.60}, which is no name of an attribute.",
+                hint="Write the name, with one - before it for descending.",
+            )
+    return told
 
 
 def _condition(name: str, value: Any, known: Sequence[str], *, scan: bool) -> Condition:

@@ -66,6 +66,7 @@ class Facts(Protocol):
     """What an entry tells of the class of its object; see `perdure.objects.classes`."""
 
     cls: type[Any]
+    name: str
     ghost: type[Any] | None
     guest: bool
     direct: bool

@@ -21,9 +21,9 @@ from perdure.backends.base import Backend
 from perdure.backends.filesystem import FilesystemBackend
 from perdure.backends.memory import MemoryBackend
 from perdure.backends.sqlite import NO_COLUMNS, SqliteBackend
-from perdure.backends.urls import SERVERS, open_server, split_table, without_password
+from perdure.backends.urls import SERVERS, open_server, split_table, with_table, without_password
 from perdure.clock import Clock
-from perdure.errors import KeyMissing, UnknownScheme
+from perdure.errors import InvalidArgument, KeyMissing, UnknownScheme
 from perdure.ids import IdFactory
 from perdure.keys import KeyRing, read_key_file
 from perdure.objects.columns import Accessor, ExtraFields
@@ -33,6 +33,7 @@ from perdure.objects.store import CodeChoice, HistoryChoice, Store, Trust
 from perdure.records.seal import Key
 
 KeySource = Key | str | os.PathLike[str]
+LONGEST_WAIT = 2_000_000.0  # seconds, 23 days: PostgreSQL counts its time-outs in milliseconds of 31 bits
 WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 
 _KNOWN = (
@@ -108,6 +109,7 @@ class FilesystemStore(Store):
         _warn_of_unknown(extra)
         fields = ExtraFields(extra_fields) if extra_fields else None
         place = default_directory() if directory is None else Path(directory)
+        timeout = _seconds(timeout)
 
         def opened(new_key: Callable[[], int]) -> Backend:
             return FilesystemBackend(place, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
@@ -161,6 +163,7 @@ class SqlStore(Store):
         _warn_of_unknown(extra)
         fields = ExtraFields(extra_fields) if extra_fields else None
         place, table = split_table(url, table_name)
+        timeout = _seconds(timeout)
 
         columns = fields.columns if fields is not None else NO_COLUMNS
 
@@ -200,7 +203,7 @@ class SqlStore(Store):
             extra_fields=fields,
             cache_size=cache_size,
         )
-        self.url = without_password(url)
+        self.url = with_table(without_password(url), table_name)
         self.table_name: str | None = getattr(backend, "table_name", None)
 
 
@@ -311,6 +314,15 @@ def _with_key(opened: Callable[[Callable[[], int]], Backend], given: KeySource |
             hint="Give the file that `perdure key export` wrote where the store was made.",
         )
     return backend, key or ring.get(described)
+
+
+def _seconds(timeout: Any) -> float:
+    """A time-out that every backend can wait for."""
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise InvalidArgument(
+            f"timeout is a number of seconds, not {timeout!r:.60}.", hint="Give a number from 0 on, such as 60.0."
+        )
+    return min(timeout, LONGEST_WAIT)
 
 
 def _warn_of_unknown(extra: dict[str, Any]) -> None:

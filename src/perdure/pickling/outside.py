@@ -158,6 +158,8 @@ def _wrong_part(key: Any) -> str:
             parts += part
         elif not any(cls is atom for atom in _KEY_ATOMS):  # `in` would ask a metaclass of the user's
             return f"{'it is' if part is key else 'a part of it is'} of the class {cls.__qualname__}"
+        elif cls is float and part != part:
+            return "a number in it is NaN, which equals no key"
         elif cls is int and part.bit_length() > MOST_BITS:
             return f"a number in it has more than {MOST_BITS} bits"
     return ""
