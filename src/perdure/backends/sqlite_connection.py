@@ -116,7 +116,7 @@ class SqliteConnection:
 
     def try_write(self, work: Work[bool]) -> bool:
         """What `work` gives, run as a transaction that need not be durable; False if anything is in the way."""
-        with self._lock:
+        with self.lock:
             connection = self._connection
             if connection is None or self._closed or self._outcome_unknown:
                 return False
