@@ -21,7 +21,6 @@ from perdure.objects.direct import fill_directly, note_read
 from perdure.objects.filling import refill, refill_guest, user_code
 from perdure.objects.ghosts import assign_class
 from perdure.objects.guests import GuestEntry, Jar, Owner, is_guest_class, oid_of
-from perdure.objects.identity import IdentityMap
 from perdure.objects.persistable import (
     AWAKE,
     GHOST,
@@ -33,7 +32,7 @@ from perdure.objects.persistable import (
     new_entry,
 )
 from perdure.objects.pieces import attached
-from perdure.objects.replaced import become, replaced
+from perdure.objects.replaced import Following, Records, replaced
 from perdure.pickling.classes import find
 from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
 from perdure.records.frame import Parts, decoder, record_of
@@ -44,11 +43,10 @@ _new = object.__new__
 
 _NOT_DIRECT = KIND_BITS | OUTSIDE | BUFFERED
 
-Records = dict[str, Parts]
 NO_RECORDS: Records = {}
 
 
-class Reader(IdentityMap):
+class Reader(Following):
     """What is in memory of a store, and how the rest gets there; `View` adds touching, moving on and letting go."""
 
     def __init__(
@@ -253,36 +251,6 @@ class Reader(IdentityMap):
                 )
             facts = self._classes[class_name] = facts_of(cls)
         return facts
-
-    # -- objects that were replaced by ones of other classes -------------------------------------------------
-
-    def _follow_classes(self, records: Records) -> None:
-        """Let ghosts be of the classes that their records are of by now; those that cannot are no longer of their ids.
-
-        Without this, a state would be filled into an object of another class, and saved again as that.
-        """
-        known = self.by_id
-        for id_, parts in records.items():
-            entry = known.get(id_)
-            if entry is not None and entry.facts.name != parts[3] and entry.state == GHOST:
-                obj = entry()
-                if obj is not None and not self._follow_class(entry, obj, parts):
-                    self._part_with(entry)
-
-    def _part_with(self, entry: Entry) -> None:
-        """Let the id of a ghost be another object's; who refers to the ghost still refers to the id."""
-        if isinstance(entry, GuestEntry):
-            self.guests().part_with(entry)
-        else:
-            self.forget(entry)
-
-    def _follow_class(self, entry: Entry, obj: Any, parts: Parts) -> bool:
-        """Make a ghost one of the class that its record names; whether that can be."""
-        if entry.cls is Lost:
-            return True  # looked for again when its state is filled in
-        if parts[2] & KIND_BITS == VALUE:
-            return False
-        return become(entry, obj, self.facts_named(parts[3], entry.id))
 
     # -- one at a time -------------------------------------------------------------------------------------
 

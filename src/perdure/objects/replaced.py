@@ -2,12 +2,57 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import Any
+
 from perdure.errors import CannotLoad
-from perdure.objects.classes import ClassFacts
+from perdure.objects.classes import ClassFacts, Lost
 from perdure.objects.ghosts import assign_class
-from perdure.objects.guests import GuestEntry
-from perdure.objects.persistable import Entry
+from perdure.objects.guests import GuestEntry, Jar
+from perdure.objects.identity import IdentityMap
+from perdure.objects.persistable import GHOST, Entry
 from perdure.records.frame import Parts
+from perdure.records.values import KIND_BITS, VALUE
+
+Records = dict[str, Parts]
+
+
+class Following(IdentityMap):
+    """An identity map whose ghosts follow their records from class to class."""
+
+    @abstractmethod
+    def facts_named(self, class_name: str, id_: str) -> ClassFacts: ...
+
+    @abstractmethod
+    def guests(self) -> Jar: ...
+
+    def _follow_classes(self, records: Records) -> None:
+        """Let ghosts be of the classes that their records are of by now; those that cannot are no longer of their ids.
+
+        Without this, a state would be filled into an object of another class, and saved again as that.
+        """
+        known = self.by_id
+        for id_, parts in records.items():
+            entry = known.get(id_)
+            if entry is not None and entry.facts.name != parts[3] and entry.state == GHOST:
+                obj = entry()
+                if obj is not None and not self._follow_class(entry, obj, parts):
+                    self._part_with(entry)
+
+    def _part_with(self, entry: Entry) -> None:
+        """Let the id of a ghost be another object's; who refers to the ghost still refers to the id."""
+        if isinstance(entry, GuestEntry):
+            self.guests().part_with(entry)
+        else:
+            self.forget(entry)
+
+    def _follow_class(self, entry: Entry, obj: Any, parts: Parts) -> bool:
+        """Make a ghost one of the class that its record names; whether that can be."""
+        if entry.cls is Lost:
+            return True  # looked for again when its state is filled in
+        if parts[2] & KIND_BITS == VALUE:
+            return False
+        return become(entry, obj, self.facts_named(parts[3], entry.id))
 
 
 def become(entry: Entry, obj: object, facts: ClassFacts) -> bool:
