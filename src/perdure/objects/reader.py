@@ -32,7 +32,7 @@ from perdure.objects.persistable import (
     new_entry,
 )
 from perdure.objects.pieces import attached
-from perdure.objects.replaced import Following, Records, replaced
+from perdure.objects.replaced import Following, Records
 from perdure.pickling.classes import find
 from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
 from perdure.records.frame import Parts, decoder, record_of
@@ -257,9 +257,8 @@ class Reader(Following):
     def _load_state(self, entry: Entry, obj: Any) -> None:
         id_ = entry.id
         parts = self._record(id_)
-        if parts[3] != entry.facts.name and not self._follow_class(entry, obj, parts):
-            self._part_with(entry)
-            raise replaced(entry, parts)
+        if parts[3] != entry.facts.name:
+            self._require_class(entry, obj, parts)
         if entry.facts.direct and parts[2] & _NOT_DIRECT == STATE and parts[0] == id_:
             self._fill_one(entry, obj, parts)
             return
@@ -373,8 +372,8 @@ class Reader(Following):
             parts = self.records([entry.id]).get(entry.id)
             if parts is None:
                 raise not_found([entry.id])
-            if parts[3] != entry.facts.name and not self._follow_class(entry, obj, parts):
-                raise replaced(entry, parts)
+            if parts[3] != entry.facts.name:
+                self._require_class(entry, obj, parts)
             ready = attached(record_of(parts), self.backend), self.objects_of(parts[6])
         record, objects = ready
         refill_guest(obj, record, objects, resolver_for(record, self.resources, {}))
@@ -423,8 +422,7 @@ class Reader(Following):
         return self.records(wanted) if wanted else {}
 
     def _reload(self, entry: Entry, obj: Any) -> None:
-        """Read an object without a ghost class anew, in place; one that was removed or replaced by another class's is
-        let go, with the state that it had."""
+        """Read an object without a ghost class anew, in place; one that was removed, or is another now, is let go."""
         parts = self.records([entry.id]).get(entry.id)
         if parts is None or (parts[3] != entry.facts.name and not self._follow_class(entry, obj, parts)):
             self.dismiss(entry)

@@ -39,6 +39,13 @@ class Following(IdentityMap):
                 if obj is not None and not self._follow_class(entry, obj, parts):
                     self._part_with(entry)
 
+    def _require_class(self, entry: Entry, obj: Any, parts: Parts) -> None:
+        """Let a ghost that is touched be of the class that its record names; raises `CannotLoad` if it cannot be."""
+        if not self._follow_class(entry, obj, parts):
+            if not isinstance(entry, GuestEntry):  # whose own C code is about to fill it
+                self._part_with(entry)
+            raise replaced(entry, parts)
+
     def _part_with(self, entry: Entry) -> None:
         """Let the id of a ghost be another object's; who refers to the ghost still refers to the id."""
         if isinstance(entry, GuestEntry):
