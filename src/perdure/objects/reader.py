@@ -306,8 +306,7 @@ class Reader(Following):
             return
         if entry.cls is Lost:
             self._find_again(entry, obj, record)
-        ghost = entry.facts.ghost
-        entry.state = LOADING
+        ghost, entry.state = entry.facts.ghost, LOADING
         try:
             self._build(entry, obj, record, objects, resolver_for(record, self.resources, outside))
         finally:
