@@ -13,7 +13,7 @@ import threading
 import pytest
 from places import Holder
 
-from perdure import ConflictError, NotFound, Persistable, StoreBusy, WrongView
+from perdure import ConflictError, NotFound, Persistable, StoreBusy, TransactionError, WrongView
 from perdure.objects.persistable import GHOST, entry_of
 
 
@@ -432,3 +432,21 @@ def test_a_timeout(store, monkeypatch):
 
     asyncio.run(main())
     assert store.load(id_).value == 2
+
+
+def test_an_awaited_call_from_within_a_worker_function_is_refused(store):
+    """Waiting for it would be waiting for oneself."""
+
+    async def main():
+        id_ = await store.asave(Counter(1))
+        loop = asyncio.get_running_loop()
+        for call in (lambda: store.aload(id_), lambda: store.arun(len, ())):
+
+            def bridge(call=call):
+                return asyncio.run_coroutine_threadsafe(call(), loop).result(5)
+
+            with pytest.raises(TransactionError, match="awaited call"):
+                await store.acall(bridge)
+        assert (await store.aload(id_)).value == 1
+
+    asyncio.run(main())

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from places import Holder
 
-from perdure import NotFound, Persistable, StillReferred, TransactionError
+from perdure import CannotLoad, NotFound, Persistable, StillReferred, TransactionError
 
 
 class Account(Persistable):
@@ -106,3 +106,43 @@ def test_the_last_replacement_counts_and_a_removal_after_it(place):
     assert again.load(id_).balance == 3
     with pytest.raises(NotFound):
         again.load(gone)
+
+
+def test_a_list_in_a_transaction_is_as_of_its_beginning_with_its_own_work(place):
+    store = place.open()
+    id_, kept = store.save_many([Account(1), Account(2)])
+    with store.transaction():
+        new = store.save(Account(3))
+        value = store.save([1])
+        store.remove(id_)
+        theirs = place.open().save(Account(4))
+        assert store.list() == [*store] == [kept, new, value]
+        assert len(store) == 3
+        assert [each in store for each in (id_, kept, new, value, theirs)] == [False, True, True, True, False]
+    assert store.list() == sorted([kept, new, value, theirs], key=lambda each: each.number)
+
+
+class Unlucky(Persistable):
+    def __init__(self, balance):
+        self.balance = balance
+
+    def __getstate__(self):
+        return {"balance": self.balance}
+
+    def __setstate__(self, state):
+        if state["balance"] == 13:
+            raise RuntimeError("unlucky")
+        self.__dict__.update(state)
+
+
+def test_an_abort_puts_all_others_back_when_a_class_refuses_its_state(store):
+    bad, good = Unlucky(0), Account(0)
+    store.save_many([bad, good])
+    bad.balance, good.balance = 13, 1  # unsaved
+    with pytest.raises(CannotLoad) as caught, store.transaction():
+        bad.balance, good.balance = 14, 99
+        raise ZeroDivisionError
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+    assert good.balance == 1
+    assert bad.balance == 0  # as it is stored
+    assert not store.desk().is_in_transaction

@@ -17,7 +17,7 @@ from perdure.errors import PerdureError
 from perdure.ids import Id
 from perdure.objects.commits import Desk
 from perdure.objects.running import RETRIES, attempts
-from perdure.objects.threads import in_thread
+from perdure.objects.threads import in_thread, not_lent
 from perdure.objects.transaction import Transaction
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class AsyncFace:
 
         A call that is cancelled is waited for all the same, then the cancellation goes on.
         """
-        return in_thread(self.desk(), function, *args, **kwargs)
+        return in_thread(not_lent(self.desk()), function, *args, **kwargs)
 
     def aload(self, id_: str, **options: Any) -> Coroutine[Any, Any, Any]:
         """`Store.load`."""
@@ -81,7 +81,7 @@ class AsyncFace:
         """`Store.run`. A function runs on a worker thread, a coroutine function in the task that awaits it."""
         if inspect.iscoroutinefunction(function):
             return self._run_coroutine(function, args, kwargs, retries, note)
-        return self._run_function(self.desk(), function, args, kwargs, retries, note)
+        return self._run_function(not_lent(self.desk()), function, args, kwargs, retries, note)
 
     async def _run_coroutine(
         self, function: Callable[..., Any], args: Any, kwargs: Any, retries: int, note: str

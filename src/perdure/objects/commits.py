@@ -22,7 +22,7 @@ from perdure.objects.savepoints import Image
 from perdure.objects.view import View
 from perdure.objects.worklist import CodeOf, Naming, Worklist, require_idle
 from perdure.records.frame import encoder, parse_unverified
-from perdure.records.values import Batch, Buffer, Draft, Receipt
+from perdure.records.values import INTERNAL, Batch, Buffer, Draft, Receipt
 
 ROUNDS = 20  # attempts of one commit: each meets another commit that came in between
 
@@ -70,6 +70,16 @@ class Desk:
     def removed(self) -> Mapping[str, int]:
         """What the open transaction has removed."""
         return {} if self.transaction is None or self.transaction.is_inherited else self.transaction.step.removals
+
+    def saved_ids(self) -> list[str]:
+        """The ids that the open transaction has given to the user's objects and values, but for those it removed."""
+        if self.transaction is None or self.transaction.is_inherited:
+            return []
+        step = self.transaction.step
+        entries = [self.view.own_entry(obj) for obj in step.saved]
+        new = [each.id for each in entries if each is not None and not each.revision and not each.flags & INTERNAL]
+        ids = dict.fromkeys([*new, *(id_ for id_, _ in step.values)])
+        return [id_ for id_ in ids if id_ not in step.removals]
 
     def image(self, others: Iterable[Any] = (), *, lenient: bool = False) -> Image:
         """What the view's changed objects are like now; see `Image`."""

@@ -121,8 +121,20 @@ class Image:
                     view.dismiss(entry)
                 else:
                     view.let_go(entry, obj)
-            for kept in changed:
+            self._put_all_back(changed)
+
+    def _put_all_back(self, changed: Iterable[_Kept]) -> None:
+        """What a class refuses is let go; the first refusal is raised once all others are back."""
+        failed: list[PerdureError] = []
+        for kept in changed:
+            try:
                 self._put_back(kept)
+            except PerdureError as error:
+                failed.append(error)
+                if kept.entry is not None:
+                    self._view.let_go(kept.entry, kept.obj)
+        if failed:
+            raise failed[0]
 
     def changed_ids(self) -> set[str]:
         """The ids of stored objects that had unsaved changes."""

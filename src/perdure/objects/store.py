@@ -177,10 +177,28 @@ class Store(Asking, HistoryFace):
         return found
 
     def list(self, *, all: bool = False) -> list[Id[Any]]:
-        """The ids of the user's objects, in the order of their numbers; with `all` also perdure's own."""
-        self._require_open()
-        ids: builtins.list[Id[Any]] = [Id(id_) for id_ in self.backend.ids()]
-        return sorted(ids + [Id(id_) for id_ in self.backend.ids(internal=True)]) if all else ids
+        """The ids of the user's objects, in the order of their numbers; with `all` also perdure's own.
+
+        They are those of the newest revision; inside a transaction those of its beginning, with what it has saved and
+        without what it has removed. So do `len`, `in` and going through the store. `transactions` and `history` always
+        tell the newest.
+        """
+        desk = self.desk()
+        at = self._seen(desk)
+        ids: builtins.list[Id[Any]] = [Id(id_) for id_ in self.backend.ids(at=at)]
+        if at is not None:
+            removed = desk.removed
+            ids = [id_ for id_ in ids if id_ not in removed] + [Id(id_) for id_ in desk.saved_ids()]
+            ids.sort(key=lambda id_: id_.number)
+        return sorted(ids + [Id(id_) for id_ in self.backend.ids(internal=True, at=at)]) if all else ids
+
+    @staticmethod
+    def _seen(desk: Desk) -> int | None:
+        """The revision that an open transaction sees; None for the newest."""
+        if not desk.is_in_transaction:
+            return None
+        desk.view.refresh()
+        return desk.view.revision
 
     def __len__(self) -> int:
         return len(self.list())
@@ -189,7 +207,12 @@ class Store(Asking, HistoryFace):
         return True
 
     def __contains__(self, id_: object) -> bool:
-        return isinstance(id_, str) and bool(self.backend.read([parse_id(id_)]))
+        if not isinstance(id_, str):
+            return False
+        desk, checked = self.desk(), parse_id(id_)
+        if desk.is_in_transaction and (checked in desk.removed or checked in desk.saved_ids()):
+            return checked not in desk.removed
+        return bool(self.backend.read([checked], self._seen(desk)))
 
     def __iter__(self) -> Iterator[Id[Any]]:
         return iter(self.list())

@@ -13,10 +13,21 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from perdure.errors import TransactionError
 from perdure.objects.commits import Desk
 from perdure.objects.view import LENT
 
 T = TypeVar("T")
+
+
+def not_lent(desk: Desk) -> Desk:
+    """The desk, unless this thread works for it already: who waited for another one would wait for ever."""
+    if LENT.view is desk.view:
+        raise TransactionError(
+            "An awaited call was made from within a function that runs on a worker thread for the same task.",
+            hint="Call its plain counterpart there: load instead of aload.",
+        )
+    return desk
 
 
 async def in_thread(desk: Desk, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
