@@ -545,6 +545,19 @@ def test_what_is_no_limit_or_order_is_named(store, asked):
         store.find(Job, **asked)
 
 
+class Page(Persistable):
+    __indexed__ = ("limit", "scan", "cls")
+
+    def __init__(self, limit):
+        self.limit, self.scan, self.cls = limit, True, "page"
+
+
+def test_fields_that_are_called_as_arguments_are(store):
+    pages = [Page(3), Page(4)]
+    store.save_many(pages)
+    assert store.find(Page, limit__eq=3, scan__eq=True, cls__eq="page", limit=1) == pages[:1]
+
+
 def test_a_limit_beyond_all_numbers(store):
     store.save_many([Job("new"), Job("new")])
     assert len(store.find(Job, state="new", limit=2**70)) == 2
