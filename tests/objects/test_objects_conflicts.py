@@ -152,6 +152,17 @@ def test_in_a_transaction(place):
     assert place.open().load(id_).value == 32
 
 
+def test_after_packing(place):
+    """What was read is older than the oldest revision that is kept, but was there at that revision."""
+    id_, first, mine, second, theirs = two(place, Counter(10))
+    second.save(Holder(1))
+    with first.transaction():
+        mine.value += 1
+        assert first.pack(keep=1).oldest == 2
+        changed(second, theirs, value=30)
+    assert (mine.value, place.open().load(id_).value) == (31, 31)
+
+
 def test_by_a_bare_save(place):
     id_, first, mine, second, theirs = two(place, Counter(10))
     changed(second, theirs, value=20)

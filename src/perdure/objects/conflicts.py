@@ -108,12 +108,15 @@ def _resolve_guests(cls: type[Any]) -> Callable[..., Any] | None:
 def _old(view: View, draft: Draft, error: ConflictError) -> Record:
     """What the draft was made from."""
     try:
-        frame = view.backend.read([draft.id], draft.base).get(draft.id)
+        # What is there at the oldest revision that is kept may have been written before it.
+        at = max(draft.base, view.backend.describe().oldest)
+        frame = view.backend.read([draft.id], at).get(draft.id)
     except SnapshotTooOld as cause:
         raise error from cause
-    if frame is None:
+    record = None if frame is None else decode(frame, view.key, trust_all=view.trust_all)
+    if record is None or record.revision != draft.base:
         raise error
-    return attached(decode(frame, view.key, trust_all=view.trust_all), view.backend)
+    return attached(record, view.backend)
 
 
 def _merge(
