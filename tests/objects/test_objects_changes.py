@@ -357,3 +357,38 @@ def test_what_nobody_holds_dozes_after_a_commit(store):
     with store.transaction():
         pass
     assert entry_of(holders[7]).state == DOZING
+
+
+class Moody(Persistable):
+    """Its state cannot be taken when it is in a mood."""
+
+    mood = None
+
+    def __init__(self):
+        self.value = 0
+
+    def __getstate__(self):
+        if Moody.mood is not None:
+            raise Moody.mood
+        return {"value": self.value}
+
+
+def test_what_a_state_method_raises_has_a_name_and_stops_nothing_else(place, monkeypatch):
+    store = place.open()
+    moody, other = Moody(), Moody()
+    store.save_many([moody, other])
+    moody.value = 1
+    monkeypatch.setattr(Moody, "mood", RuntimeError("not now"))
+    with pytest.raises(CannotPickle, match=r"Moody\.\d+ cannot be saved: .*RuntimeError: not now") as caught:
+        store.save(moody)
+    assert caught.value.ids == (moody.persistent_id,)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert store.load(other.persistent_id).value == 0
+    store.invalidate_cache()
+    monkeypatch.setattr(Moody, "mood", MemoryError())
+    moody.value = 2
+    with pytest.raises(MemoryError):
+        store.save(moody)
+    monkeypatch.setattr(Moody, "mood", None)
+    store.save(moody)
+    assert place.open().load(moody.persistent_id).value == 2

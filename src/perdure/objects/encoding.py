@@ -131,9 +131,12 @@ class Encoder:
             pickler.dump(values)
             pickler.clear_memo()  # at once: what it holds would seem to be held by somebody
             rest: Any = parts[0] if len(parts) == 1 else self._small(obj)
-        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
+        except (PerdureError, MemoryError):
             self._pickler = None
-            return None  # the long way meets the same error, and says what it means
+            raise
+        except Exception:  # noqa: BLE001 (state methods of the user's run here; the long way says what it means)
+            self._pickler = None
+            return None
         except BaseException:
             self._pickler = None
             raise
@@ -191,7 +194,9 @@ class Encoder:
     def _ask(self, obj: Any, facts: ClassFacts) -> Reduced:
         try:
             told = reduced(obj, facts.cls)
-        except (TypeError, pickle.PicklingError) as error:
+        except (PerdureError, MemoryError):
+            raise
+        except Exception as error:  # the user's own state methods run here: anything may come out
             raise self._explained(obj, error) from error
         if facts.guest and told[0] != BARE:
             raise CannotPickle(
@@ -208,10 +213,10 @@ class Encoder:
         except RecursionError:
             self._pickler = None
             payload, flags = self._explaining(obj, lambda: self._pickled_deep(obj, graphs))
-        except PerdureError:
+        except (PerdureError, MemoryError):
             self._pickler = None
             raise
-        except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
+        except Exception as error:  # as above
             self._pickler = None
             raise self._explained(obj, error) from error
         except BaseException:
@@ -281,7 +286,9 @@ class Encoder:
     def _explaining(self, obj: Any, make: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
         try:
             return make()
-        except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
+        except (PerdureError, MemoryError):
+            raise
+        except Exception as error:  # as above
             raise self._explained(obj, error) from error
 
     def _explained(self, obj: Any, error: BaseException) -> CannotPickle:

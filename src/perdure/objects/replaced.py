@@ -41,6 +41,8 @@ class Following(IdentityMap):
 
     def _require_class(self, entry: Entry, obj: Any, parts: Parts) -> None:
         """Let a ghost that is touched be of the class that its record names; raises `CannotLoad` if it cannot be."""
+        if entry.cls is Lost and parts[2] & KIND_BITS == VALUE:
+            self.facts_named(parts[3], entry.id)  # raises: it is a plain value by now
         if not self._follow_class(entry, obj, parts):
             if not isinstance(entry, GuestEntry):  # whose own C code is about to fill it
                 self._part_with(entry)
