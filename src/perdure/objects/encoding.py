@@ -194,6 +194,8 @@ class Encoder:
     def _ask(self, obj: Any, facts: ClassFacts) -> Reduced:
         try:
             told = reduced(obj, facts.cls)
+        except CannotPickle as error:
+            raise self._explained(obj, error) from error
         except (PerdureError, MemoryError):
             raise
         except Exception as error:  # the user's own state methods run here: anything may come out
