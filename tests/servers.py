@@ -29,7 +29,16 @@ LOCAL = {
     "postgresql": "postgresql+psycopg://postgres@127.0.0.1:5432/test",
     "mysql": "mysql+pymysql://root@127.0.0.1:3306/test",
 }
-GIVEN = {kind: os.environ.get(name) for kind, name in VARIABLES.items()}  # before a test has an environment of its own
+DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+
+
+def given(variable: str) -> str | None:
+    """The URL in the environment, with the driver that perdure takes where it names none."""
+    scheme, colon, rest = os.environ.get(variable, "").partition("://")
+    return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}" or None
+
+
+GIVEN = {kind: given(name) for kind, name in VARIABLES.items()}  # before a test has an environment of its own
 
 
 @cache
