@@ -232,7 +232,7 @@ class Store(Asking, HistoryFace):
         times, after random waits of up to a second; what it does outside of the store is then done again. The last
         error tells the number of attempts (`.attempts`). A conflict on an object that had unsaved changes before is
         raised at once, with its id in `.changed_before`, and the changes stay. In an open transaction it is a part of
-        that, and runs once.
+        that, and runs once. A function with a `note` or `retries` of its own gets them by `functools.partial`.
         """
         return running.run(self.desk(), function, args, kwargs, retries=retries, note=note)
 
