@@ -527,7 +527,9 @@ def test_all_sessions_of_the_pool_are_ended_at_once(server: Server, backend: Ser
     in_threads(work, 4)
     for session in sessions:
         server.end(session)
-    in_threads(lambda: backend.read(["Item.1"]), 4)
+    found: list[set[str]] = []
+    in_threads(lambda: found.append(set(backend.read(["Item.1"]))), 4)
+    assert found == [{"Item.1"}] * 4
 
 
 def session_of(cursor: Any) -> int:
