@@ -16,12 +16,12 @@ from typing import Any
 from work import Figures, clock, require
 
 from perdure import flow, job, make_store, start
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.flows.executors.inline import InlineExecutor
 from perdure.flows.executors.processes import ProcessesExecutor
 from perdure.objects.coding import Codes
-from perdure.objects.view import View
-from perdure.objects.worklist import Worklist
+from perdure.objects.transactions.worklist import Worklist
+from perdure.objects.views.view import View
 
 WORKERS = 2
 

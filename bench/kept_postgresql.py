@@ -16,7 +16,7 @@ from work import Figures, clock, require
 
 from perdure import make_store
 
-for name in ("psycopg", "sqlalchemy.dialects.postgresql.psycopg", "perdure.backends.postgresql"):
+for name in ("psycopg", "sqlalchemy.dialects.postgresql.psycopg", "perdure.backends.server.postgresql"):
     import_module(name)
 
 

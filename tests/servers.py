@@ -20,7 +20,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from perdure.backends.server_schema import Schema
+from perdure.backends.server.schema import Schema
 
 KINDS = ("postgresql", "mysql")
 

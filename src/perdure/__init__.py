@@ -56,12 +56,12 @@ from perdure.errors import (
     WrongView,
 )
 from perdure.ids import Id, IdFactory, JobIdFactory
-from perdure.objects.persistable import Persistable
+from perdure.objects.instances.persistable import Persistable
 from perdure.objects.remembering import WORK as _WORK
-from perdure.objects.savepoints import Savepoint
 from perdure.objects.store import Store
 from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_store, register
-from perdure.objects.transaction import Transaction
+from perdure.objects.transactions.savepoints import Savepoint
+from perdure.objects.transactions.transaction import Transaction
 from perdure.pickling.outside import outside as _outside  # noqa: F401  # what payloads call something outside by
 from perdure.pickling.outside import reference
 from perdure.pickling.references import named as _named  # noqa: F401  # what payloads call a class of a script by

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from perdure.backends.base import Backend, NewKey, no_key
-from perdure.backends.filesystem import FilesystemBackend
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.filesystem.backend import FilesystemBackend
+from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.testing.buffers_contract import BuffersContract
 from perdure.testing.finding_contract import FindingContract
 from perdure.testing.packing_contract import PackingContract

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from perdure.backends import filesystem_medium
-from perdure.backends.filesystem import FilesystemBackend
+from perdure.backends.filesystem import medium as filesystem_medium
+from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.errors import (
     AccessDenied,
     ConflictError,
@@ -135,7 +135,7 @@ def test_a_log_that_names_paths_is_refused(directory: Path):
     save(backend, draft("Job.1"))
     backend.close()
     log = directory / ".perdure" / "log"
-    from perdure.backends.filesystem_journal import checksum
+    from perdure.backends.filesystem.journal import checksum
 
     text = log.read_bytes()[9:-1].replace(b"Job.1", b"../Job.1")
     log.write_bytes(b"%08x %s\n" % (checksum(text), text))

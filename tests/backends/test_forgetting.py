@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from perdure.backends import sqlite_packing
 from perdure.backends.base import Backend
-from perdure.backends.filesystem import FilesystemBackend
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.filesystem.backend import FilesystemBackend
+from perdure.backends.sqlite import packing as sqlite_packing
+from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.errors import SnapshotTooOld
 from perdure.testing.backend_drafts import commit, draft, payloads
 

@@ -21,10 +21,10 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from perdure import make_store
-from perdure.backends.mysql import MysqlBackend
-from perdure.backends.postgresql import PostgresqlBackend
-from perdure.backends.server import ServerBackend
-from perdure.backends.server_connection import ServerConnection
+from perdure.backends.server.backend import ServerBackend
+from perdure.backends.server.connection import ServerConnection
+from perdure.backends.server.mysql import MysqlBackend
+from perdure.backends.server.postgresql import PostgresqlBackend
 from perdure.errors import (
     AccessDenied,
     CannotIndex,

@@ -11,9 +11,9 @@ from servers import drop_tables, execute, table_of, tables_like, url_of
 from sqlalchemy import make_url
 
 from perdure.backends.base import Backend, NewKey, no_key
-from perdure.backends.mysql import MysqlBackend
-from perdure.backends.postgresql import PostgresqlBackend
-from perdure.backends.server import ServerBackend
+from perdure.backends.server.backend import ServerBackend
+from perdure.backends.server.mysql import MysqlBackend
+from perdure.backends.server.postgresql import PostgresqlBackend
 from perdure.testing.buffers_contract import BuffersContract
 from perdure.testing.finding_contract import FindingContract
 from perdure.testing.packing_contract import PackingContract

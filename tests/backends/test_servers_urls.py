@@ -126,7 +126,7 @@ def test_a_driver_that_is_missing_is_named(monkeypatch, url):
 def test_nothing_for_servers_is_imported_without_need(tmp_path):
     program = (
         "import sys, perdure; perdure.make_store('sqlite:///s.db').close();"
-        " foreign = 'sqlalchemy', 'psycopg', 'pymysql', 'perdure.backends.server';"
+        " foreign = 'sqlalchemy', 'psycopg', 'pymysql', 'perdure.backends.server.backend';"
         " sys.exit(str([each for each in sys.modules if each.startswith(foreign)]))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)

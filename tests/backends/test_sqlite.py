@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.errors import (
     AccessDenied,
     CorruptRecord,

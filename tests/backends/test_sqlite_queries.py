@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perdure.backends.base import Backend
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.errors import ConflictError, CorruptRecord
 from perdure.records.queries import Query
 from perdure.testing.backend_drafts import commit, draft

@@ -12,7 +12,7 @@ import pytest
 
 import perdure
 from perdure import Persistable, StoreClosed, make_store
-from perdure.backends import sqlite_watch
+from perdure.backends.sqlite import watch as sqlite_watch
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere nothing is watched")
 

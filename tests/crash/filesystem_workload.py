@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from perdure.backends import filesystem_medium
-from perdure.backends.filesystem import FilesystemBackend
+from perdure.backends.filesystem import medium as filesystem_medium
+from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.errors import StoreNotFound
 from perdure.files import Disk, Files
 from perdure.records.buffers import digest_of

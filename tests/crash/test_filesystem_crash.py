@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from filesystem_workload import ENCODE, STORE, Workload, contents, draft, open_store, small_journal
 
-from perdure.backends import filesystem_journal
-from perdure.backends.filesystem_medium import Medium
+from perdure.backends.filesystem import journal as filesystem_journal
+from perdure.backends.filesystem.medium import Medium
 from perdure.errors import DiskFull, OutcomeUnknown, PerdureError, StorageError
 from perdure.records.buffers import digest_of
 from perdure.records.values import Batch

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from perdure.backends.filesystem import FilesystemBackend
-from perdure.backends.filesystem_folder import OWN_FOLDER
+from perdure.backends.filesystem.backend import FilesystemBackend
+from perdure.backends.filesystem.folder import OWN_FOLDER
 from perdure.records.frame import decode, encoder
 from perdure.records.seal import Key
 from perdure.records.values import Batch, Draft
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.crash
 KEY = Key(b"k" * 32)
 WORKER = """
 import sys
-from perdure.backends.filesystem import FilesystemBackend
+from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.records.frame import decode, encoder
 from perdure.records.seal import Key
 from perdure.records.values import Batch, Draft

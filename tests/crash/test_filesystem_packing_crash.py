@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from filesystem_workload import ENCODE, STORE, Contents, Workload, contents, draft, open_store, small_journal
 
-from perdure.backends import filesystem_medium
-from perdure.backends.filesystem import FilesystemBackend
-from perdure.backends.filesystem_medium import Medium
+from perdure.backends.filesystem import medium as filesystem_medium
+from perdure.backends.filesystem.backend import FilesystemBackend
+from perdure.backends.filesystem.medium import Medium
 from perdure.errors import OutcomeUnknown, PerdureError, StorageError
 from perdure.files import Disk
 from perdure.records.values import INTERNAL, Batch, Draft

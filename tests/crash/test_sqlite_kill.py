@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.records.frame import parse_unverified
 
 pytestmark = pytest.mark.crash
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.crash
 # Commits groups of records that belong together, and reports each commit, and each number, on its standard output.
 WRITER = """
 import random, sys
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.errors import ConflictError
 from perdure.records.frame import parse_unverified
 from perdure.testing.backend_drafts import commit, draft
@@ -135,7 +135,7 @@ def test_a_writer_that_is_killed_while_it_makes_the_store(tmp_path: Path) -> Non
 
 MAKER = """
 import sys
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite.backend import SqliteBackend
 
 print("ready", flush=True)
 SqliteBackend(sys.argv[1])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.records.frame import parse_unverified
 from perdure.testing.backend_drafts import commit, draft
 
@@ -20,8 +20,8 @@ SECRET = b"pass" + b"word-of-nobody"
 
 PACKER = """
 import sys
-from perdure.backends import sqlite_packing
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite import packing as sqlite_packing
+from perdure.backends.sqlite.backend import SqliteBackend
 
 sqlite_packing.ROWS = 10
 sqlite_packing.WORTH = 1000
@@ -34,7 +34,7 @@ while True:
 
 WRITER = """
 import sys
-from perdure.backends.sqlite import SqliteBackend
+from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.testing.backend_drafts import commit, draft
 
 backend = SqliteBackend(sys.argv[1])

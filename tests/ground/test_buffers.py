@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.errors import CorruptRecord, PerdureError, TransactionError
-from perdure.objects.pieces import Given, Present, has_large, joined, opened, pieced, taken_out
+from perdure.objects.payloads.pieces import Given, Present, has_large, joined, opened, pieced, taken_out
 from perdure.records.buffers import (
     LARGE,
     OUTSIDE,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure import Persistable, Store, make_store
-from perdure.objects.persistable import GHOST, entry_of
+from perdure.objects.instances.persistable import GHOST, entry_of
 
 
 class Holder(Persistable):

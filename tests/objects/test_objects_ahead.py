@@ -6,7 +6,7 @@ import pytest
 from places import Holder
 
 from perdure import NotFound, Persistable
-from perdure.objects.ahead import ENOUGH, MOST
+from perdure.objects.views.ahead import ENOUGH, MOST
 
 
 class Item(Persistable):

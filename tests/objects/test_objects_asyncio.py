@@ -14,7 +14,7 @@ import pytest
 from places import Holder
 
 from perdure import ConflictError, NotFound, Persistable, StoreBusy, TransactionError, WrongView
-from perdure.objects.persistable import GHOST, entry_of
+from perdure.objects.instances.persistable import GHOST, entry_of
 
 
 class Counter(Persistable):
@@ -297,7 +297,7 @@ def test_arun(store):
 
 
 def test_arun_tells_its_attempts(store, monkeypatch):
-    monkeypatch.setattr("perdure.objects.running.FIRST_WAIT", 0.0001)
+    monkeypatch.setattr("perdure.objects.transactions.running.FIRST_WAIT", 0.0001)
     calls = []
 
     def fail():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from places import Holder, Place
 
 from perdure import CannotPickle, Persistable
-from perdure.objects.persistable import AWAKE, DOZING, entry_of
+from perdure.objects.instances.persistable import AWAKE, DOZING, entry_of
 from perdure.pickling import compare
 
 LOOKED_AT = 10_000

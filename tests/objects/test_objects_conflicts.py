@@ -10,8 +10,8 @@ import pytest
 from places import Holder
 
 from perdure import ConflictError, NotFound, Persistable
-from perdure.objects import commits
-from perdure.objects.conflicts import Referred
+from perdure.objects.transactions import commits
+from perdure.objects.transactions.conflicts import Referred
 
 
 class Counter(Persistable):

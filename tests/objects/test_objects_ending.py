@@ -157,7 +157,7 @@ def test_an_interrupt_in_the_end_of_a_transaction_leaves_none_open(store):
 
 @pytest.mark.parametrize("method", ["commit", "_end", "_notes"])
 def test_an_interrupt_at_the_call_of_what_ends_a_transaction_leaves_none_open(store, monkeypatch, method):
-    from perdure.objects.transaction import Transaction
+    from perdure.objects.transactions.transaction import Transaction
 
     account = Account(1)
     id_ = store.save(account)

@@ -19,8 +19,8 @@ import pytest
 from places import Holder
 
 from perdure import CannotLoad, CannotPickle, Persistable
-from perdure.objects.ghosts import real_class
-from perdure.objects.persistable import GHOST, entry_of
+from perdure.objects.instances.ghosts import real_class
+from perdure.objects.instances.persistable import GHOST, entry_of
 
 registry = []
 finalized = []

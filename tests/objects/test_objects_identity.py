@@ -12,7 +12,7 @@ import pytest
 from places import Holder
 
 from perdure import Id, InvalidId, NotFound, Persistable, StoreClosed
-from perdure.objects.persistable import DOZING, GHOST, entry_of
+from perdure.objects.instances.persistable import DOZING, GHOST, entry_of
 
 
 class Item(Persistable):

@@ -11,8 +11,8 @@ from places import Holder
 
 from perdure import CannotPickle, ClassNotFound, NoSuchPath, Persistable, make_store
 from perdure.errors import StorageError
+from perdure.objects.instances.persistable import AWAKE, DOZING, GHOST, entry_of
 from perdure.objects.iterating import BATCH
-from perdure.objects.persistable import AWAKE, DOZING, GHOST, entry_of
 
 
 class Item(Persistable):

@@ -10,7 +10,7 @@ import pytest
 from places import Holder
 
 from perdure import CannotPickle, CannotResolve, Persistable, UnknownTag, make_store
-from perdure.objects.persistable import GHOST, entry_of
+from perdure.objects.instances.persistable import GHOST, entry_of
 from perdure.pickling import outside
 from perdure.pickling.outline import outside_references
 from perdure.records.frame import parse_unverified

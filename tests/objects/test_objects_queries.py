@@ -236,7 +236,7 @@ def test_moments_are_in_order(store):
     st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**10), max_value=10**10),
 )
 def test_decimals_keep_their_order(first, second):
-    from perdure.objects.indexing import plain
+    from perdure.objects.instances.indexing import plain
 
     keys = sort_key(plain(first)), sort_key(plain(second))
     assert (first < second, first == second) == (keys[0] < keys[1], keys[0] == keys[1])
@@ -467,12 +467,12 @@ def test_tasks_ask_in_views_of_their_own(store, jobs):
 @pytest.fixture
 def without_index(monkeypatch):
     """Objects are saved as by a release of the program that had no index yet; the fixture's call gives it one."""
-    from perdure.objects.classes import facts_of
+    from perdure.objects.instances.classes import facts_of
 
     facts = facts_of(Bare)
 
     def give():
-        from perdure.objects.indexing import taker
+        from perdure.objects.instances.indexing import taker
 
         monkeypatch.setattr(Bare, "__indexed__", ("name",), raising=False)
         monkeypatch.setattr(facts, "indexed", ("name",))
@@ -497,7 +497,7 @@ def test_a_class_that_is_not_wholly_indexed_gives_no_answer(store, without_index
 
 
 def test_what_a_program_with_an_older_class_writes_is_not_passed_over(place, without_index):
-    from perdure.objects.classes import facts_of
+    from perdure.objects.instances.classes import facts_of
 
     store, facts = place.open(), facts_of(Bare)
     store.save_many([Bare("one"), Bare("two")])

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from places import Holder
 
 from perdure import CannotLoad, CannotPickle, ConflictError, NotFound, Persistable, TransactionError, make_store
-from perdure.objects.encoding import Encoder
-from perdure.objects.persistable import DOZING, GHOST, entry_of
+from perdure.objects.instances.persistable import DOZING, GHOST, entry_of
+from perdure.objects.payloads.encoding import Encoder
 
 
 class Job(Persistable):

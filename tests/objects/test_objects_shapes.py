@@ -6,7 +6,7 @@ import pytest
 
 from perdure import Persistable
 from perdure.errors import CorruptRecord
-from perdure.objects.classes import MOST_SHAPES
+from perdure.objects.instances.classes import MOST_SHAPES
 from perdure.records.frame import parse_unverified
 from perdure.records.shape import MOST_NAMES, parse_shape, shape_of
 from perdure.records.values import SHAPED

@@ -20,7 +20,7 @@ from perdure import (
     WrongView,
     make_store,
 )
-from perdure.objects.persistable import GHOST, entry_of
+from perdure.objects.instances.persistable import GHOST, entry_of
 
 
 class Account(Persistable):
@@ -736,7 +736,7 @@ def test_run_is_repeated_while_others_are_first(place, monkeypatch):
     store, other = place.open(), place.open()
     id_ = store.save(Account(0))
     waits = []
-    monkeypatch.setattr("perdure.objects.running.time.sleep", waits.append)
+    monkeypatch.setattr("perdure.objects.transactions.running.time.sleep", waits.append)
     seen = []
 
     def add():

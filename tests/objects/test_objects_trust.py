@@ -24,7 +24,7 @@ from perdure import (
     make_store,
 )
 from perdure.keys import KeyRing
-from perdure.objects.persistable import GHOST, entry_of
+from perdure.objects.instances.persistable import GHOST, entry_of
 from perdure.records.frame import encoder, parse_unverified
 from perdure.records.seal import Key
 from perdure.records.values import VALUE, Batch, Draft, Version

@@ -6,7 +6,7 @@ import pytest
 
 import perdure
 from perdure import CannotPickle, ConnectionLost, Persistable, make_store
-from perdure.backends.server_errors import Trouble, translate
+from perdure.backends.server.errors import Trouble, translate
 
 
 class Holder(Persistable):

@@ -13,7 +13,7 @@ import pytest
 from places import Holder
 
 from perdure import ConflictError, NotFound, Persistable, SnapshotTooOld, WrongView
-from perdure.objects.persistable import DOZING, GHOST, entry_of
+from perdure.objects.instances.persistable import DOZING, GHOST, entry_of
 
 HERE = os.path.dirname(__file__)
 

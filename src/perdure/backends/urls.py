@@ -33,8 +33,8 @@ class _Kind(NamedTuple):
     drivers: Mapping[str, str]
 
 
-_POSTGRESQL = _Kind("perdure.backends.postgresql", "PostgresqlBackend", "postgresql", {"psycopg": "psycopg"})
-_MYSQL = _Kind("perdure.backends.mysql", "MysqlBackend", "mysql", {"pymysql": "pymysql", "mysqldb": "MySQLdb"})
+_POSTGRESQL = _Kind("perdure.backends.server.postgresql", "PostgresqlBackend", "postgresql", {"psycopg": "psycopg"})
+_MYSQL = _Kind("perdure.backends.server.mysql", "MysqlBackend", "mysql", {"pymysql": "pymysql", "mysqldb": "MySQLdb"})
 _KINDS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL}
 
 SERVERS = tuple(_KINDS)  # the schemes that mean a server
@@ -111,7 +111,7 @@ def _opened(kind: _Kind, drivername: str, url: str, table_name: str | None, *opt
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
-    from perdure.backends.server_schema import name_of_tables
+    from perdure.backends.server.schema import name_of_tables
 
     name = name_of_tables(table_name)
     try:

@@ -27,7 +27,7 @@ from perdure.errors import FlowError, KeyMissing, PerdureError, RunAlive
 from perdure.flows import Flow, Job, JobState, Progress, Run, RunState, rerun, resume, start
 from perdure.flows.running import changed_functions, jobs_to_rerun
 from perdure.keys import KeyRing
-from perdure.objects.persistable import Persistable
+from perdure.objects.instances.persistable import Persistable
 from perdure.objects.store import Store
 
 FINE, FAILED, CTRL_C = 0, 1, 130

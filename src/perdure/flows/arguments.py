@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import Any
 
 from perdure.errors import FlowError
-from perdure.objects.persistable import Persistable
+from perdure.objects.instances.persistable import Persistable
 
 SHOWN = 60  # characters of one argument in lists
 FEW = 3  # items of a container that are shown

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from perdure.errors import ResultNotReady
 from perdure.flows.states import JobState, StoredState, next_job_state
 from perdure.objects.coding import Code
-from perdure.objects.persistable import Persistable
+from perdure.objects.instances.persistable import Persistable
 from perdure.records.values import Plain
 
 ERROR_SHOWN = 300  # characters of an error text in lists

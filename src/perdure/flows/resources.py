@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, NamedTuple
 
 from perdure.errors import CannotIndex, CannotPickle, CannotResolve, PerdureError
-from perdure.objects.columns import ExtraFields
+from perdure.objects.instances.columns import ExtraFields
 from perdure.pickling.classes import find, name_of
 from perdure.pickling.outside import Resources
 from perdure.records.values import Plain

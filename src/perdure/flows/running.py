@@ -25,10 +25,10 @@ from perdure.flows.executors.worker import inside_worker
 from perdure.flows.model import Job, Run, load_together, newest, view_of
 from perdure.flows.ownership import Owner, ownership
 from perdure.flows.states import ENDED, UNDONE, JobState
-from perdure.objects.commits import Desk
 from perdure.objects.store import Store
 from perdure.objects.stores import MemoryStore, make_store
-from perdure.objects.view import View
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.views.view import View
 
 ExecutorChoice = Executor | str | None
 Prepare = Callable[[Run], None]

@@ -8,11 +8,11 @@ from typing import Any, TypeVar, overload
 
 from perdure.errors import TransactionError
 from perdure.objects.awaiting import AsyncFace
-from perdure.objects.commits import Desk
 from perdure.objects.finding import Finding, count, find_ids
 from perdure.objects.iterating import BATCH, iterate, iterate_found
-from perdure.objects.prefetching import Paths
 from perdure.objects.reindexing import reindex
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.views.prefetching import Paths
 
 T = TypeVar("T")
 

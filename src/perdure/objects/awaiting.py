@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from perdure.errors import PerdureError
 from perdure.ids import Id
-from perdure.objects.commits import Desk
-from perdure.objects.running import RETRIES, attempts
-from perdure.objects.threads import in_thread, not_lent
-from perdure.objects.transaction import Transaction
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.transactions.running import RETRIES, attempts
+from perdure.objects.transactions.threads import in_thread, not_lent
+from perdure.objects.transactions.transaction import Transaction
 
 T = TypeVar("T")
 

@@ -24,9 +24,9 @@ from perdure.errors import (
     UntrustedRecord,
 )
 from perdure.ids import parse_id
-from perdure.objects.persistable import Persistable
-from perdure.objects.view import View
-from perdure.objects.worklist import Worklist
+from perdure.objects.instances.persistable import Persistable
+from perdure.objects.transactions.worklist import Worklist
+from perdure.objects.views.view import View
 from perdure.pickling.classes import name_of
 from perdure.records.frame import parse_unverified
 from perdure.records.values import Plain

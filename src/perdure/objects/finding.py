@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from perdure.backends.base import Backend, chunks, number_of
 from perdure.errors import CannotIndex, ClassNotFound, InvalidArgument, NotIndexed, PerdureError, SnapshotTooOld
-from perdure.objects.columns import ExtraFields, indexed_fields
-from perdure.objects.commits import Desk
-from perdure.objects.ghosts import real_class
-from perdure.objects.indexing import ALLOWED, attribute, cannot_index, indexed_names, plain
-from perdure.objects.persistable import GHOST, entry_of
-from perdure.objects.view import View
+from perdure.objects.instances.columns import ExtraFields, indexed_fields
+from perdure.objects.instances.ghosts import real_class
+from perdure.objects.instances.indexing import ALLOWED, attribute, cannot_index, indexed_names, plain
+from perdure.objects.instances.persistable import GHOST, entry_of
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.views.view import View
 from perdure.pickling.classes import find, main_module_name, shown_name
 from perdure.records.frame import decode, parse_unverified
 from perdure.records.queries import OPERATORS, Condition, Query, arrange, matcher

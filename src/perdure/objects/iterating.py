@@ -12,10 +12,10 @@ from typing import Any
 
 from perdure.backends.base import chunks, number_of
 from perdure.errors import ClassNotFound
-from perdure.objects.commits import Desk
-from perdure.objects.persistable import Persistable
-from perdure.objects.prefetching import Paths, prefetch
-from perdure.objects.view import View
+from perdure.objects.instances.persistable import Persistable
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.views.prefetching import Paths, prefetch
+from perdure.objects.views.view import View
 from perdure.records.frame import Parts
 from perdure.records.values import KIND_BITS, VALUE
 

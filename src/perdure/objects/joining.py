@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from perdure.errors import PerdureError, TransactionError
-from perdure.objects.commits import Desk
-from perdure.objects.savepoints import Savepoint
-from perdure.objects.transaction import Transaction
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.transactions.savepoints import Savepoint
+from perdure.objects.transactions.transaction import Transaction
 
 
 class Whole(Protocol):

@@ -13,11 +13,11 @@ from typing import Any
 
 from perdure.backends.base import chunks
 from perdure.errors import ConflictError
-from perdure.objects.commits import Desk
 from perdure.objects.finding import Finding
-from perdure.objects.guests import is_guest, is_guest_class
-from perdure.objects.persistable import ENTRIES, Persistable
-from perdure.objects.transaction import Transaction
+from perdure.objects.instances.guests import is_guest, is_guest_class
+from perdure.objects.instances.persistable import ENTRIES, Persistable
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.transactions.transaction import Transaction
 from perdure.records.frame import parse_unverified
 from perdure.records.queries import Query
 

@@ -19,11 +19,11 @@ from perdure.backends.past import PastBackend
 from perdure.clock import Clock
 from perdure.errors import PerdureError
 from perdure.ids import parse_id
-from perdure.objects.commits import Desk
 from perdure.objects.history import Keep, ObjectVersion, commits_between, revision_at, versions_of
 from perdure.objects.reports import Collected, Packed, Problem
-from perdure.objects.undoing import undo
-from perdure.objects.view import View
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.transactions.undoing import undo
+from perdure.objects.views.view import View
 from perdure.records.seal import Key
 from perdure.records.values import Commit
 

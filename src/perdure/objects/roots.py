@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 from perdure.errors import ConflictError, IdInUse, NotFound
-from perdure.objects.classes import facts_of
-from perdure.objects.commits import Desk
-from perdure.objects.guests import is_record
-from perdure.objects.persistable import Persistable, entry_of
-from perdure.objects.transaction import Transaction
+from perdure.objects.instances.classes import facts_of
+from perdure.objects.instances.guests import is_record
+from perdure.objects.instances.persistable import Persistable, entry_of
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.transactions.transaction import Transaction
 
 ID = "Roots.0"
 ATTEMPTS = 20  # two programs that set different names at the same time both succeed

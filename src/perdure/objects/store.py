@@ -14,21 +14,21 @@ from perdure.backends.base import Backend
 from perdure.clock import Clock, SystemClock
 from perdure.errors import NotFound, PerdureError, StoreClosed
 from perdure.ids import Id, IdFactory, parse_id
-from perdure.objects import running, transaction
 from perdure.objects.asking import Asking
 from perdure.objects.coding import CodeRecorder
-from perdure.objects.columns import ExtraFields
-from perdure.objects.commits import Desk, OfThread
 from perdure.objects.finding import Finding
-from perdure.objects.persistable import LOADED
-from perdure.objects.prefetching import Paths
+from perdure.objects.instances.columns import ExtraFields
+from perdure.objects.instances.persistable import LOADED
+from perdure.objects.instances.states import PROTOCOL
 from perdure.objects.remembering import HistoryFace, seconds_kept
-from perdure.objects.resting import CACHE_SIZE
 from perdure.objects.roots import Roots
-from perdure.objects.states import PROTOCOL
-from perdure.objects.transaction import Transaction
-from perdure.objects.view import View
-from perdure.objects.worklist import Naming, Numbers
+from perdure.objects.transactions import running, transaction
+from perdure.objects.transactions.commits import Desk, OfThread
+from perdure.objects.transactions.transaction import Transaction
+from perdure.objects.transactions.worklist import Naming, Numbers
+from perdure.objects.views.prefetching import Paths
+from perdure.objects.views.resting import CACHE_SIZE
+from perdure.objects.views.view import View
 from perdure.pickling.outside import Resources, resources_of
 from perdure.records.seal import Key
 

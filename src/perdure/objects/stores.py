@@ -18,18 +18,18 @@ from urllib.parse import unquote, urlsplit
 import platformdirs
 
 from perdure.backends.base import Backend
-from perdure.backends.filesystem import FilesystemBackend
+from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.backends.memory import MemoryBackend
-from perdure.backends.sqlite import NO_COLUMNS, SqliteBackend
+from perdure.backends.sqlite.backend import NO_COLUMNS, SqliteBackend
 from perdure.backends.urls import SERVERS, open_server, split_table, with_table, without_password
 from perdure.clock import Clock
 from perdure.errors import InvalidArgument, KeyMissing, UnknownScheme
 from perdure.ids import IdFactory
 from perdure.keys import KeyRing, read_key_file
-from perdure.objects.columns import Accessor, ExtraFields
-from perdure.objects.resting import CACHE_SIZE
-from perdure.objects.states import PROTOCOL
+from perdure.objects.instances.columns import Accessor, ExtraFields
+from perdure.objects.instances.states import PROTOCOL
 from perdure.objects.store import CodeChoice, HistoryChoice, Store, Trust
+from perdure.objects.views.resting import CACHE_SIZE
 from perdure.records.seal import Key
 
 KeySource = Key | str | os.PathLike[str]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from perdure.objects.persistable import Persistable
+from perdure.objects.instances.persistable import Persistable
 
 
 class Item(Persistable):

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from perdure.errors import ConflictError, NotFound, StillReferred
-from perdure.objects.savepoints import Savepoint
 from perdure.objects.store import Store
-from perdure.objects.transaction import Transaction
+from perdure.objects.transactions.savepoints import Savepoint
+from perdure.objects.transactions.transaction import Transaction
 from perdure.testing.store_items import Item, Queue, State, Tally, is_alike, merged, revision_of, shown
 from perdure.upkeep import check
 

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from perdure.backends.base import Backend, chunks, number_of
 from perdure.errors import ConflictError, TransactionError
-from perdure.objects.commits import ROUNDS, Desk
 from perdure.objects.reports import Collected
 from perdure.objects.roots import Root
 from perdure.objects.store import Store
-from perdure.objects.undoing import dismiss, wake
+from perdure.objects.transactions.commits import ROUNDS, Desk
+from perdure.objects.transactions.undoing import dismiss, wake
 from perdure.pickling.classes import name_of
 from perdure.records.frame import encoder, parse_unverified
 from perdure.records.values import INTERNAL, KEPT, Batch, Record

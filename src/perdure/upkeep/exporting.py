@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, TextIO
 
-from perdure.objects.indexing import plain
+from perdure.objects.instances.indexing import plain
 
 
 def export(objects: Iterable[Any], fields: Sequence[str], file: TextIO) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from perdure.objects.history import Keep, oldest_kept
 from perdure.objects.reports import Packed
 from perdure.objects.store import Store
-from perdure.objects.view import View
+from perdure.objects.views.view import View
 from perdure.upkeep.large import drop_unnamed
 
 

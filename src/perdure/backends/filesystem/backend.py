@@ -1,0 +1,449 @@
+"""The backend that keeps a store in a directory: one file an object, named by its id, and a folder of its own.
+
+- Every call takes the store's lock (shared to read, exclusive to write) and gives it back; readers see whole commits.
+- One commit is one fsync, two if it replaces what was settled; see `filesystem_medium` for what a crash leaves.
+- A text from outside is never joined to a path: only ids that the store's own log knows are.
+- After an error while something was made durable, this backend writes no more.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from operator import attrgetter
+
+from perdure.backends.base import (
+    CHUNK,
+    NewKey,
+    chunks,
+    mismatches,
+    no_key,
+    number_of,
+    refuse_absent,
+    refuse_conflicts,
+    refuse_moved,
+    too_old,
+)
+from perdure.backends.filesystem.buffers import FilesystemPieces, PieceFiles
+from perdure.backends.filesystem.journal import Entry, Index, Written, revision_of
+from perdure.backends.filesystem.medium import Medium
+from perdure.errors import CorruptRecord, IdInUse, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
+from perdure.files import Files
+from perdure.records.frame import Encoder, parse_unverified
+from perdure.records.queries import Found, Query, arrange, matcher
+from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Fields, Receipt, Version
+
+
+class FilesystemBackend(FilesystemPieces):
+    """Frames as files in `directory`; `new_key` is called when the store is made. `timeout` is in seconds.
+
+    With `create=False` or `read_only=True` a store must be there (`StoreNotFound`). Other files are left alone.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        new_key: NewKey = no_key,
+        create: bool = True,
+        read_only: bool = False,
+        timeout: float = 60.0,
+        files: Files | None = None,
+    ):
+        self.read_only = read_only
+        self.directory = os.path.abspath(directory)
+        self._timeout = timeout
+        self._files = files or Files()
+        self._medium = Medium(self.directory, self._files)
+        self._pieces = PieceFiles(self._medium.own, self._files)
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._holds_file_lock = False
+        self._closed = False
+        self._failure: OutcomeUnknown | None = None
+        self._fields: dict[str, dict[int, tuple[int, Fields]]] = {}  # of classes that were asked for: see `find`
+        if create and not read_only:
+            self._medium.make(uuid.uuid4().hex, new_key, timeout)
+        self._medium.identify()
+        if not read_only:
+            self._settle_if_needed()
+        with self._reading():
+            pass  # a log that is damaged, or lost its end, is told now
+
+    def describe(self) -> Description:
+        with self._reading() as index:
+            format_, store, key_id = self._medium.identify()
+            return Description(format_, store, key_id, index.revision, index.next_number, index.oldest)
+
+    def revision(self) -> int:
+        with self._entered():
+            if self._medium.index.revision and self._medium.unchanged():
+                return self._medium.index.revision
+        with self._reading() as index:
+            return index.revision
+
+    def reserve(self, count: int, *, durable: bool = True) -> int:
+        with self._writing() as index:
+            first = index.next_number
+            if count > 0:
+                self._medium.record(Entry(index.sequence + 1, first + count), [], durable=durable)
+            return first
+
+    def apply(self, batch: Batch, encode: Encoder) -> Receipt:
+        with self._writing() as index:
+            self._refuse(batch, index)
+            revision = index.revision + 1
+            groups: dict[tuple[str, bool], list[Draft]] = {}
+            for draft in batch.drafts:
+                groups.setdefault((draft.class_name, bool(draft.flags & INTERNAL)), []).append(draft)
+            frames = [encode(draft, revision) for drafts in groups.values() for draft in drafts]
+            written: list[Written] = [(*group, [str(draft.id) for draft in drafts]) for group, drafts in groups.items()]
+            if self._medium.is_full:
+                self._medium.settle()
+                if self._medium.is_bloated:
+                    self._medium.pack_log()
+                    index = self._medium.index
+            entry = Entry(
+                index.sequence + 1,
+                _next_number(batch, index),
+                revision,
+                batch.time,
+                batch.note,
+                batch.code,
+                written,
+                [str(id_) for id_ in batch.removals if index.current(id_)],
+                0 if batch.keep is None else index.trimmed(batch.time - batch.keep),
+                lean=batch.keep is not None,
+            )
+            with self._pieces.put(batch.buffers):
+                self._medium.commit(entry, frames)
+            return Receipt(revision)
+
+    def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
+        with self._reading(at) as index:
+            frames = {}
+            for id_ in ids:
+                revision = _revision_of(index, id_, at)
+                if revision:
+                    frames[id_] = self._kept(number_of(id_), revision)
+            return frames
+
+    def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
+        names, older = {}, []
+        with self._reading(at) as index:
+            for id_ in ids:
+                revision = _revision_of(index, id_, at)
+                if revision and revision == index.versions[number_of(id_)][-1]:
+                    names[id_] = index.classes[number_of(id_)]
+                elif revision:
+                    older.append(id_)
+            names.update((id_, parse_unverified(frame).class_name) for id_, frame in self.read(older, at).items())
+        return names
+
+    def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
+        with self._reading(at) as index:
+            if at is None:
+                return [index.ids[number] for number in _chosen(index, None, internal, -1)]
+            versions = sorted((number, index.version(number, at)) for number in index.versions)
+            return [
+                index.ids[number]
+                for number, revision in versions
+                if revision and self._was_internal(number, revision) == internal
+            ]
+
+    def scan(
+        self,
+        *,
+        class_name: str | None = None,
+        internal: bool | None = None,
+        after: int = -1,
+        at: int | None = None,
+    ) -> Iterator[bytes]:
+        if at is not None:
+            yield from self.scan_at(at, class_name, internal, after)
+            return
+        with self._reading() as index:
+            numbers = iter(_chosen(index, class_name, internal, after))
+        while chunk := list(islice(numbers, CHUNK)):
+            with self._reading() as index:
+                versions = [(number, index.version(number)) for number in chunk]
+                frames = [self._kept(number, revision) for number, revision in versions if revision]
+            yield from frames
+
+    def changes(self, since: int) -> tuple[int, set[int]]:
+        with self._reading(since) as index:
+            later = index.commits[index.position(since + 1) :]
+            return index.revision, {number for commit in later for number in commit.numbers}
+
+    def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
+        with self._reading() as index:
+            end = len(index.commits) if before is None else index.position(before)
+            start = 0 if limit is None else max(end - limit, 0)
+            return index.commits[start:end][::-1]
+
+    def commits_of(self, revisions: Collection[int]) -> dict[int, Commit]:
+        with self._reading() as index:
+            wanted = set(revisions)
+            found = index.commits[index.position(min(wanted, default=0)) :] if wanted else []
+            return {each.revision: each for each in found if each.revision in wanted}
+
+    def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
+        with self._reading(at) as index:
+            return [index.ids[number] for number in sorted(numbers) if index.version(number, at)]
+
+    def size(self) -> int:
+        with self._reading():
+            return self._medium.size() + sum(self._pieces.sizes().values())
+
+    def history(self, id_: str) -> list[Version]:
+        with self._reading() as index:
+            number = _known(index, id_)
+            if number is None:
+                return []
+            versions = [Version(revision, self._kept(number, revision)) for revision in index.versions[number]]
+            versions += (Version(revision, None) for revision in index.removals.get(number, ()))
+            return sorted(versions, key=attrgetter("revision"), reverse=True)
+
+    def pack(self, oldest: int) -> int:
+        with self._writing() as index:
+            if oldest > index.revision:
+                raise ValueError(f"the newest revision is {index.revision}; {oldest} cannot be the oldest")
+            if oldest < index.oldest or not oldest:
+                return 0
+            before = index.forgotten
+            if oldest > index.oldest:
+                self._medium.record(Entry(index.sequence + 1, index.next_number, oldest=oldest), [])
+            dropped = index.forgotten - before
+            self._forget(index)
+        self._sweep()
+        return dropped
+
+    def erase(self, ids: Collection[str]) -> None:
+        with self._writing() as index:
+            known = [str(id_) for id_ in ids if _known(index, id_) is not None]
+            for id_ in known:
+                if index.current(id_):
+                    raise ValueError(f"{id_} is still there: it must be removed first")
+            if not known:
+                return
+            if any(index.versions[number_of(id_)] for id_ in known):
+                self._medium.record(Entry(index.sequence + 1, index.next_number, erased=known), [])
+            self._forget(index)
+        self._sweep()
+
+    def find(self, query: Query) -> Found:
+        """Goes through all records of the classes; the headers of those that have not changed since are in memory."""
+        found, holds = [], matcher(query)
+        with self._reading() as index:
+            for name in query.classes:
+                for number, (_, fields) in self._headers(index, name).items():
+                    if holds(fields):
+                        found.append((index.ids[number], number, fields))
+            return Found(index.revision, arrange(found, query))
+
+    def lacking(self, query: Query) -> list[str]:
+        wanted = set(query.fields)
+        with self._reading() as index:
+            for name in query.classes:
+                for number, (_, fields) in self._headers(index, name).items():
+                    if not wanted <= fields.keys():
+                        return [index.ids[number]]
+        return []
+
+    def _headers(self, index: Index, name: str) -> dict[int, tuple[int, Fields]]:
+        """Revision and fields of every record of a class, by number; only what changed since is read."""
+        known, present = self._fields.get(name, {}), {}
+        for number in _chosen(index, name, None, -1):
+            revision = index.version(number)
+            told = known.get(number)
+            if told is None or told[0] != revision:
+                told = revision, parse_unverified(self._kept(number, revision)).fields
+            present[number] = told
+        self._fields[name] = present
+        return present
+
+    def class_names(self) -> list[str]:
+        with self._reading() as index:
+            return list(dict.fromkeys(index.classes.values()))
+
+    def close(self) -> None:
+        """Settle the journal, so that every file is what its name says. Closing twice is fine."""
+        if self._closed:
+            return
+        try:
+            if not self.read_only and self._failure is None:
+                self._settle_if_needed()
+        finally:
+            self._closed = True
+            self._medium.forget()
+
+    # -- forgetting --------------------------------------------------------------------------------------
+
+    def _forget(self, index: Index) -> None:
+        """Let the journal hold nothing of what an entry of it has forgotten, nor the log."""
+        self._medium.settle()
+        self._medium.drop_doomed()
+        if index.oldest:
+            self._medium.pack_log()
+
+    def _sweep(self) -> None:
+        """Remove what is left of versions that were forgotten, also by a process that died over it; in pieces."""
+        with self._writing():
+            names = self._medium.olds()
+            self._medium.sweep([])
+        for chunk in chunks(names):
+            with self._writing():
+                self._medium.sweep(chunk)
+
+    # -- locks -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        if self._process != os.getpid():
+            # The lock and what was read may have been in use by another thread at the moment of the fork.
+            self._lock, self._medium = threading.RLock(), Medium(self.directory, self._files)
+            self._process, self._holds_file_lock = os.getpid(), False
+        if not self._lock.acquire(timeout=self._timeout):
+            raise StoreBusy(f"Another thread used the store for {self._timeout:g} seconds.", hint="Try again.")
+        try:
+            if self._closed:
+                raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _reading(self, at: int | None = None) -> Iterator[Index]:
+        with self._entered(), self._file_lock(exclusive=False):
+            self._medium.refresh()
+            index = self._medium.index
+            if at is not None and at < index.oldest:
+                raise too_old(at, index.oldest)
+            yield index
+
+    @contextmanager
+    def _writing(self) -> Iterator[Index]:
+        with self._entered():
+            if self.read_only:
+                raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
+            if self._failure is not None:
+                raise OutcomeUnknown(
+                    f"The store is read-only since an earlier error: {self._failure.message}",
+                    hint=self._failure.hint,
+                    path=self._failure.path,
+                )
+            with self._file_lock(exclusive=True):
+                self._medium.refresh()
+                try:
+                    yield self._medium.index
+                except OutcomeUnknown as error:
+                    self._failure = error
+                    raise
+
+    @contextmanager
+    def _file_lock(self, *, exclusive: bool) -> Iterator[None]:
+        if self._holds_file_lock:
+            yield
+            return
+        self._medium.refuse_gone()
+        with self._files.lock(self._medium.path("lock"), exclusive=exclusive, timeout=self._timeout):
+            self._holds_file_lock = True
+            try:
+                yield
+            finally:
+                self._holds_file_lock = False
+
+    def _settle_if_needed(self) -> None:
+        with self._entered():
+            if not self._medium.needs_settling:
+                return
+        with self._writing():
+            self._medium.settle()
+
+    # -- checks ------------------------------------------------------------------------------------------
+
+    def _refuse(self, batch: Batch, index: Index) -> None:
+        refuse_moved(batch, index.revision)
+        back = {draft.id for draft in batch.drafts if draft.base and _comes_back(draft, index)}
+        for draft in batch.drafts:
+            if draft.base and (draft.id not in back or not self._medium.is_settled(draft.base)):
+                continue  # before its removal is settled, the file of an object that comes back may still be there
+            taken = not draft.base and number_of(draft.id) in index.ids
+            why = None if taken else self._medium.refuse_name(draft.id, bool(draft.flags & INTERNAL))
+            if taken or why:
+                raise IdInUse(
+                    f"{draft.id} cannot be new: {why or f'the number {number_of(draft.id)} was given before'}.",
+                    hint="Move that file away." if why else "The factory of ids must never give a number twice.",
+                    ids=(draft.id,),
+                )
+        expected = {
+            **{draft.id: draft.base for draft in batch.drafts if draft.base},
+            **batch.removals,
+            **batch.checks,
+        }
+        found = {id_: index.current(id_) for id_ in expected}
+        found.update((draft.id, draft.base) for draft in batch.drafts if draft.id in back)
+        refuse_conflicts(mismatches(expected, found))
+        refuse_absent(batch, [id_ for id_ in batch.needed if index.current(id_)])
+
+    def _was_internal(self, number: int, revision: int) -> bool:
+        index = self._medium.index
+        if revision == index.versions[number][-1]:
+            return number in index.internal
+        return bool(parse_unverified(self._kept(number, revision)).flags & INTERNAL)
+
+    def _kept(self, number: int, revision: int) -> bytes:
+        frame = self._medium.frame(number, revision)
+        id_ = self._medium.index.ids[number]
+        path = self._medium.place_of(number, revision)
+        if frame is None:
+            raise CorruptRecord(
+                f"{id_} cannot be read: {path} was taken away.", hint="Take it from a backup.", ids=(id_,), path=path
+            )
+        if revision_of(frame) not in (None, revision):
+            raise CorruptRecord(
+                f"{path} is revision {revision_of(frame)} of {id_}, but the store has revision {revision}.",
+                hint="Take it from a backup.",
+                ids=(id_,),
+                path=path,
+            )
+        return frame
+
+
+def _known(index: Index, id_: str) -> int | None:
+    # Whole texts are compared, so that whatever shape `id_` has, only an id of the log gets through.
+    tail = id_.rpartition(".")[2]
+    number = int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 20 else -1
+    return number if index.ids.get(number) == id_ else None
+
+
+def _comes_back(draft: Draft, index: Index) -> bool:
+    """Whether the draft's object is not there, and its base is the revision that removed it."""
+    number = number_of(draft.id)
+    return index.removed.get(number) == draft.base and index.ids[number] == draft.id
+
+
+def _revision_of(index: Index, id_: str, at: int | None) -> int:
+    number = _known(index, id_)
+    return 0 if number is None else index.version(number, at)
+
+
+def _next_number(batch: Batch, index: Index) -> int:
+    free = batch.unused[0] if batch.unused[1] == index.next_number else index.next_number
+    ids: Collection[str] = [*(draft.id for draft in batch.drafts), *batch.removals]
+    return max([free, *(number_of(id_) + 1 for id_ in ids)])
+
+
+def _chosen(index: Index, class_name: str | None, internal: bool | None, after: int) -> list[int]:
+    return sorted(
+        number
+        for number in index.versions
+        if number > after
+        and number not in index.removed
+        and (class_name is None or index.classes[number] == class_name)
+        and (internal is None or internal == (number in index.internal))
+    )

@@ -1,0 +1,153 @@
+"""Large pieces in a directory store: a file each, named by its digest, never changed.
+
+    directory/.perdure/buffers/ab/abcdef…
+
+- A file gets its name when its content is durable, and the name is durable before the commit that needs it. What a
+  crash leaves is whole and has the right name, or lies aside, where the next piece replaces it.
+- Files are not compressed: they are memory-mapped as they are.
+- Only what looks like a digest is ever joined to a path.
+- `put` and `drop` are called with the store's lock held exclusively; to read needs no lock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+
+from perdure.backends.base import Backend
+from perdure.backends.filesystem.journal import Index
+from perdure.errors import OutcomeUnknown, StorageError
+from perdure.files import DIRECTORY, FILE, Files
+from perdure.records.buffers import PART, missing_piece, parts_of
+from perdure.records.values import Buffer
+
+FOLDER = "buffers"
+_ASIDE = os.path.join("aside", "piece")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class FilesystemPieces(Backend):
+    """What a directory store does with its large pieces."""
+
+    _pieces: PieceFiles
+
+    @abstractmethod
+    def _entered(self) -> AbstractContextManager[None]: ...
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Index]: ...
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[Index]: ...
+
+    def buffer(self, digest: str) -> Buffer:
+        with self._entered():
+            return self._pieces.map(digest)
+
+    def buffer_parts(self, digest: str) -> Iterator[Buffer]:
+        with self._entered():
+            parts = self._pieces.parts(digest)
+        yield from parts
+
+    def buffers(self) -> dict[str, int]:
+        with self._reading():
+            return self._pieces.sizes()
+
+    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+        with self._writing() as index:
+            if index.revision != seen:
+                return False
+            self._pieces.drop(digests)
+            return True
+
+
+class PieceFiles:
+    """The large pieces below perdure's own folder `own`."""
+
+    def __init__(self, own: str, files: Files):
+        self._own = own
+        self._files = files
+
+    @contextmanager
+    def put(self, buffers: Mapping[str, Buffer]) -> Iterator[None]:
+        """Make those pieces durable that are not there yet; in the block is the commit that needs them.
+
+        If it fails they are removed, unless it may be there all the same.
+        """
+        new: list[str] = []
+        folders = set()
+        try:
+            for digest, content in buffers.items():
+                path = self._path(digest)
+                folders.add(os.path.dirname(path))
+                if self._files.size(path) != len(content):
+                    self._write(path, digest, content)
+                    new.append(digest)
+            for folder in sorted(folders):  # a name that is there may be one that a killed process left undurable
+                self._files.sync_directory(folder)
+            yield
+        except OutcomeUnknown:
+            raise
+        except BaseException:
+            for digest in new:  # what cannot be removed is left to `drop_unnamed`
+                with suppress(StorageError):
+                    self._files.unlink(self._path(digest))
+            raise
+
+    def map(self, digest: str) -> memoryview:
+        """The piece, memory-mapped copy on write; raises `CorruptRecord` where it is not there."""
+        found = self._files.map(self._path(digest))
+        if found is None:
+            raise missing_piece(digest)
+        return found
+
+    def parts(self, digest: str) -> Iterator[Buffer]:
+        """The piece, part by part, without memory-mapping it."""
+        path, start = self._path(digest), 0
+        while True:
+            part = self._files.read(path, start, PART)
+            if part is None:
+                raise missing_piece(digest)
+            if not part:
+                return
+            yield part
+            start += len(part)
+
+    def sizes(self) -> dict[str, int]:
+        """The digests of all pieces, with their lengths in bytes."""
+        found = {}
+        root = os.path.join(self._own, FOLDER)
+        for folder in sorted(self._files.list(root)) if self._files.kind(root) == DIRECTORY else ():
+            inside = os.path.join(root, folder)
+            for name in sorted(self._files.list(inside)) if self._files.kind(inside) == DIRECTORY else ():
+                path = os.path.join(inside, name)
+                size = self._files.size(path) if _DIGEST.fullmatch(name) and name.startswith(folder) else None
+                if size is not None and self._files.kind(path) == FILE:
+                    found[name] = size
+        return found
+
+    def drop(self, digests: Collection[str]) -> None:
+        """Remove those pieces, and what a crash left aside."""
+        self._files.unlink(os.path.join(self._own, _ASIDE))
+        for digest in digests:
+            self._files.unlink(self._path(digest))
+
+    def _write(self, path: str, digest: str, content: Buffer) -> None:
+        self._files.make_directories(os.path.dirname(path))
+        aside = os.path.join(self._own, _ASIDE)
+        try:
+            self._files.write_parts(aside, parts_of(digest, content))
+            self._files.sync(aside)
+            self._files.rename(aside, path)
+        except BaseException:
+            with suppress(StorageError):
+                self._files.unlink(aside)
+            raise
+
+    def _path(self, digest: str) -> str:
+        if not _DIGEST.fullmatch(digest):
+            raise missing_piece(digest)
+        return os.path.join(self._own, FOLDER, digest[:2], digest)

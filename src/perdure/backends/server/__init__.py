@@ -1,0 +1,1 @@
+"""The backends on database servers: PostgreSQL, MySQL and MariaDB."""

@@ -1,0 +1,63 @@
+"""Large pieces, in the tables of a database server.
+
+- A piece is cut up into rows, so that neither side ever holds it twice, and no row is larger than a server takes. Each
+  is compressed where that pays: then its content is shorter than its `length`.
+- It is written by the commit that needs it; commits wait for one another, so it cannot be dropped in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from perdure.backends.server.connection import Cursor
+from perdure.backends.server.tables import ServerTables
+from perdure.errors import CorruptRecord
+from perdure.records.compression import stored_part
+from perdure.records.values import Buffer
+
+
+class Pieces(ServerTables):
+    """`buffer`, `buffers` and `drop_buffers`."""
+
+    def buffer(self, digest: str) -> Buffer:
+        sizes = self._rows("SELECT size FROM {buffers} WHERE digest = %s", (digest,))
+        content = bytearray(sizes[0][0] if sizes else 0)
+        filled = 0
+        for part in self.buffer_parts(digest):
+            if filled + len(part) <= len(content):
+                content[filled : filled + len(part)] = part
+            filled += len(part)
+        if filled != len(content):
+            raise self._not_whole(digest)
+        return content
+
+    def buffer_parts(self, digest: str) -> Iterator[Buffer]:
+        sql = "SELECT count(*) FROM {pieces} WHERE digest = %s"
+        if not self._rows("SELECT size FROM {buffers} WHERE digest = %s", (digest,)):
+            raise self._not_whole(digest)
+        for part in range(self._rows(sql, (digest,))[0][0]):
+            rows = self._rows("SELECT content, length FROM {pieces} WHERE digest = %s AND part = %s", (digest, part))
+            if not rows:
+                raise self._not_whole(digest)
+            yield stored_part(*rows[0])
+
+    def _not_whole(self, digest: str) -> CorruptRecord:
+        return CorruptRecord(
+            f"The large piece {digest} is not in {self.place}, or not whole.", hint="Take it from a backup."
+        )
+
+    def buffers(self) -> dict[str, int]:
+        return dict(self._rows("SELECT digest, size FROM {buffers}"))
+
+    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+        self._refuse_write()
+
+        def work(cursor: Cursor) -> bool:
+            is_there = self._lock(cursor) == seen
+            for digest in sorted(digests) if is_there else ():
+                for table in ("{buffers}", "{pieces}"):
+                    cursor.execute(self._schema.spell(f"DELETE FROM {table} WHERE digest = %s"), (digest,))
+            cursor.execute("COMMIT")
+            return is_there
+
+        return self._connection.read(work)

@@ -1,0 +1,1 @@
+"""The backend on one SQLite file."""

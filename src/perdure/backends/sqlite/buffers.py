@@ -1,0 +1,155 @@
+"""Large pieces in a SQLite store: rows of some MiB each, written in the transaction of the commit that brings them.
+
+- The tables are made with the first piece; from then on the store has format 3, which older releases refuse.
+- Each part is compressed where that makes it smaller by an eighth (see `records.compression`): its row tells its true
+  size, and one that differs from the length of the content means "compressed".
+- To read takes one statement a part, so that nothing stays open in between.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+
+from perdure.backends.base import Backend
+from perdure.backends.sqlite.connection import SqliteConnection
+from perdure.backends.sqlite.errors import UNREADABLE, damaged, expect, reads
+from perdure.backends.sqlite.index import INDEXED_FORMAT, SqliteIndex
+from perdure.backends.sqlite.schema import raise_format
+from perdure.errors import CorruptRecord, PerdureError
+from perdure.records.buffers import missing_piece, shortened_piece
+from perdure.records.compression import stored_part, stored_parts
+from perdure.records.values import Buffer
+
+PIECES_FORMAT = 3  # of a store that has large pieces
+
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS buffers (
+        number INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, size INTEGER NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS buffer_parts (
+        buffer INTEGER NOT NULL, place INTEGER NOT NULL, size INTEGER NOT NULL, content BLOB NOT NULL,
+        PRIMARY KEY (buffer, place)
+    );
+"""
+
+
+class SqlitePieces(Backend):
+    """What a SQLite store does with its large pieces."""
+
+    path: str
+    _connection: SqliteConnection
+
+    def buffer(self, digest: str) -> Buffer:
+        return whole(self._connection, digest)
+
+    def buffer_parts(self, digest: str) -> Iterator[Buffer]:
+        return parts(self._connection, digest)
+
+    @reads
+    def buffers(self) -> dict[str, int]:
+        return self._connection.read(sizes)
+
+    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+        return self._connection.write(lambda connection: drop(connection, digests, seen))
+
+
+def put_pieces(connection: sqlite3.Connection, buffers: Mapping[str, Buffer], format_: int, index: SqliteIndex) -> int:
+    """Write those pieces that are not there yet, within the caller's transaction; gives the format of the store."""
+    if not buffers:
+        return format_
+    if format_ < INDEXED_FORMAT:
+        index.create(connection)  # each format has all that those below it have
+    raise_format(connection, PIECES_FORMAT)
+    for statement in _TABLES.strip().split(";"):  # one by one: `executescript` would commit
+        connection.execute(statement)
+    for digest, content in buffers.items():
+        if connection.execute("SELECT 1 FROM buffers WHERE digest = ?", (digest,)).fetchone() is not None:
+            continue
+        row = connection.execute("INSERT INTO buffers (digest, size) VALUES (?, ?)", (digest, len(content)))
+        connection.executemany(
+            "INSERT INTO buffer_parts VALUES (?, ?, ?, ?)",
+            ((row.lastrowid, place, *part) for place, part in enumerate(stored_parts(digest, content))),
+        )
+    return max(format_, PIECES_FORMAT)
+
+
+def whole(connection: SqliteConnection, digest: str) -> bytearray:
+    """A piece, read into memory that is taken once; raises `CorruptRecord` if it is not whole."""
+    size = connection.read(lambda opened: find(opened, digest))[1]
+    found, filled = bytearray(size), 0
+    for part in parts(connection, digest):
+        if filled + len(part) <= size:
+            found[filled : filled + len(part)] = part
+        filled += len(part)
+    if filled != size:
+        raise shortened_piece(digest, filled, size)
+    return found
+
+
+def parts(connection: SqliteConnection, digest: str) -> Iterator[bytes]:
+    """A piece, part by part; raises `CorruptRecord` if it is not there."""
+    try:
+        number, _, count = connection.read(lambda opened: find(opened, digest))
+        for place in range(count):
+            yield connection.read(partial(read_part, digest=digest, number=number, place=place))
+    except PerdureError:
+        raise
+    except UNREADABLE as error:
+        raise damaged(connection.path, error) from error
+
+
+def find(connection: sqlite3.Connection, digest: str) -> tuple[int, int, int]:
+    """The number of a piece, its size in bytes, and how many parts it has; raises `CorruptRecord` if there is none."""
+    row = None
+    if has_tables(connection):
+        row = connection.execute(
+            "SELECT number, size, (SELECT count(*) FROM buffer_parts WHERE buffer = number) FROM buffers"
+            " WHERE digest = ?",
+            (digest,),
+        ).fetchone()
+    if row is None:
+        raise missing_piece(digest)
+    number, size, count = row
+    return expect(int, number), expect(int, size), expect(int, count)
+
+
+def read_part(connection: sqlite3.Connection, digest: str, number: int, place: int) -> bytes:
+    """One part of a piece; raises `CorruptRecord` if it is not as it was written."""
+    row = connection.execute(
+        "SELECT size, content FROM buffer_parts WHERE buffer = ? AND place = ?", (number, place)
+    ).fetchone()
+    if row is None:
+        raise missing_piece(digest)
+    size, content = expect(int, row[0]), expect(bytes, row[1])
+    try:
+        return stored_part(content, size)
+    except CorruptRecord as error:
+        error.message = f"The large piece {digest} is damaged. {error.message}"
+        raise
+
+
+def sizes(connection: sqlite3.Connection) -> dict[str, int]:
+    """The digests of all pieces, with their sizes in bytes."""
+    if not has_tables(connection):
+        return {}
+    rows = connection.execute("SELECT digest, size FROM buffers").fetchall()
+    return {expect(str, digest): expect(int, size) for digest, size in rows}
+
+
+def drop(connection: sqlite3.Connection, digests: Collection[str], seen: int) -> bool:
+    """Delete those pieces, within the caller's transaction; False, and nothing, if the revision is not `seen`."""
+    if connection.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone() != (seen,):
+        return False
+    for digest in digests if has_tables(connection) else ():
+        for (number,) in connection.execute("SELECT number FROM buffers WHERE digest = ?", (digest,)).fetchall():
+            connection.execute("DELETE FROM buffer_parts WHERE buffer = ?", (number,))
+            connection.execute("DELETE FROM buffers WHERE number = ?", (number,))
+    return True
+
+
+def has_tables(connection: sqlite3.Connection) -> bool:
+    """Whether there ever was a large piece in the store."""
+    sql = "SELECT count(*) FROM sqlite_master WHERE name IN ('buffers', 'buffer_parts')"
+    return bool(connection.execute(sql).fetchone()[0] == 2)

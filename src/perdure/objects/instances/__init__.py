@@ -1,0 +1,1 @@
+"""One object: its class, its ghost, its state, what a view keeps of it, and what headers tell of it."""

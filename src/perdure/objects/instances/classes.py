@@ -1,0 +1,92 @@
+"""What perdure knows of a user's class, found out once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from perdure.errors import CannotPickle
+from perdure.ids import prefix_of
+from perdure.objects.instances.ghosts import ghost_class
+from perdure.objects.instances.guests import is_guest_class
+from perdure.objects.instances.indexing import indexed_names, taker
+from perdure.objects.instances.persistable import Persistable
+from perdure.objects.instances.states import is_simple
+from perdure.pickling.classes import name_of
+from perdure.records.shape import Shape, shape_of
+from perdure.records.values import INTERNAL, REDUCED, STATE, Fields
+
+LEARNING = 8  # objects of a class that are searched for references among their attributes
+MOST_SHAPES = 100  # of a class
+
+
+class Lost(Persistable):
+    """What a reference becomes whose record or class is not there: the error comes when it is touched."""
+
+
+class ClassFacts:
+    """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
+
+    __slots__ = (
+        "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "guest", "indexed", "links", "links_to_learn",
+        "module", "name", "prefix", "shapes", "simple",
+    )  # fmt: skip
+
+    def __init__(self, cls: type[Any]):
+        self.guest = is_guest_class(cls) and not issubclass(cls, Persistable)
+        if not cls.__weakrefoffset__ and not self.guest:
+            raise CannotPickle(
+                f"Objects of {cls.__qualname__} cannot be records of their own: they do not allow weak references,"
+                " as all that is built on tuple, int or bytes.",
+                hint="Let a Persistable hold the value in an attribute.",
+            )
+        self.cls = cls
+        self.name = name_of(cls)
+        self.module = self.name.partition(":")[0]
+        self.prefix = prefix_of(cls)
+        self.ghost = None if self.guest else ghost_class(cls)
+        self.eager = self.ghost is None and not self.guest
+        self.simple = self.ghost is not None and is_simple(cls)
+        self.direct = self.simple and cls is not Lost  # filled from its record without detours
+        # Perdure's own classes name what can be shown of them without unpickling; see flows.
+        told: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)
+        self.indexed = () if told else indexed_names(cls)
+        self.fields = taker(self.name, self.indexed) if self.indexed else told
+        internal = INTERNAL if getattr(cls, "__record_internal__", False) else 0
+        self.flags = internal | (STATE if self.simple else REDUCED)
+        self.links: dict[str, None] = {}  # attributes that were seen to hold nothing but a reference
+        self.links_to_learn = LEARNING
+        self.shapes: dict[tuple[str, ...], Shape | None] = {}  # names of attributes -> what their payload begins with
+        self._without: dict[tuple[bytes, int], Shape | None] = {}
+
+    def learn_links(self, names: Iterable[str]) -> None:
+        """Attributes that hold nothing but a reference: their places stand beside the state from now on."""
+        self.links_to_learn -= 1
+        self.links = {**self.links, **dict.fromkeys(names)}  # another thread may be going through the old one
+        self.shapes = {}
+
+    def shape(self, names: tuple[str, ...]) -> Shape | None:
+        """The shape of states with those names, and with references in all of `links`; None if they get none."""
+        if len(self.shapes) >= MOST_SHAPES:
+            return None  # attributes of this class are as good as the keys of a dict
+        found = self.shapes[names] = shape_of(names, [place for place, name in enumerate(names) if name in self.links])
+        return found
+
+    def shape_without(self, shape: Shape, place: int) -> Shape | None:
+        """The shape of states that have no reference at one place of `shape.links`."""
+        key = shape.head, place
+        found = self._without.get(key)
+        if found is None and len(self._without) < MOST_SHAPES:
+            found = self._without[key] = shape_of(shape.names, [link for link in shape.links if link != place])
+        return found
+
+
+_facts: dict[int, ClassFacts] = {}  # by address: metaclasses may not be hashable; the facts hold the class
+
+
+def facts_of(cls: type[Any]) -> ClassFacts:
+    """The facts of a class as its author wrote it; raises `CannotPickle` if it cannot be found by a name."""
+    found = _facts.get(id(cls))
+    if found is None:
+        found = _facts[id(cls)] = ClassFacts(cls)
+    return found

@@ -1,0 +1,186 @@
+"""Ghost classes: one generated subclass for each class of persistable objects.
+
+- A ghost class adds no slots, so `__class__` can be assigned in both directions at any time.
+- Its `__getattribute__`, `__setattr__`, `__delattr__` and just those special methods that the class has (Python looks
+  those up on the type) first wake the object: state filled, real class assigned; then the operation is done again.
+- `__class__`, `persistent_id` and `changed` are answered without waking.
+- It does not appear in users' `__init_subclass__` registries, and their metaclass' own code is not run for it.
+- Classes on `list`, `dict`, `set` and other built-in types get none: C code reads those past any hook (`is_eager`).
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from abc import ABCMeta
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from perdure.errors import StoreClosed
+from perdure.objects.instances.persistable import ENTRIES, GHOST, Persistable, entry_of
+
+assign_class: Callable[[Any, type[Any]], None] = object.__dict__["__class__"].__set__
+
+_NEVER_FORWARDED = {
+    "__class__", "__new__", "__init__", "__del__", "__getattribute__", "__getattr__", "__setattr__", "__delattr__",
+    "__init_subclass__", "__subclasshook__", "__class_getitem__", "__dict__", "__weakref__", "__doc__", "__module__",
+    "__slots__", "__annotations__", "__qualname__", "__name__", "__set_name__", "__orig_bases__", "__parameters__",
+    "__abstractmethods__", "__match_args__", "__dataclass_fields__", "__dataclass_params__", "__static_attributes__",
+    "__firstlineno__", "__annotate__", "__annotations_cache__", "__annotate_func__", "__post_init__", "__replace__",
+}  # fmt: skip
+_UNWOKEN = frozenset({"persistent_id", "changed"})
+
+_POINTER = struct.calcsize("P")
+_lock = threading.Lock()
+_ghost_classes: dict[int, tuple[type[Any], type[Any] | None]] = {}  # by address: metaclasses may not be hashable
+
+
+def ghost_class(cls: type[Any]) -> type[Any] | None:
+    """The ghost class of `cls`; None where the class cannot have one, so that its objects load eagerly."""
+    found = _ghost_classes.get(id(cls))
+    if found is None:
+        with _lock:
+            found = _ghost_classes.get(id(cls))
+            if found is None:
+                ghost = None if is_eager(cls) else _generate(cls)
+                found = _ghost_classes[id(cls)] = (cls, ghost)
+                if ghost is not None:
+                    _ghost_classes[id(ghost)] = (ghost, ghost)
+    return found[1]
+
+
+def real_class(obj: Any) -> type[Any]:
+    """The class of `obj` as its author wrote it, whether it is a ghost or not."""
+    cls = type(obj)
+    real: type[Any] = cls.__dict__.get("_perdure_ghost_of", cls)
+    return real
+
+
+def is_eager(cls: type[Any]) -> bool:
+    """Whether instances have a base whose C code reads past any hook: more room than slots, dict and weak list need."""
+    room = object.__basicsize__ + _POINTER * (2 + sum(len(own_slots(base)) for base in cls.__mro__))
+    return cls.__itemsize__ != 0 or cls.__basicsize__ > room
+
+
+def own_slots(cls: type[Any]) -> list[str]:
+    """The attributes that the class itself declares by `__slots__`, as they are called on instances."""
+    slots = cls.__dict__.get("__slots__", ())
+    names = [slots] if isinstance(slots, str) else list(slots)
+    prefix = f"_{cls.__name__.lstrip('_')}"
+    return [
+        f"{prefix}{name}" if name.startswith("__") and not name.endswith("__") else name
+        for name in names
+        if name not in ("__dict__", "__weakref__")
+    ]
+
+
+def wake(obj: Any, *, writing: bool = False) -> None:
+    """Make an ordinary object of a ghost or dozing one."""
+    entry = ENTRIES.get(id(obj))
+    if entry is not None:
+        entry.view.wake(entry, obj, writing=writing)
+    elif has_state(obj):
+        assign_class(obj, real_class(obj))  # part of a cycle that is being freed: a `__del__` may still look at it
+    else:
+        raise StoreClosed(f"This {type(obj).__name__} was never loaded, and is being freed.", hint="Look at it before.")
+
+
+def has_state(obj: Any) -> bool:
+    """Whether any attribute is set on the object itself; it is not woken."""
+    with suppress(AttributeError):  # slots only
+        if object.__getattribute__(obj, "__dict__"):
+            return True
+    for name in (name for base in type(obj).__mro__ for name in own_slots(base)):
+        with suppress(AttributeError):  # a slot that is not set
+            object.__getattribute__(obj, name)
+            return True
+    return False
+
+
+def _generate(cls: type[Any]) -> type[Any] | None:
+    def __getattribute__(self: Any, name: str) -> Any:
+        if name == "__class__":
+            return cls
+        if name in _UNWOKEN:
+            return object.__getattribute__(self, name)
+        wake(self)
+        return getattr(self, name)
+
+    def __setattr__(self: Any, name: str, value: Any) -> None:
+        if name == "changed":
+            object.__setattr__(self, name, value)
+            return
+        wake(self, writing=True)
+        setattr(self, name, value)
+
+    def __delattr__(self: Any, name: str) -> None:
+        wake(self, writing=True)
+        delattr(self, name)
+
+    body: dict[str, Any] = {
+        "__slots__": (),
+        "_perdure_ghost_of": cls,
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        "__getattribute__": __getattribute__,
+        "__setattr__": __setattr__,
+        "__delattr__": __delattr__,
+    }
+    for name in _special_methods(cls):
+        body[name] = _forward(cls, name)
+    if hasattr(cls, "__del__"):
+        body["__del__"] = _finalize
+    return _subclass(cls, body)
+
+
+def _special_methods(cls: type[Any]) -> set[str]:
+    """The special methods that `cls` really has, plus those of `object` that would show the ghost."""
+    names = {
+        name
+        for base in cls.__mro__
+        if base is not object and base is not Persistable
+        for name, value in base.__dict__.items()
+        if name.startswith("__") and name.endswith("__") and value is not None
+    }
+    return {name for name in names | {"__reduce_ex__", "__dir__", "__sizeof__"} if name not in _NEVER_FORWARDED}
+
+
+def _forward(cls: type[Any], name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        wake(self)
+        return getattr(type(self), name)(self, *args, **kwargs)
+
+    method.__name__ = name
+    method.__qualname__ = f"{cls.__qualname__}.{name}"
+    return method
+
+
+def _finalize(self: Any) -> None:
+    """A ghost that was never loaded has nothing to finalize; loading it for that would be absurd."""
+    entry = entry_of(self)
+    if has_state(self) if entry is None else entry.state != GHOST:
+        cls = real_class(self)
+        assign_class(self, cls)
+        cls.__del__(self)
+
+
+def _subclass(cls: type[Any], body: dict[str, Any]) -> type[Any] | None:
+    """A subclass of `cls` that nobody hears of; None where the class forbids any."""
+    metaclass = type(cls)
+    make: Any = ABCMeta.__new__ if issubclass(metaclass, ABCMeta) else type.__new__
+    listens = any("__init_subclass__" in base.__dict__ for base in cls.__mro__[:-1])
+    own = cls.__dict__.get("__init_subclass__")
+    if listens:  # type.__new__ calls the parent's, so it is replaced there for the blink of an eye
+        type.__setattr__(cls, "__init_subclass__", classmethod(lambda *args, **kwargs: None))
+    try:
+        ghost: type[Any] = make(metaclass, cls.__name__, (cls,), body)
+    except TypeError:
+        return None
+    finally:
+        if listens and own is not None:
+            type.__setattr__(cls, "__init_subclass__", own)
+        elif listens:
+            type.__delattr__(cls, "__init_subclass__")
+    return ghost

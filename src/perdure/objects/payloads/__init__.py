@@ -1,0 +1,1 @@
+"""States of objects to payloads, and payloads to objects."""

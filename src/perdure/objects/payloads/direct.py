@@ -1,0 +1,71 @@
+"""Filling ghosts of simple classes from their records, and what an entry notes of the record.
+
+- Run for each object of a bulk: nothing is called that can be spared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pickle import loads
+from typing import Any
+
+from perdure.errors import PerdureError
+from perdure.objects.instances import states
+from perdure.objects.instances.persistable import DOZING, GHOST, LOADING, Entry
+from perdure.objects.payloads.decoding import StateUnpickler, refused
+from perdure.records.frame import Parts, record_of
+from perdure.records.values import LINKED, PLAIN, Record
+
+_attribute = object.__getattribute__
+
+
+def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) -> None:
+    """Give a ghost of a simple class its state; run for each object of a bulk."""
+    _, revision, flags, _, _, _, references, _, payload, shape = parts
+    entry.state = LOADING
+    try:
+        if flags & PLAIN:
+            state = loads(payload)
+        else:
+            unpickler = StateUnpickler(BytesIO(payload))
+            unpickler.objects = [*map(held.__getitem__, references)] if references else ()
+            state = unpickler.load()
+        if shape is not None:
+            names, links, head = shape
+            payload = head + payload
+            for place in links:
+                state[place] = held[references[state[place]]]
+            _attribute(obj, "__dict__").update(zip(names, state, strict=True))
+            if links and entry.facts.links_to_learn and not entry.facts.links:
+                entry.facts.learn_links([names[place] for place in links])
+        else:
+            if flags & LINKED:
+                state = _linked(state, references, held, entry)
+            states.put_simple_state(obj, state)
+        entry.state = DOZING
+    except PerdureError:
+        raise
+    except Exception as error:  # the user's own constructors and state methods run here: anything may come out
+        raise refused(record_of(parts), error) from error
+    finally:
+        if entry.state == LOADING:
+            states.clear(obj)
+            entry.state = GHOST
+    entry.revision, entry.flags, entry.references, entry.digest = revision, flags, references, hash(payload)
+
+
+def _linked(
+    pair: tuple[dict[str, Any], dict[str, int]], references: Sequence[str], held: dict[str, Any], entry: Entry
+) -> dict[str, Any]:
+    """The state of format 1 with the objects in the attributes that are just references."""
+    state, links = pair
+    for name, place in links.items():
+        state[name] = held[references[place]]
+    return state
+
+
+def note_read(entry: Entry, record: Record) -> None:
+    """What was read is what is stored: the entry notes it, for the next comparison."""
+    entry.revision, entry.flags, entry.references = record.revision, record.flags, record.references
+    entry.digest = hash(record.payload)

@@ -1,0 +1,322 @@
+"""Objects to payloads. The pickler never calls the store: it emits references; the worklist decides what is written.
+
+- A simple object's payload is the names of its attributes and a list of their values (`SHAPED`). For an attribute that
+  is nothing but a reference, its place is in the list: that costs much less than a call in the pickle. Any other
+  object's payload is two pickles in a row (how it is made, what is put in), so that the bare object exists before
+  anything refers to it; a plain value's is one pickle of the value. A payload that names no class and no function says
+  so (`PLAIN`).
+- One C pickler is used again and again, and made anew after an error or a large record (its memo never shrinks).
+  Where its recursion ends, the iterative pickler takes over.
+- What is large (buffers, bytes) is not in the payload, but beside it (`BUFFERED`).
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from itertools import count
+from types import FunctionType
+from typing import Any
+
+from perdure.errors import CannotPickle, PerdureError, TransactionError
+from perdure.objects.instances.classes import ClassFacts
+from perdure.objects.instances.ghosts import real_class
+from perdure.objects.instances.guests import is_record
+from perdure.objects.instances.persistable import ENTRIES, Entry, Persistable, entry_of
+from perdure.objects.instances.states import BARE, PROTOCOL, Reduced, reduced, simple_state
+from perdure.objects.payloads.pieces import Given, Part, has_large, joined, taken_out
+from perdure.pickling.classes import MAIN, name_of, public_module
+from perdure.pickling.deep import DeepPickler
+from perdure.pickling.outside import REGISTERED, outside, reduction
+from perdure.pickling.paths import find_unpicklable
+from perdure.pickling.references import named, reference
+from perdure.records.buffers import LARGE
+from perdure.records.values import BUFFERED, OUTSIDE, PLAIN, SHAPED
+
+_marks = count(1)
+_attribute = object.__getattribute__
+
+LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
+
+
+# A payload, the ids that it refers to, the graph that was pickled (for a comparison with what is stored), and SHAPED,
+# PLAIN, OUTSIDE and BUFFERED as they fit. A bare tuple, since one is made for each object.
+Encoded = tuple[bytes, tuple[str, ...], Any, int]
+SHAPED_PLAIN = SHAPED | PLAIN
+
+
+class _Hooks:
+    """What both picklers do with objects that are records of their own, and with what has no lasting name."""
+
+    place_of: Callable[[Any], int]
+    by_name: Callable[[Any], Any]
+    asked: bool  # whether anything was pickled that is no plain value
+
+    def reducer_override(self, obj: Any) -> Any:
+        self.asked = True
+        if obj is reference:
+            return NotImplemented
+        if is_record(obj):
+            return reference, (self.place_of(obj),)
+        if isinstance(obj, (type, FunctionType)):
+            return self.by_name(obj)
+        return reduction(obj) if REGISTERED else NotImplemented
+
+
+class _FastPickler(_Hooks, pickle.Pickler):
+    pass
+
+
+class _DeepPickler(_Hooks, DeepPickler):
+    pass
+
+
+class Encoder:
+    """Encodes objects of one view; `enrol` gives the entry of an object that is referred to."""
+
+    def __init__(self, enrol: Callable[[Any], Entry], protocol: int = PROTOCOL):
+        self.met_large = False  # whether a payload has large pieces
+        self.giving: set[int] = set()  # addresses of objects that gave a buffer away while they were pickled
+        self._declined: Any = None  # the object for which the short way was of no use
+        self._protocol = protocol
+        self._enrol = enrol
+        self._places: dict[str, int] = {}
+        self._mark = next(_marks)
+        self._itself: tuple[Any, str] | None = None
+        self._parts: list[Part] = []
+        self._pickler: _FastPickler | None = None
+        self._outside = False  # whether the payload refers to something outside of the store
+        self.names: set[str] = set()  # of the classes and functions that payloads name
+
+    def encode(self, obj: Any, facts: ClassFacts, *, under: str | None = None) -> Encoded:
+        """The payload of a persistable object that is awake.
+
+        With `under`, it is encoded as if its id were that one (a copy that refers to itself refers to the copy).
+        """
+        if facts.simple:
+            found = self.encode_simple(obj, facts) if under is None and obj is not self._declined else None
+            state = simple_state(obj)
+            return found or self._dump(obj, (state,), state, under)
+        making, filling = self._ask(obj, facts)
+        told = (tuple(making), tuple(filling))  # plain tuples: payloads name no class of perdure's
+        return self._dump(obj, told, told, under)
+
+    def encode_simple(self, obj: Any, facts: ClassFacts) -> Encoded | None:
+        """What `encode` does for an object of a simple class, on a short way; None where it takes the long one."""
+        pickler = self._pickler or self._new_pickler()
+        parts = self._parts
+        graph = _attribute(obj, "__dict__")
+        names = tuple(graph)
+        shape = facts.shapes.get(names) or facts.shape(names)
+        if shape is None:
+            return None
+        values = [*graph.values()]
+        places: dict[str, int] = {}
+        self._places, self._itself = places, None
+        parts.clear()
+        pickler.asked = False
+        try:
+            for place in shape.links:
+                value = values[place]
+                entry = ENTRIES.get(id(value))  # `place_of` written out
+                if entry is None or entry.mark != self._mark:
+                    if not isinstance(value, Persistable):
+                        shape = facts.shape_without(shape, place)
+                        if shape is None:
+                            return None
+                        continue
+                    entry = self._enrol(value)
+                    entry.mark = self._mark
+                values[place] = places.setdefault(entry.id, len(places))
+            pickler.dump(values)
+            pickler.clear_memo()  # at once: what it holds would seem to be held by somebody
+            rest: Any = parts[0] if len(parts) == 1 else self._small(obj)
+        except (PerdureError, MemoryError):
+            self._pickler = None
+            raise
+        except Exception:  # noqa: BLE001 (state methods of the user's run here; the long way says what it means)
+            self._pickler = None
+            return None
+        except BaseException:
+            self._pickler = None
+            raise
+        payload = shape.head + rest
+        if len(payload) > LARGE_PAYLOAD:
+            self._pickler = None
+        if not pickler.asked:
+            return payload, tuple(places), graph, SHAPED_PLAIN
+        flags = SHAPED if not facts.links_to_learn and not self._outside else self._noted(facts, graph)
+        return payload, tuple(places), graph, flags
+
+    def _noted(self, facts: ClassFacts, graph: dict[str, Any]) -> int:
+        """Learn what can be learnt of a state that is not plain; gives its flags."""
+        if facts.links_to_learn:
+            facts.learn_links(name for name, value in graph.items() if isinstance(value, Persistable))
+        flags, self._outside = SHAPED | OUTSIDE if self._outside else SHAPED, False
+        return flags
+
+    def encode_value(self, value: Any) -> Encoded:
+        """The payload of a plain value."""
+        return self._dump(value, (value,), value, None)
+
+    def release(self) -> None:
+        """Let go of the pickler, and of whom it asks: else all that was pickled would wait for a garbage collection."""
+        self._pickler = self._declined = None
+        self._enrol = _nobody
+        self._parts.clear()
+
+    def place_of(self, obj: Any) -> int:
+        """The place of an object among the references of the payload that is being made."""
+        entry = entry_of(obj)
+        if self._itself is not None and obj is self._itself[0]:
+            id_ = self._itself[1]
+        elif entry is not None and entry.mark == self._mark:
+            id_ = entry.id  # asked about before
+        else:
+            entry = self._enrol(obj)
+            entry.mark, id_ = self._mark, entry.id
+        places = self._places
+        return places.setdefault(id_, len(places))
+
+    def by_name(self, obj: Any) -> Any:
+        """Note the name of a class or function; say it ourselves where C pickle would say another."""
+        real = obj.__dict__.get("_perdure_ghost_of") if isinstance(obj, type) else None
+        if real is not None:
+            return named, (name_of(real),)
+        if obj is outside:
+            self._outside = True
+        elif obj is not reference and obj is not named:
+            self.names.add(f"{public_module(obj.__module__)}:{obj.__qualname__}")
+        if obj.__module__ == MAIN:
+            return named, (name_of(obj),)
+        return NotImplemented
+
+    def _ask(self, obj: Any, facts: ClassFacts) -> Reduced:
+        try:
+            told = reduced(obj, facts.cls)
+        except CannotPickle as error:
+            raise self._explained(obj, error) from error
+        except (PerdureError, MemoryError):
+            raise
+        except Exception as error:  # the user's own state methods run here: anything may come out
+            raise self._explained(obj, error) from error
+        if facts.guest and told[0] != BARE:
+            raise CannotPickle(
+                f"{facts.cls.__qualname__} cannot be stored as it is: its objects are made with arguments.",
+                hint="Let it do without __getnewargs__, or be a Persistable.",
+            )
+        return told
+
+    def _dump(self, obj: Any, graphs: tuple[Any, ...], graph: Any, under: str | None) -> Encoded:
+        self._places, self._outside = {}, False
+        self._itself = None if under is None else (obj, under)
+        try:
+            payload, flags = self._pickled(obj, graphs)
+        except RecursionError:
+            self._pickler = None
+            payload, flags = self._explaining(obj, lambda: self._pickled_deep(obj, graphs))
+        except (PerdureError, MemoryError):
+            self._pickler = None
+            raise
+        except Exception as error:  # as above
+            self._pickler = None
+            raise self._explained(obj, error) from error
+        except BaseException:
+            self._pickler = None
+            raise
+        if len(payload) > LARGE_PAYLOAD:
+            self._pickler = None
+        if self._outside:
+            flags, self._outside = flags | OUTSIDE, False
+        return payload, tuple(self._places), graph, flags
+
+    def _pickled(self, obj: Any, graphs: tuple[Any, ...]) -> tuple[bytes, int]:
+        pickler = self._pickler or self._new_pickler()
+        parts = self._parts
+        parts.clear()
+        for graph in graphs:
+            pickler.dump(graph)
+        pickler.clear_memo()
+        return self._gathered(obj)
+
+    def _new_pickler(self) -> _FastPickler:
+        self._parts, self._outside = [], False
+        pickler = self._pickler = _FastPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
+        pickler.place_of, pickler.by_name = self.place_of, self.by_name
+        return pickler
+
+    def _pickled_deep(self, obj: Any, graphs: tuple[Any, ...]) -> tuple[bytes, int]:
+        self._places = {}
+        self._parts = []
+        pickler = _DeepPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
+        pickler.place_of, pickler.by_name = self.place_of, self.by_name
+        for graph in graphs:
+            pickler.dump(graph)
+        return self._gathered(obj, buffers_only=True)
+
+    @property
+    def _callback(self) -> Callable[[pickle.PickleBuffer], bool] | None:
+        return self._give if self._protocol >= 5 else None
+
+    def _give(self, buffer: pickle.PickleBuffer) -> bool:
+        """Asked for each buffer that is pickled; whether it stays in the pickle."""
+        try:
+            content = buffer.raw()
+        except BufferError:
+            return True  # it is not contiguous, and the pickler says so
+        large = content.nbytes >= LARGE
+        self._parts.append(Given(content if large else None))
+        return not large
+
+    def _small(self, obj: Any) -> bytes:
+        """The payload without large pieces; `ValueError` if there are any: the short way leaves those to the long."""
+        if has_large(self._parts):
+            self._declined = obj
+            raise ValueError("large pieces")
+        return self._gathered(obj)[0]
+
+    def _gathered(self, obj: Any, *, buffers_only: bool = False) -> tuple[bytes, int]:
+        """The payload, once all its parts are there, and its flag."""
+        parts = self._parts
+        if any(isinstance(part, Given) for part in parts):
+            self.giving.add(id(obj))
+        if not has_large(parts, buffers_only=buffers_only):
+            return joined(parts), 0
+        self.met_large = True
+        return taken_out(parts, buffers_only=buffers_only), BUFFERED
+
+    def _explaining(self, obj: Any, make: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
+        try:
+            return make()
+        except (PerdureError, MemoryError):
+            raise
+        except Exception as error:  # as above
+            raise self._explained(obj, error) from error
+
+    def _explained(self, obj: Any, error: BaseException) -> CannotPickle:
+        if isinstance(error, CannotPickle) and (error.path or error.ids):
+            return error  # it says where, already
+        return explain(obj, error)
+
+
+def explain(obj: Any, error: BaseException, *, stop_at: Callable[[object], bool] = lambda _: False) -> CannotPickle:
+    """The error for something that cannot be pickled, with the whole path from `obj` to it."""
+    cls = real_class(obj)
+    id_ = obj.persistent_id if isinstance(obj, Persistable) else None
+    name = id_ or cls.__name__
+    found = find_unpicklable(obj, name, stop_at)
+    path, reason = found if found is not None else (name, str(error))
+    return CannotPickle(f"{path} cannot be saved: {reason}", path=path, ids=(id_,) if id_ else ())
+
+
+def _nobody(obj: Any) -> Entry:
+    raise TransactionError("The commit that this encoder belongs to is over.")
+
+
+class _Sink:
+    """A file that only collects what is written; C pickle writes a small pickle in one piece."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, parts: list[Part]):
+        self.write = parts.append

@@ -1,0 +1,89 @@
+"""Making objects from whole records: in place of what an object is like, or as a copy that belongs to no view.
+
+- Whatever constructors and state methods of users' classes raise becomes `CannotLoad`, with the record.
+- A record is unpickled as a whole before anything of the object is taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from perdure.errors import PerdureError
+from perdure.objects.instances import states
+from perdure.objects.instances.ghosts import assign_class
+from perdure.objects.payloads.decoding import ObjectUnpickler, Outside, refused, state_of
+from perdure.records.values import KIND_BITS, STATE, Record
+
+
+def refill(obj: Any, cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None) -> None:
+    """Give an object the class and the state in a record, in place of its own; it stays the same object.
+
+    `objects` are those at the places that the payload refers to, `outside` finds those that are in no store. Raises
+    `CannotLoad` if the class refuses.
+    """
+    with user_code(record):
+        if record.flags & KIND_BITS == STATE:
+            bare, filling = None, states.Filling(state_of(record, objects, outside), None, None, None)
+        else:
+            unpickler = ObjectUnpickler(record.payload, objects, outside)
+            bare = states.make(cls, states.Making(*unpickler.load()))
+            filling = states.Filling(*unpickler.load())
+        assign_class(obj, cls)
+        states.clear(obj)
+        if bare is not None:
+            states.move(bare, obj)
+            states.move_items(bare, obj)
+        states.fill(obj, filling)
+
+
+def detached(cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None) -> Any:
+    """A copy of the object in a record that belongs to no view; `objects` are those that the payload refers to."""
+    with user_code(record):
+        if record.flags & KIND_BITS == STATE:
+            copy, filling = (
+                states.make(cls, states.BARE),
+                states.Filling(state_of(record, objects, outside), None, None, None),
+            )
+        else:
+            unpickler = ObjectUnpickler(record.payload, objects, outside)
+            copy, filling = states.make(cls, states.Making(*unpickler.load())), states.Filling(*unpickler.load())
+        states.fill(copy, filling)
+    return copy
+
+
+def refill_guest(obj: Any, record: Record, objects: Sequence[Any], outside: Outside | None) -> None:
+    """Give a guest the state in a record; a ghost does not know yet that it has it."""
+    with user_code(record):
+        obj.__setstate__(guest_state(record, objects, outside))
+
+
+def detached_guest(cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None) -> Any:
+    """A copy of the guest in a record that belongs to no view."""
+    copy = new_guest(cls)
+    refill_guest(copy, record, objects, outside)
+    return copy
+
+
+def new_guest(cls: Any) -> Any:
+    """A bare guest, as ZODB makes it."""
+    return cls.__new__(cls)
+
+
+def guest_state(record: Record, objects: Sequence[Any], outside: Outside | None) -> Any:
+    """The state in a guest's record."""
+    unpickler = ObjectUnpickler(record.payload, objects, outside)
+    unpickler.load()  # how it is made: bare
+    return states.Filling(*unpickler.load()).state
+
+
+@contextmanager
+def user_code(record: Record) -> Iterator[None]:
+    """What comes out of constructors and state methods of users' classes becomes `CannotLoad`, with the record."""
+    try:
+        yield
+    except PerdureError:
+        raise
+    except Exception as error:  # the user's own code ran: anything may come out
+        raise refused(record, error) from error

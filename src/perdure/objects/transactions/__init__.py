@@ -1,0 +1,1 @@
+"""Commits, and what is around them: worklists, conflicts, savepoints, transactions, undoing."""

@@ -1,0 +1,330 @@
+"""A commit: everything that is to be written becomes one batch, one `apply`, one revision; or nothing does.
+
+- `Commit` is the one way down, for a transaction as for a bare `save`: worklist, batch, receipt.
+- When it fails, objects that were new are new again, and the store is as it was.
+- A `Desk` is what the commits of one view share.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+
+from perdure.backends.base import mismatches, number_of, refuse_conflicts
+from perdure.clock import Clock
+from perdure.errors import ConflictError, KeyMissing, ReadOnly, StillReferred, StorageError, StoreBusy
+from perdure.objects.instances.persistable import GHOST
+from perdure.objects.transactions.conflicts import resolve
+from perdure.objects.transactions.savepoints import Image
+from perdure.objects.transactions.worklist import CodeOf, Naming, Worklist, require_idle
+from perdure.objects.views.memory import CollectionPaused
+from perdure.objects.views.view import View
+from perdure.records.frame import encoder, parse_unverified
+from perdure.records.values import INTERNAL, Batch, Buffer, Draft, Receipt
+
+ROUNDS = 20  # attempts of one commit: each meets another commit that came in between
+
+
+class Open(Protocol):
+    """What a desk asks of the transaction that is open; see `perdure.objects.transactions.transaction`."""
+
+    is_inherited: bool
+
+    @property
+    def step(self) -> Commit: ...
+
+    def abort(self) -> None: ...
+
+
+class OfThread(threading.local):
+    """What one thread has of a store."""
+
+    desk: Desk | None = None
+    view: View | None = None
+
+
+class Desk:
+    """What the commits of one view share: where they go, how new objects are named, what time it is."""
+
+    def __init__(self, view: View, naming: Naming, code_of: CodeOf, clock: Clock, threads: OfThread):
+        self.view = view
+        self.threads = threads
+        self.turn = threading.Lock()  # of the worker threads
+        self.naming = naming
+        self.code_of = code_of
+        self.clock = clock
+        self.transaction: Open | None = None
+        self.keep: float | None = None  # seconds for which replaced versions stay; None: until they are packed
+        self.is_looking = False  # at objects, for a savepoint: nothing may be saved meanwhile
+        self.worklist: Worklist | None = None  # the one that is being worked off
+        self.names: frozenset[str] = frozenset()  # classes and functions in the payloads of the last commit
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether one is open that this process may commit."""
+        return self.transaction is not None and not self.transaction.is_inherited
+
+    @property
+    def removed(self) -> Mapping[str, int]:
+        """What the open transaction has removed."""
+        return {} if self.transaction is None or self.transaction.is_inherited else self.transaction.step.removals
+
+    def saved_ids(self) -> list[str]:
+        """The ids that the open transaction has given to the user's objects and values, but for those it removed."""
+        if self.transaction is None or self.transaction.is_inherited:
+            return []
+        step = self.transaction.step
+        entries = [self.view.own_entry(obj) for obj in step.saved]
+        new = [each.id for each in entries if each is not None and not each.revision and not each.flags & INTERNAL]
+        ids = dict.fromkeys([*new, *(id_ for id_, _ in step.values)])
+        return [id_ for id_ in ids if id_ not in step.removals]
+
+    def image(self, others: Iterable[Any] = (), *, lenient: bool = False) -> Image:
+        """What the view's changed objects are like now; see `Image`."""
+        self.require_idle()
+        self.is_looking = True
+        try:
+            return Image(self.view, others, lenient=lenient)
+        finally:
+            self.is_looking = False
+
+    def require_idle(self) -> None:
+        """Raise if objects are being pickled: whoever calls does so from within their state methods."""
+        require_idle(self.worklist is not None or self.is_looking)
+
+    def require_writable(self) -> None:
+        """Raise before anything is done if this store cannot be written."""
+        self.require_idle()
+        if self.transaction is not None and self.transaction.is_inherited:
+            self.transaction.abort()  # that of the process which this one was forked from: only that one commits it
+        if self.view.revision < 0:
+            self.view.refresh()
+        self.naming.numbers.check_process()
+        if self.view.backend.read_only:
+            raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
+        if self.view.key is None:
+            raise KeyMissing(
+                f"The key {self.view.backend.describe().key:08x} of this store is not on this machine,"
+                " so nothing can be sealed.",
+                hint="Bring it here with `perdure key import FILE`; where the store was made,"
+                " `perdure key export` writes that file.",
+            )
+
+
+class Pending(NamedTuple):
+    """What a step was asked for up to a savepoint."""
+
+    note: str
+    saved: list[Any]
+    values: list[tuple[str, Any]]
+    copies: list[tuple[str, Any, int]]
+    removals: dict[str, int]
+    checks: dict[str, int]
+    drafts: list[Draft]
+
+
+class Commit:
+    """One step that is being put together."""
+
+    def __init__(self, desk: Desk, note: str = ""):
+        self.desk = desk
+        self.note = note
+        self.saved: list[Any] = []
+        self.values: list[tuple[str, Any]] = []
+        self.copies: list[tuple[str, Any, int]] = []
+        self.removals: dict[str, int] = {}  # with the revision read; 0: it was saved in this very step
+        self.checks: dict[str, int] = {}  # what was only read, and must still be as it was
+        self.drafts: list[Draft] = []  # made elsewhere (by a job's worker), committed with the rest
+        self.indexed: dict[str, tuple[str, ...]] = {}  # of the classes of those drafts, as in `Batch`
+        self.buffers: dict[str, Buffer] = {}  # large pieces that they name
+        self._merged: set[str] = set()  # written otherwise than it is in memory
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was asked for; objects that were changed may be there all the same."""
+        return not (self.saved or self.values or self.copies or self.removals or self.checks or self.drafts)
+
+    def drop_value(self, id_: str) -> bool:
+        """Do not write the plain value that was to get this id; whether there was one."""
+        kept = [each for each in self.values if each[0] != id_]
+        found, self.values = len(kept) < len(self.values), kept
+        return found
+
+    def drop_copies(self, id_: str) -> None:
+        """Do not write what was to replace the object of that id."""
+        self.copies = [copy for copy in self.copies if copy[0] != id_]
+
+    def pending(self) -> Pending:
+        """What was asked for so far."""
+        return Pending(
+            self.note, [*self.saved], [*self.values], [*self.copies], {**self.removals}, {**self.checks}, [*self.drafts]
+        )
+
+    def go_back(self, to: Pending, as_it_was: Callable[[Any], Any]) -> None:
+        """Ask for what was asked for then; plain values as `as_it_was` gives them."""
+        self.note = to.note
+        self.saved, self.drafts = [*to.saved], [*to.drafts]
+        self.values = [(id_, as_it_was(value)) for id_, value in to.values]
+        self.copies = [(id_, as_it_was(obj), base) for id_, obj, base in to.copies]
+        self.removals, self.checks = {**to.removals}, {**to.checks}
+
+    def run(self, *, everything: bool) -> int:
+        """Write it; gives the revision (the present one if there was nothing to write)."""
+        view = self.desk.view
+        with view.lock, CollectionPaused() as pause:
+            view.require_open()
+            if view.stale:
+                view.reload_stale()
+            worklist = self.desk.worklist = Worklist(view, self.desk.naming, self.desk.code_of, everything=everything)
+            try:
+                batch = self._batch(worklist)
+                if batch is None:
+                    worklist.release()  # what it has pickled last is not held by it any more
+                    worklist.rest()
+                    self._dismiss_removed()
+                    return view.revision
+                pause.made = len(batch.drafts)
+                receipt = self._apply(batch)
+                batch = None  # it holds on to arrays, and whoever is held by nothing else may doze
+            except BaseException:
+                worklist.forget_new()
+                raise
+            finally:
+                self.desk.worklist = None
+                worklist.release()
+            self.desk.names = frozenset(worklist.names)
+            self._finish(worklist, receipt)
+            return receipt.revision
+
+    def _batch(self, worklist: Worklist) -> Batch | None:
+        worklist.removed = self.removals
+        worklist.explain_from(self.saved)
+        worklist.add_kept(self.saved)
+        worklist.run()
+        for id_, value in self.values:
+            worklist.add_value(id_, value)
+        for id_, obj, base in self.copies:
+            worklist.add_copy(id_, obj, base)
+        worklist.run()
+        removals = {id_: base for id_, base in self.removals.items() if base}
+        batch = worklist.batch(removals=removals, time=self.desk.clock.now(), note=self.note)
+        if batch is None:
+            self._check_only()
+            return None
+        unsaved = self.removals.keys() - removals.keys()
+        if unsaved:
+            self._refuse_dangling(batch, unsaved)
+        checks = {**self.desk.view.relied_on, **self.checks}
+        if checks:
+            written = {draft.id for draft in batch.drafts}.union(batch.removals)
+            checks = {id_: base for id_, base in checks.items() if id_ not in written}
+        batch = batch._replace(needed=self._needed(batch) if worklist.refers_to_stored else (), checks=checks)
+        if self.drafts:  # read at other revisions than this view's: each base is compared
+            indexed, buffers = {**self.indexed, **batch.indexed}, {**batch.buffers, **self.buffers}
+            batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1, indexed=indexed, buffers=buffers)
+        if self.desk.keep is not None:
+            batch = batch._replace(keep=self.desk.keep)
+        return batch
+
+    def _check_only(self) -> None:
+        """Nothing is to be written, but what was to be checked must be as it was read."""
+        if self.checks:
+            found = self.desk.view.backend.read(self.checks)
+            refuse_conflicts(
+                mismatches(self.checks, {id_: parse_unverified(frame).revision for id_, frame in found.items()})
+            )
+
+    def _compare(self, bases: Mapping[str, int]) -> None:
+        """Raise `ConflictError` where the newest revision is another than the one that was read."""
+        frames = self.desk.view.backend.read(bases)
+        found = {id_: parse_unverified(frame).revision for id_, frame in frames.items()}
+        refuse_conflicts(mismatches(bases, found))
+
+    def _apply(self, batch: Batch) -> Receipt:
+        """Apply the batch; what conflicts is merged where its class can do so, and offered again."""
+        view = self.desk.view
+        key = view.key
+        assert key is not None
+        for left in reversed(range(ROUNDS)):
+            try:
+                ready = self._for_removals(batch) if batch.removals else batch
+                return view.backend.apply(ready, encoder(key, compress=True))
+            except ConflictError as error:
+                if left == 0:
+                    raise
+                if error.ids:
+                    batch, merged = resolve(view, batch, error)
+                    self._merged.update(merged)
+                elif not batch.removals:
+                    raise
+        raise AssertionError("the last round returns or raises")
+
+    def _for_removals(self, batch: Batch) -> Batch:
+        """The batch, for just the revision at which nothing else refers to what it removes."""
+        view = self.desk.view
+        newest, numbers = view.backend.changes(view.revision)
+        bases = {draft.id: draft.base for draft in batch.drafts if draft.base} | {**batch.removals, **batch.checks}
+        if batch.seen == view.revision:
+            bases = {id_: base for id_, base in bases.items() if number_of(id_) in numbers}
+        if bases:
+            frames = view.backend.read(bases)
+            refuse_conflicts(
+                mismatches(bases, {id_: parse_unverified(frame).revision for id_, frame in frames.items()})
+            )
+        self._refuse_dangling(batch, batch.removals)
+        return batch._replace(seen=newest, exact=True)
+
+    def _finish(self, worklist: Worklist, receipt: Receipt) -> None:
+        view = self.desk.view
+        worklist.finish(receipt.revision)
+        self._dismiss_removed()
+        if receipt.revision == view.revision + 1:
+            view.revision = receipt.revision
+            if receipt.mark is not None and not view.in_transaction:
+                view.mark = receipt.mark
+        else:  # what others wrote meanwhile, and what was merged with it, is read anew
+            with suppress(StorageError, StoreBusy):  # the commit is there; the next load moves on
+                view.move_forward()
+        for id_ in (*self._merged, *(copy[0] for copy in self.copies), *(draft.id for draft in self.drafts)):
+            self._expire(id_)
+
+    def _dismiss_removed(self) -> None:
+        for id_ in self.removals:
+            entry = self.desk.view.entry(id_)
+            if entry is not None:
+                self.desk.view.dismiss(entry)
+
+    def _expire(self, id_: str) -> None:
+        """What this view holds of an object that was written past it is read anew at the next touch."""
+        entry = self.desk.view.entry(id_)
+        obj = entry() if entry is not None else None
+        if entry is not None and obj is not None and entry.state != GHOST:
+            self.desk.view.let_go(entry, obj)
+
+    def _needed(self, batch: Batch) -> set[str]:
+        """What drafts newly refer to: it must still be there when they are written."""
+        view = self.desk.view
+        needed = {id_ for draft in batch.drafts for id_ in draft[6]}
+        for id_, base, *_ in batch.drafts if needed else ():
+            if base and (entry := view.entry(id_)) is not None:
+                needed.difference_update(entry.references)  # those that it had already are nobody's fault now
+        needed.difference_update([draft[0] for draft in (*batch.drafts, *self.drafts)])
+        return needed
+
+    def _refuse_dangling(self, batch: Batch, removed: Collection[str]) -> None:
+        """No removal may leave a reference behind, be it stored or in this very batch."""
+        drafted = {draft.id: draft.references for draft in batch.drafts}
+        stored = self.desk.view.backend.referrers(removed)
+        for target in removed:
+            by = [id_ for id_ in stored.get(target, ()) if id_ not in removed and id_ not in drafted]
+            by += [id_ for id_, references in drafted.items() if target in references]
+            if by:
+                shown = ", ".join(by[:5]) + (f" and {len(by) - 5} more" if len(by) > 5 else "")
+                raise StillReferred(
+                    f"{target} cannot be removed: {shown} refer" + ("s" if len(by) == 1 else "") + " to it.",
+                    hint="Take the reference away or remove the referring object first, or in the same transaction.",
+                    ids=(target,),
+                    referrers=tuple(by),
+                )

@@ -1,0 +1,180 @@
+"""Taking back one commit: another commit that brings everything which it wrote to what it was before.
+
+- It is done only if nothing later builds on it: each object is as that commit left it (or was brought back to that by
+  other undos), no object that it made is referred to by others, and what comes back refers to nothing that is gone.
+- Records go back as they are; nothing is unpickled, so it works where classes are missing, too.
+- It is applied to just the revision that all of this was looked up at, and looked up again if another was faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from perdure.backends.base import Backend, number_of, too_old
+from perdure.errors import (
+    ClassNotFound,
+    ConflictError,
+    NotFound,
+    SnapshotTooOld,
+    StillReferred,
+    TransactionError,
+)
+from perdure.objects.instances.columns import indexed_fields
+from perdure.objects.instances.indexing import indexed_names
+from perdure.objects.instances.persistable import GHOST, Entry
+from perdure.objects.transactions.commits import ROUNDS, Desk
+from perdure.objects.views.view import View
+from perdure.pickling.classes import find
+from perdure.records.frame import decode, encoder
+from perdure.records.values import INTERNAL, KIND_BITS, VALUE, Batch, Commit, Draft, Record
+
+
+def undo(desk: Desk, revision: int, note: str = "") -> int:
+    """Take back the commit that made that revision; gives the revision of the undo. See `Store.undo`."""
+    desk.require_writable()
+    if desk.is_in_transaction:
+        raise TransactionError("An undo is a commit of its own.", hint="Call it outside of the transaction.")
+    view = desk.view
+    for left in reversed(range(ROUNDS)):
+        view.refresh()
+        batch = _batch(desk, _commit(view.backend, revision), note)
+        with view.lock:
+            wake(view, batch.removals)
+            clean = _clean(view, batch)  # looked at now, while all that they refer to is there
+            try:
+                receipt = view.backend.apply(batch, encoder(view.key, compress=True) if view.key else _no_key)
+            except ConflictError as error:
+                if error.ids or not left:
+                    raise
+                continue  # another commit came in between
+            dismiss(view, batch.removals)
+            view.move_forward()
+            for entry, obj in clean:
+                view.let_go(entry, obj)
+        return receipt.revision
+    raise AssertionError("the last round returns or raises")
+
+
+def _no_key(draft: Draft, revision: int) -> bytes:
+    raise AssertionError("require_writable has asked for the key")
+
+
+def _commit(backend: Backend, revision: int) -> Commit:
+    described = backend.describe()
+    if isinstance(revision, bool) or not isinstance(revision, int):
+        raise TypeError(f"what is undone is named by its revision, not by {type(revision).__name__}")
+    if not 0 < revision <= described.revision:
+        raise NotFound(f"There is no commit {revision}; the newest is {described.revision}.")
+    if revision <= described.oldest:
+        raise too_old(revision - 1, described.oldest)
+    return backend.commits_of([revision])[revision]
+
+
+def _batch(desk: Desk, commit: Commit, note: str) -> Batch:
+    view = desk.view
+    backend, seen, revision = view.backend, view.revision, commit.revision
+    before = _records(desk, backend.ids_of(commit.numbers, revision - 1), revision - 1)
+    after = _records(desk, backend.ids_of(commit.numbers, revision), revision)
+    _refuse_erased(commit, before, after)
+    bases = _bases(desk, {*before, *after}, after, revision)
+    drafts = [Draft(*record)._replace(base=bases[id_]) for id_, record in before.items()]
+    removals = {id_: bases[id_] for id_ in after if id_ not in before}
+    if removals:
+        _refuse_referred(backend, removals, before)
+    needed = {target for draft in drafts for target in draft.references}.difference(before)
+    indexed = {draft.class_name: _indexed(view, draft) for draft in drafts if draft.fields}
+    return Batch(
+        drafts, removals, {}, seen, desk.clock.now(), note or f"undo of revision {revision}",
+        needed=needed, exact=True, indexed=indexed, keep=desk.keep,
+    )  # fmt: skip
+
+
+def _records(desk: Desk, ids: list[str], at: int) -> dict[str, Record]:
+    view = desk.view
+    frames = view.backend.read(ids, at)
+    return {id_: decode(frame, view.key, trust_all=view.trust_all) for id_, frame in frames.items()}
+
+
+def _refuse_erased(commit: Commit, before: dict[str, Record], after: dict[str, Record]) -> None:
+    missing = set(commit.numbers).difference(map(number_of, (*before, *after)))
+    if missing:
+        raise SnapshotTooOld(
+            f"Revision {commit.revision} cannot be undone: what it did to {len(missing)} objects was erased.",
+            hint="Make the change by hand.",
+        )
+
+
+def _bases(desk: Desk, ids: set[str], after: dict[str, Record], revision: int) -> dict[str, int]:
+    """The present revision of each object, or that of its removal.
+
+    Raises `ConflictError` where it is not as the commit left it.
+    """
+    backend = desk.view.backend
+    present = _records(desk, sorted(ids), desk.view.revision)
+    bases, later = {}, {}
+    for id_ in ids:
+        found = present.get(id_)
+        bases[id_] = found.revision if found is not None else backend.history(id_)[0].revision
+        left = after.get(id_)
+        if (found and found._replace(revision=0)) != (left and left._replace(revision=0)):
+            later[id_] = (revision, bases[id_])
+    if later:
+        shown = ", ".join(f"{id_} (revision {found})" for id_, (_, found) in sorted(later.items())[:5])
+        raise ConflictError(
+            f"Revision {revision} cannot be undone: later commits changed {shown}.",
+            hint="Undo those first, or make the change by hand.",
+            ids=sorted(later),
+            revisions=later,
+        )
+    return bases
+
+
+def _refuse_referred(backend: Backend, removals: dict[str, int], restored: dict[str, Record]) -> None:
+    """Raise `StillReferred` where others refer to what the commit made; those that it takes back do not count."""
+    for target, found in backend.referrers(removals.keys()).items():
+        by = [id_ for id_ in found if id_ not in removals and id_ not in restored]
+        if by:
+            raise StillReferred(
+                f"{target} was made by the commit, and {', '.join(by[:5])} refer{'s' if len(by) == 1 else ''} to it.",
+                hint="Take the reference away first.",
+                ids=(target,),
+                referrers=tuple(by),
+            )
+
+
+def _indexed(view: View, draft: Draft) -> tuple[str, ...]:
+    """The fields of the draft's class that queries may ask for; where the class is missing, all that it has."""
+    if draft.flags & INTERNAL:
+        return ()
+    if draft.flags & KIND_BITS == VALUE:
+        return indexed_fields((), view.extra_fields)
+    try:
+        cls = find(draft.class_name)
+    except ClassNotFound:
+        return tuple(draft.fields)
+    return indexed_fields(indexed_names(cls), view.extra_fields)
+
+
+def _clean(view: View, batch: Batch) -> list[tuple[Entry, Any]]:
+    """What is loaded of the objects that come back, and was not changed: it is to be read anew."""
+    entries = (view.entry(draft.id) for draft in batch.drafts)
+    loaded = [(entry, obj) for entry in entries if entry is not None and (obj := entry()) is not None]
+    return [(entry, obj) for entry, obj in loaded if entry.state != GHOST and not view.is_changed(entry, obj)]
+
+
+def wake(view: View, removed: Iterable[str]) -> None:
+    """Load those of the objects that are held as ghosts: whoever holds what is to be removed keeps its state."""
+    for id_ in removed:
+        entry = view.entry(id_)
+        obj = entry() if entry is not None else None
+        if entry is not None and obj is not None and entry.state == GHOST:
+            view.wake(entry, obj)
+
+
+def dismiss(view: View, removed: Iterable[str]) -> None:
+    """Let removed objects live on in memory as ones that were never saved."""
+    for id_ in removed:
+        entry = view.entry(id_)
+        if entry is not None:
+            view.dismiss(entry)

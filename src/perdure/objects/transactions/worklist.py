@@ -1,0 +1,419 @@
+"""The worklist of a commit: what is to be looked at, what of it becomes a draft, and the batch that comes out.
+
+- Pickling one object only notes what it refers to; new ones join the list. There is no recursion between records.
+- An object whose payload has the bytes of its record is unchanged; of the others the graphs decide (`View.differing`).
+- Until the receipt is there nothing is final: `forget_new` makes new objects new again.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count, islice
+from typing import Any
+
+from perdure.backends.base import Backend
+from perdure.errors import CannotPickle, TransactionError
+from perdure.ids import Id, IdFactory
+from perdure.objects.instances.classes import ClassFacts, facts_of
+from perdure.objects.instances.columns import header_fields, indexed_fields
+from perdure.objects.instances.ghosts import assign_class, real_class
+from perdure.objects.instances.guests import guest_base, is_guest, is_record
+from perdure.objects.instances.holding import is_held_by_buffers
+from perdure.objects.instances.persistable import AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
+from perdure.objects.instances.states import is_held, is_held_by_parts
+from perdure.objects.payloads.encoding import Encoded, Encoder, explain
+from perdure.objects.payloads.pieces import contents_of
+from perdure.objects.views.comparing import is_as_stored
+from perdure.objects.views.view import View
+from perdure.pickling.classes import shown_name
+from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft, Fields
+
+_new_text = str.__new__  # what Id() comes to, in half the time
+_new_tuple = tuple.__new__
+_numbers = count(1)
+
+FIRST_BLOCK, LAST_BLOCK = 32, 8192  # numbers reserved at a time: grows with the commit
+
+CodeOf = Callable[["Worklist", str], str]  # module name -> id of the code record
+
+
+class Numbers:
+    """Numbers for new objects, reserved in blocks. A few stay for the next commit; more go back with the batch."""
+
+    def __init__(self, backend: Backend):
+        self._backend = backend
+        self._block = FIRST_BLOCK
+        self.end = 0  # after the last one that was reserved
+        self._left = iter(range(0))
+        self._process = os.getpid()
+
+    def take(self) -> int:
+        for number in self._left:
+            return number
+        first = self._backend.reserve(self._block, durable=False)
+        self.end = first + self._block
+        self._left = iter(range(first + 1, self.end))
+        self._block = min(self._block * 8, LAST_BLOCK)
+        return first
+
+    def check_process(self) -> None:
+        """A forked child must not go on with the numbers of its parent."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._left = iter(range(0))
+
+    def give_back(self, *, all: bool = False) -> tuple[int, int]:
+        """What goes back, as (first, end): what is left over, if it is too much to be kept."""
+        self.check_process()
+        self._block = FIRST_BLOCK
+        left = operator.length_hint(self._left)
+        if left <= FIRST_BLOCK and not all:
+            return self.end, self.end
+        self._left = iter(range(0))
+        return self.end - left, self.end
+
+    def return_all(self) -> None:
+        """Nothing will be named any more: numbers that nobody else can have come after are free again."""
+        first, end = self.give_back(all=True)
+        if first < end and not self._backend.read_only:
+            self._backend.give_back(first, end)
+
+
+class Naming:
+    """Gives ids to new objects: by the user's factory, or from the store's counter."""
+
+    def __init__(self, backend: Backend, factory: IdFactory | None):
+        self._factory = factory
+        self.numbers = Numbers(backend)
+
+    def new(self, obj: Any, facts: ClassFacts) -> tuple[Id[Any], int]:
+        """An id, and its number."""
+        factory = self._factory
+        if factory is None:
+            number = self.numbers.take()
+            return _new_text(Id, f"{facts.prefix}.{number}"), number
+        # A number is one object's, whatever its prefix: perdure's own records must take theirs from the same source.
+        named = factory.new(obj) if factory.next_id_fn is not None else factory.name(obj, self.numbers.take())
+        return (Id(f"{facts.prefix}.{named.number}") if facts.flags & INTERNAL else named), named.number
+
+    def new_value(self, value: Any) -> Id[Any]:
+        factory = self._factory or IdFactory()
+        return factory.new(value) if factory.next_id_fn is not None else factory.name(value, self.numbers.take())
+
+
+class Worklist:
+    """What one commit looks at and writes."""
+
+    def __init__(self, view: View, naming: Naming, code_of: CodeOf, *, everything: bool):
+        self._view = view
+        self._naming = naming
+        self._code_of = code_of
+        self._everything = everything
+        self._encoder = Encoder(self._meet, view.protocol)
+        self._queue: list[tuple[Entry, Any]] = []  # the entry belongs to the object, and keeps it in no way
+        self._number = next(_numbers)  # what is on the list bears it
+        if everything:
+            for address, obj in view.enlisted.items():
+                if address in ENTRIES:
+                    self._enqueue(ENTRIES[address], obj)
+            for entry, guest in view.changed_guests():
+                self._enqueue(entry, guest)
+        self._position = 0
+        self._doubtful: list[tuple[Entry, Encoded]] = []
+        self._written: list[tuple[Entry, int, tuple[str, ...]]] = []  # with digest and references, as in the entry
+        self._created: list[Entry] = []
+        self._drafts: list[Draft] = []
+        self._new: list[Entry] = []
+        self._looked_at: list[tuple[Entry, Any]] = []
+        self.refers_to_stored = False  # whether what was looked at refers to anything that was stored before
+        self._left: set[int] | None = None  # addresses of enlisted objects that may not be on the list yet
+        self._origins: list[Any] = []
+        self._codes: dict[str, str] = {}  # module -> id of its code record
+        self._extra = view.extra_fields
+        self._indexed: dict[str, tuple[str, ...]] = {}  # class name -> fields of its drafts that queries ask for
+        self.removed: Mapping[str, int] = {}  # ids that the same step removes: not looked at
+
+    def add(self, obj: Any, *, kept: bool = False) -> str:
+        """Put an object on the list; `kept` marks it as saved by name. Gives its id."""
+        entry = self._refer(obj)
+        if kept and not entry.flags & KEPT:
+            if entry.state == GHOST:
+                self._view.wake(entry, obj)
+            entry.flags |= KEPT
+            entry.forced = True
+        self._enqueue(entry, obj)
+        return entry.id
+
+    def add_kept(self, objects: Iterable[Any]) -> None:
+        """Put objects that are saved by name on the list; what is new and simple is done with at once."""
+        known, with_guests = ENTRIES, guest_base() is not None
+        for obj in objects:
+            if id(obj) in known or (with_guests and is_guest(obj)):
+                self.add(obj, kept=True)
+                continue
+            facts = facts_of(type(obj))
+            entry = self._view.enrol(obj, facts, *self._naming.new(obj, facts))
+            self._new.append(entry)
+            entry.listed = self._number
+            entry.flags |= KEPT
+            if not facts.simple or self.removed or not self._write_new(entry, obj, facts):
+                self._queue.append((entry, obj))
+
+    def add_copy(self, id_: str, obj: Any, base: int) -> None:
+        """Write a copy of `obj`, which keeps its own id, under another."""
+        if not is_record(obj):
+            self.add_value(id_, obj, base)
+            return
+        self._view.own_entry(obj)
+        facts = facts_of(real_class(obj))
+        entry = entry_of(obj)
+        if entry is not None:
+            self._view.wake(entry, obj)
+        self._draft(id_, base, facts, facts.flags | KEPT, self._encode(obj, facts, under=id_), obj)
+
+    def add_value(self, id_: str, value: Any, base: int = 0) -> None:
+        """Write a plain value under an id."""
+        payload, references, _, payload_flags = self._encoder.encode_value(value)
+        name = shown_name(type(value))
+        code = self._code(name.partition(":")[0])
+        flags = VALUE | KEPT | payload_flags
+        fields = NO_FIELDS
+        if self._extra is not None:
+            fields, self._indexed[name] = self._extra.of(value, name), indexed_fields((), self._extra)
+        self._drafts.append(Draft(id_, base, flags, name, 0, code, references, fields, payload))
+
+    def run(self) -> None:
+        """Look at everything on the list, and at what turns up meanwhile."""
+        queue, removed = self._queue, self.removed
+        for entry, obj in islice(queue, self._position, None):  # it grows meanwhile
+            facts: Any = entry.facts
+            if entry.revision == 0 and entry.state == AWAKE and facts.simple and facts.cls is type(obj) and not removed:
+                if self._write_new(entry, obj, facts):
+                    continue
+            elif entry.state == GHOST or (removed and entry.id in removed):
+                continue
+            elif entry.state == DOZING:
+                if not entry.forced:
+                    self._follow(entry)
+                    continue
+                self._view.wake(entry, obj)
+            self._look_at(entry, obj)
+        self._position = len(queue)
+        if self._doubtful:
+            for entry, encoded in self._view.differing(self._doubtful):
+                obj = entry()
+                self._write(entry, obj, facts_of(type(obj)), encoded)
+            self._doubtful = []
+
+    def _write_new(self, entry: Entry, obj: Any, facts: ClassFacts) -> bool:
+        """The way of most objects in a bulk, taken while the object is at hand: it dozes before it is stored.
+
+        False if the object takes the long way.
+        """
+        encoded = self._encoder.encode_simple(obj, facts)
+        if encoded is None:
+            return False
+        payload, references, graph, payload_flags = encoded
+        self._created.append(entry)
+        entry.digest, entry.references = hash(payload), references
+        flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
+        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
+        self._drafts.append(_new_tuple(Draft, (entry.id, 0, flags, facts.name, 0, code, references, fields, payload)))
+        if self._encoder.giving and id(obj) in self._encoder.giving:
+            self._looked_at.append((entry, obj))  # who holds its arrays can be told when the pickler has let them go
+        elif facts.ghost is not None and not is_held(graph):
+            entry.state = DOZING
+            assign_class(obj, facts.ghost)
+            self._view.enlisted.pop(entry.address, None)
+        return True
+
+    def batch(self, *, removals: Mapping[str, int], time: float, note: str) -> Batch | None:
+        """The batch, or None if there is nothing to write."""
+        unused = self._naming.numbers.give_back()
+        if not self._drafts and not removals:
+            return None
+        code = self._drafts[0].code if self._drafts else ""
+        buffers = contents_of(self._drafts) if self._encoder.met_large else {}
+        indexed = self._indexed
+        return Batch(
+            self._drafts, removals, {}, self._view.seen, time, note, code, unused, indexed=indexed, buffers=buffers
+        )
+
+    def finish(self, revision: int) -> None:
+        """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
+        for entry in self._created:
+            entry.revision, entry.forced = revision, False
+        self._view.loaded.extend(self._created)
+        for entry, digest, references in self._written:
+            entry.revision, entry.digest, entry.references, entry.forced = revision, digest, references, False
+        self.rest()
+
+    def rest(self) -> None:
+        """Let what was looked at doze: `View.doze` written out, since it is done for each object.
+
+        Who holds on to a container of an object may change it later, and that would not be seen: the object stays.
+        """
+        enlisted, giving = self._view.enlisted, self._encoder.giving
+        if self._view.jar is not None:
+            self._view.jar.settle(entry for entry, _ in self._looked_at)
+            self._view.end_guests_step()
+        for entry, obj in self._looked_at:
+            if entry.state == AWAKE and entry.revision:
+                ghost = entry.facts.ghost
+                if ghost is not None and not is_held_by_parts(obj):
+                    if giving and id(obj) in giving and is_held_by_buffers(obj):
+                        continue
+                    entry.state = DOZING
+                    assign_class(obj, ghost)
+                    enlisted.pop(entry.address, None)
+
+    def release(self) -> None:
+        """Nothing more will be encoded; large pieces are let go."""
+        self._encoder.release()
+        self._drafts = []
+
+    def forget_new(self) -> None:
+        """The commit failed: objects that got their ids in it are new again."""
+        for entry in self._created:
+            if entry.state == DOZING and (obj := entry()) is not None:
+                self._view.wake(entry, obj)
+        for entry in self._new:
+            self._view.dismiss(entry)
+
+    # -- one object --------------------------------------------------------------------------------------
+
+    def _meet(self, obj: Any) -> Entry:
+        """The entry of an object that is referred to, when the encoder meets it for the first time."""
+        entry = self._refer(obj)
+        self.refers_to_stored = self.refers_to_stored or entry.revision > 0 or entry.state == GHOST
+        return entry
+
+    def _refer(self, obj: Any) -> Entry:
+        entry = entry_of(obj)
+        if entry is None:
+            entry = self._view.own_entry(obj)
+            if entry is None:
+                return self._enrol(obj)
+        if entry.view is not self._view:
+            self._view.own_entry(obj)  # raises WrongView
+        elif not self._everything and entry.state != GHOST:
+            self._enqueue(entry, obj)
+        return entry
+
+    def _enrol(self, obj: Any) -> Entry:
+        """The entry of a new object, which is on the list from now on."""
+        facts = facts_of(type(obj))
+        entry = self._view.enrol(obj, facts, *self._naming.new(obj, facts))
+        self._new.append(entry)
+        entry.listed = self._number
+        self._queue.append((entry, obj))
+        return entry
+
+    def _enqueue(self, entry: Entry, obj: Any) -> None:
+        if entry.listed != self._number:
+            entry.listed = self._number
+            self._queue.append((entry, obj))
+
+    def _follow(self, entry: Entry) -> None:
+        """Go through an unchanged object to what it refers to: only as long as something enlisted is not yet found."""
+        if self._everything or not self._is_any_left():
+            return
+        for id_ in entry.references:
+            other = self._view.entry(id_)
+            obj = other() if other is not None else None
+            if other is not None and obj is not None and other.state != GHOST:
+                self._enqueue(other, obj)
+
+    def _is_any_left(self) -> bool:
+        """Whether an enlisted object is not on the list yet. The set only shrinks: what is new gets on the list."""
+        if any(entry.listed != self._number for entry, _ in self._view.changed_guests()):
+            return True
+        if self._left is None:
+            self._left = set(self._view.enlisted)
+        while self._left:
+            address = self._left.pop()
+            if address in ENTRIES and ENTRIES[address].listed != self._number:
+                self._left.add(address)
+                return True
+        return False
+
+    def _look_at(self, entry: Entry, obj: Any) -> None:
+        cls = type(obj)
+        facts: Any = entry.facts
+        if facts.cls is not cls:
+            facts = facts_of(cls)
+            entry.facts, entry.forced = facts, True
+        encoded = self._encoder.encode_simple(obj, facts) if facts.simple else None
+        if encoded is None:
+            encoded = self._encode(obj, facts)
+        self._looked_at.append((entry, obj))
+        if entry.revision == 0 or entry.forced:
+            self._write(entry, obj, facts, encoded)
+        elif not is_as_stored(entry, encoded):
+            self._doubtful.append((entry, encoded))
+
+    def _encode(self, obj: Any, facts: ClassFacts, under: str | None = None) -> Encoded:
+        try:
+            return self._encoder.encode(obj, facts, under=under)
+        except CannotPickle as error:
+            if len(self._origins) != 1 or self._origins[0] is obj:
+                raise
+            raise explain(self._origins[0], error, stop_at=self._is_stored) from error
+
+    def explain_from(self, objects: list[Any]) -> None:
+        """Paths in errors begin at the object which the user asked to save, if it is one."""
+        self._origins = objects
+
+    @staticmethod
+    def _is_stored(obj: object) -> bool:
+        entry = entry_of(obj) if isinstance(obj, Persistable) else None
+        return entry is not None and entry.state != AWAKE and entry.revision > 0
+
+    def _write(self, entry: Entry, obj: Any, facts: ClassFacts, encoded: Encoded) -> None:
+        payload, references, _, payload_flags = encoded
+        if entry.revision:
+            self._written.append((entry, hash(payload), references))
+        else:
+            self._created.append(entry)
+            entry.digest, entry.references = hash(payload), references  # if the commit fails, it is written again
+        flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
+        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
+        parts = (entry.id, entry.revision, flags, facts.name, 0, code, references, fields, payload)
+        self._drafts.append(_new_tuple(Draft, parts))
+
+    def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
+        fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
+        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        payload, references, _, payload_flags = encoded
+        flags |= payload_flags
+        self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, references, fields, payload))
+
+    def _fields(self, obj: Any, facts: ClassFacts) -> Fields:
+        fields = header_fields(obj, facts, self._extra)
+        if facts.indexed or not (self._extra is None or facts.flags & INTERNAL):
+            self._indexed[facts.name] = indexed_fields(facts.indexed, self._extra)
+        return fields
+
+    def _code(self, module: str) -> str:
+        code = self._codes.get(module)
+        if code is None:
+            code = self._codes[module] = self._code_of(self, module)
+        return code
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the classes and functions that the payloads hold."""
+        return self._encoder.names
+
+
+def require_idle(busy: bool) -> None:
+    """Refuse what would save while objects are being pickled: it comes from within the pickling of one."""
+    if busy:
+        raise TransactionError(
+            "A save was started from within __getstate__ or __reduce__ of an object that is being saved.",
+            hint="State methods may only look; save afterwards.",
+        )

@@ -1,0 +1,1 @@
+"""One thread's or task's sight of a store: identity, reading, ghosts, resting."""

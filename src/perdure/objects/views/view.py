@@ -1,0 +1,340 @@
+"""A view: one thread's or task's sight of a store. It sees what is touched, and moves forward in time.
+
+- Enlisted objects are those that were touched since the last commit or abort. Only they can have changed.
+- Everything is read as of `revision`. Inside a transaction it stands still; outside, `refresh` moves it forward, and
+  clean objects that others changed become ghosts again, in place.
+- Reading what is loaded is open to every thread; writing, and loading a ghost, only to the view's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from perdure.backends.base import Backend
+from perdure.errors import CannotLoad, PerdureError, SnapshotTooOld, StoreClosed, WrongView
+from perdure.objects.instances import states
+from perdure.objects.instances.columns import ExtraFields
+from perdure.objects.instances.ghosts import assign_class
+from perdure.objects.instances.guests import GuestEntry, is_guest, known_entry
+from perdure.objects.instances.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, entry_of
+from perdure.objects.payloads.decoding import resolver_for
+from perdure.objects.payloads.filling import refill_guest
+from perdure.objects.views.memory import CollectionPaused
+from perdure.objects.views.prefetching import Paths, prefetch
+from perdure.objects.views.resting import CACHE_SIZE, Resting
+from perdure.pickling.outside import NO_RESOURCES, Resources
+from perdure.records.seal import Key
+from perdure.records.values import Record
+
+FEW = 100  # objects whose loading makes no pause in the collection of garbage worth while
+
+
+class _Lent(threading.local):
+    """The view that this thread works for, though it is another's; see `perdure.objects.transactions.threads`."""
+
+    view: View | None = None
+
+
+LENT = _Lent()
+
+
+class View(Resting):
+    """See the module's text. `owns()` tells whether the caller is the thread and task that the view belongs to."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        key: Key | None,
+        owns: Callable[[], bool],
+        *,
+        trust_all: bool = False,
+        protocol: int = states.PROTOCOL,
+        resources: Resources = NO_RESOURCES,
+        cache_size: int = CACHE_SIZE,
+    ):
+        super().__init__(backend, key, trust_all=trust_all, resources=resources, cache_size=cache_size)
+        self.protocol = protocol
+        self.owns = owns
+        self.lock = threading.RLock()
+        self.extra_fields: ExtraFields | None = None  # of the store
+        self.in_transaction = False
+        self.closed = False
+        self.retired = False  # nothing is committed from it any more
+        self.stale: dict[int, Any] = {}  # address -> object without a ghost class that is to be read anew
+        self._behind: set[int] = set()  # numbers of objects with unsaved changes of what others have changed
+        self.watch = backend.watch()
+        self.mark: object = None  # what the watch gave when this was last seen to be at the newest revision
+
+    def load_one(self, id_: str) -> Any:
+        """What `load_many` gives for one id."""
+        with self.lock:
+            found = self.read_one(id_)
+            self.make_room()
+            return found
+
+    def load_many(self, ids: Sequence[str]) -> list[Any]:
+        """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there."""
+        with self.lock:
+            if len(ids) < FEW:
+                found = self.read_many(ids)
+            else:
+                with CollectionPaused() as pause:
+                    pause.made = len(ids)
+                    found = self.read_many(ids)
+            self.make_room()
+            return found
+
+    def prefetch(self, objects: Iterable[Any], paths: Paths) -> None:
+        """Load what paths of attributes lead to, from each of the objects on (`perdure.objects.views.prefetching`)."""
+        with self.lock:
+            prefetch(self, objects, paths)
+
+    def own_entry(self, obj: Any) -> Entry | None:
+        """The entry of `obj`; None if it is new to every store. Raises `WrongView` if another view has it."""
+        entry = entry_of(obj)
+        if entry is None and is_guest(obj):
+            entry = known_entry(obj, self)
+        if entry is None or entry.view is self:
+            return entry
+        raise WrongView(
+            f"{entry.id} belongs to another view (another thread or task, or another store).",
+            hint="Load it by its id in this one.",
+            ids=(entry.id,),
+        )
+
+    @property
+    def seen(self) -> int:
+        """The revision that everything here was read at, for a batch; 0 where something may be older."""
+        return 0 if self._behind else self.revision
+
+    def forget(self, entry: Entry) -> None:
+        self._behind.discard(entry.number)
+        super().forget(entry)
+
+    # -- moving forward ----------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Outside a transaction: move to the newest revision; clean objects that others changed become ghosts."""
+        self.require_open()
+        if self.revision < 0:
+            self.revision = self.backend.revision()
+        if self.stale:
+            self.reload_stale()
+        if self.in_transaction:
+            return
+        mark = self.watch()  # first: who commits from here on is seen the next time
+        if mark != self.mark and self.backend.revision() != self.revision:
+            self.move_forward()
+        self.mark = mark
+        self.make_room()
+
+    def move_forward(self) -> None:
+        """Go to the newest revision; clean objects that others changed become ghosts."""
+        with self.lock:
+            try:
+                newest, numbers = self.backend.changes(self.revision)
+            except SnapshotTooOld:  # what has changed since is not known any more: anything may have
+                newest, numbers = self.backend.revision(), set(self._entries)
+            clean = list(self._clean(self._live(numbers)))
+            self.revision = newest  # first: what has no ghost class is read anew at once
+            for entry, obj in clean:
+                self.make_ghost(entry, obj)
+
+    def let_go(self, entry: Entry, obj: Any) -> None:
+        """Drop the changes of an object. What must be read anew for that, and cannot be now, is before all else."""
+        try:
+            self.make_ghost(entry, obj)
+        except PerdureError:
+            self.stale[entry.address] = obj
+            self.mark = None
+
+    def reload_stale(self) -> None:
+        """Read what `let_go` could not read; raises as that did, if it still cannot be read."""
+        with self.lock:
+            for address, obj in list(self.stale.items()):
+                entry = entry_of(obj)
+                if entry is not None:
+                    self.make_ghost(entry, obj)
+                del self.stale[address]
+
+    def retire(self) -> None:
+        """Nothing will be committed from here any more: hold no object for it. Ghosts still load, until `close`."""
+        self.retired = True
+        self.enlisted.clear()
+        if self.jar is not None:
+            self.jar.changed.clear()
+
+    def close(self) -> None:
+        """Retire, and load nothing more."""
+        with self.lock:  # a commit that has begun is let end
+            self.closed, self.mark = True, None
+            self._ahead.forget()
+            self.retire()
+
+    def invalidate(self) -> None:
+        """Let go of every clean object's state, so that the next touch reads it anew."""
+        with self.lock:
+            self.end_naps()
+            for entry, obj in list(self._clean(list(self._entries.values()))):
+                self.make_ghost(entry, obj)
+
+    def _live(self, numbers: set[int]) -> Iterator[Entry]:
+        few = numbers if len(numbers) < len(self._entries) else numbers.intersection(list(self._entries))
+        for number in few:
+            entry = self._entries.get(number)
+            if entry is not None:
+                yield entry
+
+    def _clean(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Any]]:
+        """Those whose state can be read anew. Unsaved changes stay; the commit will meet the conflict."""
+        for entry in entries:
+            obj = entry()
+            if obj is None or entry.state == GHOST or not entry.revision:
+                continue
+            if entry.state == AWAKE and self.is_changed(entry, obj):
+                self._behind.add(entry.number)
+            else:
+                yield entry, obj
+
+    def _load_state(self, entry: Entry, obj: Any) -> None:
+        try:
+            super()._load_state(entry, obj)
+        except SnapshotTooOld as error:
+            if self.in_transaction:
+                error.ids = (entry.id,)
+                error.message = f"{entry.id} cannot be seen as it was when the transaction began. {error.message}"
+                raise
+            self.move_forward()
+            super()._load_state(entry, obj)
+
+    # -- states of an entry ------------------------------------------------------------------------------
+
+    def wake(self, entry: Entry, obj: Any, *, writing: bool = False) -> None:
+        """Called by ghost classes: make `obj` an ordinary object, and enlist it."""
+        with self.lock:
+            if entry.state == AWAKE:
+                return
+            if entry.facts.guest:
+                obj._p_activate()
+                return
+            if entry.state == LOADING:
+                raise CannotLoad(
+                    f"{entry.id} is used while it is still being loaded"
+                    " (by a __hash__ or a constructor that another object needs for loading).",
+                    hint="Let such methods use only plain values that their own object holds.",
+                    ids=(entry.id,),
+                )
+            if writing or entry.state == GHOST:
+                self.require_own(entry)
+            if entry.state == GHOST:
+                self.require_open()
+                self._load_state(entry, obj)
+            if entry.state != AWAKE:
+                entry.state = AWAKE
+                assign_class(obj, entry.cls)  # last: only now do other threads see an ordinary object
+            if not self.retired:
+                self.enlisted[entry.address] = obj
+            if len(self.enlisted) > self._enlisted_limit or len(self.loaded) > self._cache_limit:
+                self.make_room()
+
+    def make_ghost(self, entry: Entry, obj: Any) -> None:
+        """Let go of the state; an object without a ghost class is read anew at once."""
+        ghost = entry.facts.ghost
+        entry.forced = False
+        self._behind.discard(entry.number)
+        if isinstance(entry, GuestEntry):
+            self.guests().make_ghost(entry, obj)
+            return
+        if ghost is None:
+            self._reload(entry, obj)
+            return
+        assign_class(obj, ghost)
+        states.clear(obj)
+        entry.state = GHOST
+        self.enlisted.pop(entry.address, None)
+
+    def touch(self, entry: Entry, obj: Any, *, force: bool = False) -> None:
+        """Enlist the object; with `force` the next save writes it."""
+        self.wake(entry, obj, writing=True)
+        entry.forced = entry.forced or force
+
+    def nap(self, entry: Entry, obj: Any, kept: Any) -> None:
+        """In a transaction: let an enlisted object, maybe a changed one, doze until its next touch; it is held.
+
+        `kept` is what a savepoint has of it: with `.obj` and `.entry`.
+        """
+        self.doze(entry, obj)
+        self._napping[entry.address] = kept
+
+    def still_napping(self) -> dict[int, Any]:
+        """Those that nap and were not touched since."""
+        napping = self._napping
+        for address in self.enlisted if napping else ():
+            napping.pop(address, None)
+        return napping.copy()
+
+    def end_naps(self) -> None:
+        """What naps is enlisted again."""
+        with self.lock:
+            for kept in self.still_napping().values():
+                self.wake(kept.entry, kept.obj)
+            self._napping.clear()
+
+    def is_changed(self, entry: Entry, obj: Any) -> bool:
+        """Whether the object differs from its record; only an awake one can, or one that naps."""
+        if entry.state == DOZING and entry.address in self._napping:
+            self.wake(entry, obj)
+        return super().is_changed(entry, obj)
+
+    def fill_guest(self, entry: Any, obj: Any) -> None:
+        """Called by a guest that is touched as a ghost."""
+        with self.lock:
+            if entry.number not in self._ready:
+                self.require_own(entry)
+                self.require_open()
+            self.read_guest(entry, obj)
+
+    def changed_guests(self) -> list[tuple[Any, Any]]:
+        """The guests that were changed or are new, each with its entry."""
+        jar = self.jar
+        return [] if jar is None else [(jar.entry_of(obj), obj) for obj in jar.changed.values()]
+
+    @property
+    def relied_on(self) -> Mapping[str, int]:
+        """What changes of guests rely on being as it was read: id -> revision."""
+        return {} if self.jar is None else self.jar.relied_on
+
+    def put_back_guest(self, entry: Any, obj: Any, record: Record, objects: Sequence[Any]) -> None:
+        """Give a guest an earlier state, as a change; `entry` is None for one that no store knows."""
+        if entry is None:
+            refill_guest(obj, record, objects, resolver_for(record, self.resources, {}))
+            return
+        stored = entry.revision, entry.references, entry.digest
+        self.guests().make_ghost(entry, obj)
+        self._ready[entry.number] = record, objects
+        obj._p_activate()
+        entry.revision, entry.references, entry.digest = stored
+        obj._p_changed = True
+
+    def end_guests_step(self) -> None:
+        """A commit or an abort is over."""
+        if self.jar is not None:
+            self.jar.step_ended()
+
+    # -- guards ------------------------------------------------------------------------------------------
+
+    def require_open(self) -> None:
+        """Raise `StoreClosed` once the store was closed."""
+        if self.closed:
+            raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
+
+    def require_own(self, entry: Entry) -> None:
+        """Raise `WrongView` where the caller is not the thread or task that the view belongs to."""
+        if not self.owns() and LENT.view is not self:
+            raise WrongView(
+                f"{entry.id} belongs to the view of another thread or task, and is not loaded or would be changed.",
+                hint="Load it by its id in this one.",
+                ids=(entry.id,),
+            )
