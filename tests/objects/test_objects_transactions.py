@@ -370,6 +370,39 @@ def test_replace_inside_a_transaction(place):
     assert place.open().load(id_).balance == 2
 
 
+@pytest.mark.parametrize("first", ["replace", "change"])
+def test_an_object_that_is_replaced_and_changed_in_one_transaction(place, first):
+    store = place.open()
+    account = Account(1)
+    id_ = store.save(account)
+
+    def both():
+        for step in (first, {"replace": "change", "change": "replace"}[first]):
+            if step == "replace":
+                store.replace(id_, Account(2))
+            else:
+                account.balance = 3
+
+    with pytest.raises(TransactionError, match="Account.1 was replaced, and .* changed") as raised, store.transaction():
+        both()
+    assert raised.value.ids == (id_,)
+    assert account.balance == 1
+    assert [version.revision for version in store.history(id_)] == [1]
+    account.balance = 4
+    store.save(account)  # the store is usable
+    assert place.open().load(id_).balance == 4
+
+
+def test_an_object_that_is_replaced_and_only_looked_at(place):
+    store = place.open()
+    account = Account(1)
+    id_ = store.save(account)
+    with store.transaction():
+        assert account.balance == 1
+        store.replace(id_, Account(2))
+    assert account.balance == 2
+
+
 def test_remove(place):
     store = place.open()
     account = Account(1)

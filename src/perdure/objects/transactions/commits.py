@@ -8,13 +8,22 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from perdure.backends.base import mismatches, number_of, refuse_conflicts
 from perdure.clock import Clock
-from perdure.errors import ConflictError, KeyMissing, ReadOnly, StillReferred, StorageError, StoreBusy
+from perdure.errors import (
+    ConflictError,
+    KeyMissing,
+    ReadOnly,
+    StillReferred,
+    StorageError,
+    StoreBusy,
+    TransactionError,
+)
 from perdure.objects.instances.persistable import GHOST
 from perdure.objects.transactions.conflicts import resolve
 from perdure.objects.transactions.savepoints import Image
@@ -213,6 +222,8 @@ class Commit:
         if batch is None:
             self._check_only()
             return None
+        if self.copies:
+            self._refuse_two_versions(batch)
         unsaved = self.removals.keys() - removals.keys()
         if unsaved:
             self._refuse_dangling(batch, unsaved)
@@ -227,6 +238,17 @@ class Commit:
         if self.desk.keep is not None:
             batch = batch._replace(keep=self.desk.keep)
         return batch
+
+    def _refuse_two_versions(self, batch: Batch) -> None:
+        """What was replaced and also changed would have two versions at one revision: which one is meant?"""
+        times = Counter(draft.id for draft in batch.drafts)
+        twice = [copy[0] for copy in self.copies if times[copy[0]] > 1]
+        if twice:
+            raise TransactionError(
+                f"{', '.join(twice)} was replaced, and the object itself was changed or saved, in one transaction.",
+                hint="Do one of them only, or the second after the commit.",
+                ids=tuple(twice),
+            )
 
     def _check_only(self) -> None:
         """Nothing is to be written, but what was to be checked must be as it was read."""
