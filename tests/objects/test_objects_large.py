@@ -22,7 +22,7 @@ from places import Place
 
 import perdure
 from perdure import Persistable, Store, files
-from perdure.errors import CorruptRecord, TransactionError
+from perdure.errors import CorruptRecord, SnapshotTooOld, TransactionError
 from perdure.records.buffers import LARGE, PART, digests_of
 from perdure.records.frame import parse_unverified
 from perdure.records.values import BUFFERED, COMPRESSED
@@ -414,6 +414,34 @@ def test_the_store_as_it_was_and_a_commit_taken_back(place: Place) -> None:
     again = place.open().load(id_)
     assert (again.array[0], len(again.texts)) == (0, 2000)
     assert len(store.backend.buffers()) == 2
+
+
+@pytest.mark.parametrize("moment", ["before it is read", "before it is written"])
+def test_a_pack_comes_in_between_while_a_commit_is_taken_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    store, other = place.open(), place.open()
+    sample = Sample(array=np.arange(SOME))
+    id_ = store.save(sample)
+    sample.array = None
+    store.save(sample)
+    name = {"before it is read": "buffer", "before it is written": "apply"}[moment]
+    going_on = getattr(type(store.backend), name)
+
+    def packing(backend, *arguments):
+        monkeypatch.setattr(type(store.backend), name, going_on)
+        assert other.pack().pieces == 1
+        return going_on(backend, *arguments)
+
+    monkeypatch.setattr(type(store.backend), name, packing)
+    if moment == "before it is read":
+        with pytest.raises(SnapshotTooOld):
+            store.undo(2)
+        assert place.open().load(id_).array is None
+    else:
+        store.undo(2)
+        assert list(place.open().load(id_).array[-2:]) == [SOME - 2, SOME - 1]
+    assert store.check() == []
 
 
 class Meddler(Sample):

@@ -4,6 +4,7 @@
   other undos), no object that it made is referred to by others, and what comes back refers to nothing that is gone.
 - Records go back as they are; nothing is unpickled, so it works where classes are missing, too.
 - It is applied to just the revision that all of this was looked up at, and looked up again if another was faster.
+- Large pieces of what comes back go with it: a pack by another process may be dropping them at this very moment.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from perdure.backends.base import Backend, number_of, too_old
 from perdure.errors import (
     ClassNotFound,
     ConflictError,
+    CorruptRecord,
     NotFound,
     SnapshotTooOld,
     StillReferred,
@@ -26,8 +28,9 @@ from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.commits import ROUNDS, Desk
 from perdure.objects.views.view import View
 from perdure.pickling.classes import find
+from perdure.records.buffers import digests_of
 from perdure.records.frame import decode, encoder
-from perdure.records.values import INTERNAL, KIND_BITS, VALUE, Batch, Commit, Draft, Record
+from perdure.records.values import INTERNAL, KIND_BITS, VALUE, Batch, Buffer, Commit, Draft, Record
 
 
 def undo(desk: Desk, revision: int, note: str = "") -> int:
@@ -86,8 +89,19 @@ def _batch(desk: Desk, commit: Commit, note: str) -> Batch:
     indexed = {draft.class_name: _indexed(view, draft) for draft in drafts if draft.fields}
     return Batch(
         drafts, removals, {}, seen, desk.clock.now(), note or f"undo of revision {revision}",
-        needed=needed, exact=True, indexed=indexed, keep=desk.keep,
+        needed=needed, exact=True, indexed=indexed, buffers=_pieces(backend, drafts, revision), keep=desk.keep,
     )  # fmt: skip
+
+
+def _pieces(backend: Backend, drafts: Iterable[Draft], revision: int) -> dict[str, Buffer]:
+    digests = {digest for draft in drafts for digest in digests_of(draft)}
+    try:
+        return {digest: backend.buffer(digest) for digest in digests}
+    except CorruptRecord as error:
+        oldest = backend.describe().oldest
+        if revision <= oldest:  # packed since it was looked at
+            raise too_old(revision - 1, oldest) from error
+        raise
 
 
 def _records(desk: Desk, ids: list[str], at: int) -> dict[str, Record]:
