@@ -46,7 +46,11 @@ def join(store: Offered, whole: Whole) -> Joined:
             "The store's own transaction is open in this thread or task.", hint="Join before, or use only one of them."
         )
     joined = Joined(Transaction(desk), f"~perdure:{store.url}:{id(desk):x}", whole)
-    whole.join(joined)
+    try:
+        whole.join(joined)
+    except BaseException:  # it has failed before, say: nobody would ever end the store's own transaction
+        joined.abort(whole)
+        raise
     return joined
 
 

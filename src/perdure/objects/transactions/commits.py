@@ -193,6 +193,7 @@ class Commit:
                     worklist.release()  # what it has pickled last is not held by it any more
                     worklist.rest()
                     self._dismiss_removed()
+                    view.settle()
                     return view.revision
                 pause.made = len(batch.drafts)
                 receipt = self._apply(batch)
@@ -311,6 +312,7 @@ class Commit:
                 view.move_forward()
         for id_ in (*self._merged, *(copy[0] for copy in self.copies), *(draft.id for draft in self.drafts)):
             self._expire(id_)
+        view.settle()
 
     def _dismiss_removed(self) -> None:
         for id_ in self.removals:

@@ -62,7 +62,7 @@ class View(Resting):
         self.in_transaction = False
         self.closed = False
         self.retired = False  # nothing is committed from it any more
-        self.stale: dict[int, Any] = {}  # address -> object without a ghost class that is to be read anew
+        self.stale: dict[int, Entry] = {}  # by number: objects without a ghost class that are to be read anew
         self._behind: set[int] = set()  # numbers of objects with unsaved changes of what others have changed
         self.watch = backend.watch()
         self.mark: object = None  # what the watch gave when this was last seen to be at the newest revision
@@ -124,10 +124,14 @@ class View(Resting):
             self.reload_stale()
         if self.in_transaction:
             return
+        if self._behind:
+            self.settle()
         mark = self.watch()  # first: who commits from here on is seen the next time
         if mark != self.mark and self.backend.revision() != self.revision:
             self.move_forward()
-        self.mark = mark
+            if self.stale:
+                self.reload_stale()
+        self.mark = None if self._behind else mark
         self.make_room()
 
     def move_forward(self) -> None:
@@ -140,24 +144,33 @@ class View(Resting):
             clean = list(self._clean(self._live(numbers)))
             self.revision = newest  # first: what has no ghost class is read anew at once
             for entry, obj in clean:
-                self.make_ghost(entry, obj)
+                self.let_go(entry, obj)
+
+    def settle(self) -> None:
+        """What others have changed, and has no unsaved changes any more, is read anew at the next touch."""
+        with self.lock:
+            for number in list(self._behind):
+                entry = self._entries.get(number)
+                obj = entry() if entry is not None else None
+                if entry is not None and obj is not None and not self.is_changed(entry, obj):
+                    self.let_go(entry, obj)
 
     def let_go(self, entry: Entry, obj: Any) -> None:
         """Drop the changes of an object. What must be read anew for that, and cannot be now, is before all else."""
         try:
             self.make_ghost(entry, obj)
         except PerdureError:
-            self.stale[entry.address] = obj
+            self.stale[entry.number] = entry
             self.mark = None
 
     def reload_stale(self) -> None:
-        """Read what `let_go` could not read; raises as that did, if it still cannot be read."""
+        """Read what `let_go` could not read; raises as that did, if it still cannot be read and somebody holds it."""
         with self.lock:
-            for address, obj in list(self.stale.items()):
-                entry = entry_of(obj)
-                if entry is not None:
+            for number, entry in list(self.stale.items()):
+                obj = entry()
+                if obj is not None and entry_of(obj) is entry:
                     self.make_ghost(entry, obj)
-                del self.stale[address]
+                del self.stale[number]
 
     def retire(self) -> None:
         """Nothing will be committed from here any more: hold no object for it. Ghosts still load, until `close`."""
