@@ -27,6 +27,7 @@ from perdure import (
     NotIndexed,
     Persistable,
     TransactionError,
+    WrongView,
 )
 from perdure.backends.base import number_of
 from perdure.records.frame import parse_unverified
@@ -44,6 +45,33 @@ def jobs(store):
     jobs = [Job(state, size) for size, state in enumerate(states)]
     store.save_many([*jobs, WideJob("failed", 10, 3)])
     return jobs
+
+
+class Wide(Persistable):
+    __indexed__ = tuple(f"field_{number}" for number in range(70))
+
+
+def test_more_values_and_fields_than_a_statement_takes(store):
+    jobs = [Job("new", 5), Job("done", 69_999)]
+    store.save_many([*jobs, Wide()])
+    assert store.find(Job, size__in=range(70_000), order_by="-size", limit=1) == [jobs[1]]
+    assert store.count(Job, size__in=range(70_000)) == 2
+    assert store.count(Wide, **dict.fromkeys(Wide.__indexed__)) == 1
+
+
+def test_an_object_of_another_store_is_no_answer(store):
+    other = perdure.make_store("memory:")
+    here, there = Bare("here"), Bare("there")
+    store.save(here)
+    other.save(there)
+    job = Job(here)
+    store.save(job)
+    assert here.persistent_id == there.persistent_id
+    assert store.find(Job, state=here) == [job]
+    assert store.at(store.revision()).count(Job, state=here) == 1
+    for question in ({"state": there}, {"state__in": iter([there])}):
+        with pytest.raises(WrongView, match=r"Bare\.1 of another store"):
+            store.find(Job, **question)
 
 
 # -- questions -------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 import servers
-from sqlalchemy import VARCHAR, Boolean, Column, DateTime, Float, Integer, create_engine, text
+from sqlalchemy import VARCHAR, Boolean, Column, DateTime, Float, Integer, Numeric, String, create_engine, text
+from sqlalchemy.types import UserDefinedType
 
 from perdure import CannotIndex, NotIndexed, Persistable, make_store
 from perdure.upkeep import export
@@ -18,6 +19,13 @@ from perdure.upkeep import export
 class Foo(Persistable):
     def __init__(self, value):
         self.value = value
+
+
+class Oddity(UserDefinedType):
+    """A type of column that no database has."""
+
+    def get_col_spec(self):
+        return "ODDITY"
 
 
 class Task(Persistable):
@@ -147,6 +155,8 @@ def test_d9_wrong_use(url):
         make_store(url, extra_fields={"Frame": GET_STATE})
     with pytest.raises(ValueError, match="a column twice"):
         make_store(url, extra_fields={"state": GET_STATE, Column("state", Integer): GET_STATE})
+    with pytest.raises(ValueError, match="a column twice"):
+        make_store(url, extra_fields={"state": GET_STATE, "State": GET_STATE})
 
 
 @pytest.mark.parametrize("kind", ["memory", "directory"])
@@ -215,6 +225,68 @@ def test_d9_columns_on_servers(on_server):
 
 
 # -- A20 -----------------------------------------------------------------------------------------------------
+
+
+REFUSED = [  # by kind of server: type of the column, and what it cannot hold
+    ("postgresql", Integer, 2**31),
+    ("postgresql", None, "nul \0"),
+    ("postgresql", Numeric(5, 2), 123456.0),
+    ("postgresql", DateTime, "no time"),
+    ("mysql", Integer, 2**31),
+    ("mysql", Float, float("inf")),
+    ("mysql", Numeric(5, 2), 123456.0),
+    ("mysql", DateTime, "no time"),
+]
+
+
+@pytest.mark.parametrize(("kind", "type_", "value"), REFUSED)
+def test_d9_what_a_column_on_a_server_cannot_hold_is_named(kind, type_, value, tmp_path):
+    url = f"{servers.url_of(kind)}#table={servers.table_of(tmp_path)}"
+    column = "load" if type_ is None else Column("load", type_)
+    try:
+        with make_store(url, extra_fields={column: lambda task: task.foo}) as store:
+            first = store.save(Task(None))
+            with pytest.raises(CannotIndex, match=r"^Task\.\d+ cannot be saved: .* load = ") as raised:
+                store.save(Task(value))
+            assert raised.value.ids[0] in str(raised.value)
+            assert store.list() == [first]
+            assert store.save(Task(None)) in store  # the store is usable
+            assert store.check() == []
+    finally:
+        servers.drop_tables(kind, {servers.table_of(tmp_path)})
+
+
+@pytest.mark.parametrize("kind", servers.KINDS)
+def test_d9_odd_names_and_types_of_columns_on_servers(kind, tmp_path):
+    url = f"{servers.url_of(kind)}#table={servers.table_of(tmp_path)}"
+    now = datetime(2026, 11, 26, 9, 30)
+    fields = {
+        "load %": lambda task: task.foo,
+        "50%%": lambda task: 50,
+        'a "quoted" `name`': lambda task: "text",
+        Column("long", String): lambda task: "x" * 900,
+        Column("since", DateTime): lambda task: now,
+        **{f"more_{number}": lambda task: "m" for number in range(40)},
+    }
+    try:
+        for load in (1, 2):  # a store that has the columns already, too
+            with make_store(url, extra_fields=fields) as store:
+                store.save(Task(load))
+        found = servers.query(kind, f"SELECT * FROM {servers.table_of(tmp_path)} WHERE class > 0")
+        assert len(found) == 2
+        assert all({"50", "text", "m", "x" * 900} <= {*map(str, row)} and now in row for row in found)
+    finally:
+        servers.drop_tables(kind, {servers.table_of(tmp_path)})
+
+
+@pytest.mark.parametrize("kind", servers.KINDS)
+def test_d9_a_type_that_the_database_does_not_know_is_named(kind, tmp_path):
+    url = f"{servers.url_of(kind)}#table={servers.table_of(tmp_path)}"
+    try:
+        with pytest.raises(CannotIndex, match="cannot have a column 'odd' of type ODDITY"):
+            make_store(url, extra_fields={Column("odd", Oddity()): lambda task: 1})
+    finally:
+        servers.drop_tables(kind, {servers.table_of(tmp_path)})
 
 
 def test_a20_another_program_asks_the_database(url):

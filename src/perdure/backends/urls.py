@@ -84,7 +84,7 @@ def open_server(
     create: bool,
     read_only: bool,
     timeout: float,
-    columns: Mapping[str, str | None],
+    columns: Mapping[str, Any],
 ) -> Backend:
     """The backend on the server that `url` names (without its table; see `split_table`).
 

@@ -13,14 +13,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from perdure.backends.base import Backend, chunks, number_of
-from perdure.errors import CannotIndex, ClassNotFound, InvalidArgument, NotIndexed, PerdureError, SnapshotTooOld
+from perdure.errors import (
+    CannotIndex,
+    ClassNotFound,
+    InvalidArgument,
+    NotIndexed,
+    PerdureError,
+    SnapshotTooOld,
+    WrongView,
+)
 from perdure.objects.instances.columns import ExtraFields, indexed_fields
 from perdure.objects.instances.ghosts import real_class
 from perdure.objects.instances.indexing import ALLOWED, attribute, cannot_index, indexed_names, plain
-from perdure.objects.instances.persistable import GHOST, entry_of
+from perdure.objects.instances.persistable import GHOST, Persistable, entry_of
 from perdure.objects.transactions.commits import Desk
 from perdure.objects.views.view import View
 from perdure.pickling.classes import find, main_module_name, shown_name
@@ -76,7 +84,7 @@ class Finding:
         limit = None if limit is None else _number("limit", limit)
         offset = _number("offset", offset)
         known = self.fields_of(real)
-        told = tuple(_condition(name, value, known, scan=scan) for name, value in conditions.items())
+        told = tuple(_condition(self._backend, name, value, known) for name, value in conditions.items())
         names = _names(order_by)
         order = tuple((name.removeprefix("-"), name.startswith("-")) for name in names)
         query = Query((), told, order, limit, offset)
@@ -341,7 +349,7 @@ def _names(order_by: Any) -> list[str]:
     return told
 
 
-def _condition(name: str, value: Any, known: Sequence[str], *, scan: bool) -> Condition:
+def _condition(backend: Backend, name: str, value: Any, known: Sequence[str]) -> Condition:
     """`state="new"`, `size__lt=3`; a field whose own name ends like an operator is taken as a field."""
     field, _, suffix = name.rpartition("__")
     if name in known or not field or suffix not in OPERATORS:
@@ -350,20 +358,35 @@ def _condition(name: str, value: Any, known: Sequence[str], *, scan: bool) -> Co
     if operator == "in":
         if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
             raise TypeError(f"{name} takes several values, not {type(value).__name__}")
-        return Condition(field, operator, tuple(_asked_for(name, each) for each in value))
-    told = _asked_for(name, value)
+        return Condition(field, operator, tuple(_asked_for(backend, name, each) for each in value))
+    told = _asked_for(backend, name, value)
     if operator == "prefix" and not isinstance(told, str):
         raise TypeError(f"{name} takes a text, not {type(value).__name__}")
     return Condition(field, operator, told)
 
 
-def _asked_for(name: str, value: Any) -> Plain:
+def _asked_for(backend: Backend, name: str, value: Any) -> Plain:
+    if isinstance(value, Persistable):
+        _refuse_foreign(backend, name, value)
     try:
         return plain(value, unsaved=True)
     except ValueError as error:
         raise CannotIndex(
             f"{name} cannot be {type(value).__qualname__}: {error}.", hint=f"Allowed are {ALLOWED}.", attribute=name
         ) from error
+
+
+def _refuse_foreign(backend: Backend, name: str, obj: Persistable) -> None:
+    """Raise `WrongView` for an object of another store: its id means something else here."""
+    entry = entry_of(obj)
+    other = None if entry is None else cast(View, entry.view).backend
+    if entry is None or other is None or other is backend or other.describe().store == backend.describe().store:
+        return
+    raise WrongView(
+        f"{name} is asked for as {entry.id} of another store.",
+        hint="Ask for the object of that id in this one.",
+        ids=(entry.id,),
+    )
 
 
 def _not_indexed(cls: type[Any], field: str) -> NotIndexed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar, overload
@@ -293,9 +292,9 @@ class Store(Asking, HistoryFace):
             return desk
         desk = self._threads.desk
         if desk is None:
-            thread = threading.get_ident()
-            desk = self._new_desk(lambda: threading.get_ident() == thread and _running_task() is None)
-            self._threads.desk, self._threads.view = desk, desk.view
+            threads, token = self._threads, object()  # the number of a thread that has ended is given again
+            desk = self._new_desk(lambda: threads.token is token and _running_task() is None)
+            threads.desk, threads.view, threads.token = desk, desk.view, token
         return desk
 
     def _new_desk(self, owns: Callable[[], bool]) -> Desk:

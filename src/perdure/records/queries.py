@@ -27,6 +27,10 @@ _NONE, _NUMBER, _TEXT = b"\x10", b"\x20", b"\x30"
 _SIGN = 1 << 63
 
 
+MOST_VALUES = 10_000  # of all conditions together; SQLite takes 32,766 parameters, PostgreSQL 65,535
+MOST_FIELDS = 50  # each is a join; MariaDB takes 61 tables, SQLite 64
+
+
 class Condition(NamedTuple):
     """`field operator value`; for `in` the value is a tuple of plain values, for `prefix` a text."""
 
@@ -53,6 +57,12 @@ class Query(NamedTuple):
         """The fields that must be known of each object, each once."""
         named = [*(condition.field for condition in self.conditions), *(field for field, _ in self.order)]
         return tuple(dict.fromkeys(named))
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it asks for more than one statement of SQL can ask for on every database."""
+        values = sum(len(condition.value) if condition.operator == "in" else 2 for condition in self.conditions)
+        return values > MOST_VALUES or len(self.fields) > MOST_FIELDS
 
 
 class Found(NamedTuple):

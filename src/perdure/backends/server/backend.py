@@ -183,10 +183,14 @@ class ServerBackend(Forgetting, Pieces):
     # -- queries -----------------------------------------------------------------------------------------
 
     def find(self, query: Query) -> Found:
+        if query.is_wide:
+            return super().find(query)
         rows = self._rows(*find_statement(query, self._class_numbers(query.classes)))
         return Found(rows[0][0], [id_ for _, id_ in rows if id_ is not None])
 
     def count(self, query: Query) -> tuple[int, int]:
+        if query.is_wide:
+            return super().count(query)
         ((revision, count),) = self._rows(*count_statement(query, self._class_numbers(query.classes)))
         return revision, count
 

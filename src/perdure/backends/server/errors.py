@@ -36,6 +36,7 @@ class Trouble(Enum):
     TAKEN = auto()  # a key that must be unique is not
     FULL = auto()  # no space is left
     TOO_LARGE = auto()
+    VALUE = auto()  # a column cannot hold it
     OTHER = auto()
 
 
@@ -62,7 +63,7 @@ _BY_STATE = {
     "53100": Trouble.FULL,
     "54000": Trouble.TOO_LARGE,
 }
-_BY_STATE_CLASS = {"08": Trouble.LOST, "28": Trouble.DENIED}
+_BY_STATE_CLASS = {"08": Trouble.LOST, "22": Trouble.VALUE, "28": Trouble.DENIED}  # 22: data_exception
 _BY_TEXT = {  # a refused connection has no SQLSTATE
     "too many": Trouble.BUSY,
     "remaining connection slots": Trouble.BUSY,
@@ -84,7 +85,8 @@ _BY_NUMBER = {
     **dict.fromkeys((1146, 1054, 1932), Trouble.NO_TABLE),
     **dict.fromkeys((1062, 1586, 1048), Trouble.TAKEN),  # 1048: the revision is NULL where another commit was first
     **dict.fromkeys((3, 28, 1021, 1041, 1114), Trouble.FULL),
-    **dict.fromkeys((1118, 1153, 1301, 1406), Trouble.TOO_LARGE),
+    **dict.fromkeys((1118, 1153, 1301), Trouble.TOO_LARGE),
+    **dict.fromkeys((1264, 1265, 1292, 1366, 1367, 1406, 1411, 1690), Trouble.VALUE),  # range, type, length
 }
 
 
@@ -96,6 +98,8 @@ def postgresql_trouble(error: Exception) -> Trouble:
     text = str(error)
     if "connection failed" in text or "failed to resolve host" in text or "connection timeout" in text:
         return next((trouble for part, trouble in _BY_TEXT.items() if part in text), Trouble.ABSENT)
+    if type(error).__name__ == "DataError":
+        return Trouble.VALUE  # the driver says it, of a NUL character say
     # Without a state it is libpq that speaks, not the server: of the connection, if it is an operational error.
     is_lost = type(error).__name__ in ("OperationalError", "InterfaceError")
     return Trouble.LOST if is_lost else Trouble.OTHER
@@ -138,7 +142,7 @@ def translate(trouble: Trouble, error: Exception, place: str, timeout: float) ->
             return DiskFull(
                 f"No space is left for {place}; nothing of this commit was kept: {said}.", hint="Make room."
             )
-        case Trouble.TOO_LARGE:
+        case Trouble.TOO_LARGE | Trouble.VALUE:
             return too_large(place, said)
     return StorageError(f"The database of {place} failed: {said} ({type(error).__name__}).")
 
@@ -154,7 +158,7 @@ def busy(place: str, timeout: float, said: str) -> StoreBusy:
 def too_large(place: str, said: str) -> StorageError:
     """The error for a record that the server does not take."""
     return StorageError(
-        f"A record is too large for {place}; nothing of this commit was kept: {said}.",
+        f"A record is too large for {place}, or no table can hold it; nothing of this commit was kept: {said}.",
         hint="Split the object, or raise the server's limit.",
     )
 

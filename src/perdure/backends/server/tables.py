@@ -79,13 +79,11 @@ class ServerTables(Backend):
     def _with_columns(self, columns: Columns) -> ServerColumns:
         """The further columns of the table of records, which are added where they are not there."""
         own = self._schema.columns[self.table_name]
-        quote = self._connection.dialect.identifier_preparer.quote_identifier
-        added = ServerColumns(columns, own, self._schema.spell("{records}"), quote)
+        added = ServerColumns(columns, own, self._schema.spell("{records}"), self._connection)
 
         def work(cursor: Cursor) -> None:
             found = {column for table, column in self._found_columns(cursor) if table == self.table_name}
-            for statement in added.adding(found):
-                cursor.execute(statement)
+            added.add(cursor, found)
 
         if added and not self.read_only:
             self._connection.read(work)

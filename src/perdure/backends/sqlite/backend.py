@@ -61,7 +61,7 @@ from perdure.records.frame import Encoder, flags_of, parse_unverified
 from perdure.records.queries import Found, Query
 from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
 
-NO_COLUMNS: Mapping[str, str | None] = {}
+NO_COLUMNS: Mapping[str, Any] = {}
 
 _LAST = 2**63 - 1  # above every revision and every number
 _KIND = itemgetter(2, 3)  # flags and class name of a draft
@@ -92,7 +92,7 @@ class SqliteBackend(SqlitePieces):
         create: bool = True,
         read_only: bool = False,
         timeout: float = 60.0,
-        columns: Mapping[str, str | None] = NO_COLUMNS,
+        columns: Mapping[str, Any] = NO_COLUMNS,
         table_name: str | None = None,
     ):
         self.table_name = table_name

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from perdure.errors import CannotIndex
 from perdure.records.values import INTERNAL, Draft
@@ -19,7 +20,7 @@ _OWN = {"number", "revision", "class", "frame"}
 class SqliteColumns:
     """The columns by their names, each with its type in SQL or None, of the table `records`."""
 
-    def __init__(self, columns: Mapping[str, str | None], records: str = "records"):
+    def __init__(self, columns: Mapping[str, Any], records: str = "records"):
         self._types = dict(columns)
         self._records = records
         taken = sorted(name for name in columns if name.lower() in _OWN or name.lower() in ("rowid", "oid", "_rowid_"))

@@ -18,7 +18,6 @@ from perdure.records.queries import Condition, Query, bounds, sort_key
 T = TypeVar("T")
 
 FEW = 1000  # records that are rather sorted than found by walking through the order
-MOST_VALUES = 10_000  # of all conditions together; SQLite takes 32,766 parameters
 LACKING = 500  # ids that `lacking` gives at most
 
 _COMPARED = {"==": "=", "!=": "<>"}
@@ -111,7 +110,7 @@ class SqliteFinding:
         if not query.fields:
             sql = f"SELECT number FROM {self._index.records} WHERE class IN ({', '.join(map(str, classes))})"
             return f"{sql} ORDER BY number LIMIT ? OFFSET ?", limits
-        sources = self._sources(query, classes, self._index.places(connection))
+        sources = None if query.is_wide else self._sources(query, classes, self._index.places(connection))
         if sources is None:
             return None
         driver = self._driver(connection, query, sources)
@@ -144,7 +143,7 @@ class SqliteFinding:
         return [number for (number,) in connection.execute(sql, names)]
 
     def _sources(self, query: Query, classes: Sequence[int], known: Places) -> dict[str, _Source] | None:
-        """For each field of the query its rows; None where a class has no index of it, or there are too many values."""
+        """For each field of the query its rows; None where a class has no index of it."""
         if any((number, field) not in known for number in classes for field in query.fields):
             return None
         sources = {}
@@ -159,7 +158,7 @@ class SqliteFinding:
                 tuple(value for _, values in told for value in values),
                 any(condition.operator != "!=" for condition in conditions),
             )
-        return sources if sum(len(each.values) for each in sources.values()) <= MOST_VALUES else None
+        return sources
 
     def _driver(self, connection: sqlite3.Connection, query: Query, sources: dict[str, _Source]) -> str:
         """The field whose rows are gone through."""

@@ -20,10 +20,13 @@ Accessor = Callable[[Any], Any]
 
 
 class Column(NamedTuple):
-    """A column as the key of its accessor told it: type in SQL (None: any), in Python, longest text in characters."""
+    """A column as the key of its accessor told it: type in SQL (None: any), in Python, longest text in characters.
+
+    The type is a text, or SQLAlchemy's, which each database spells in its own way.
+    """
 
     name: str
-    sql: str | None = None
+    sql: Any = None
     kinds: tuple[type[Any], ...] = ()
     length: int | None = None
 
@@ -48,7 +51,7 @@ class ExtraFields:
             if not callable(accessor):
                 raise TypeError(f"extra_fields[{key!r}] is a function of an object, not {type(accessor).__name__}")
             self._taken.append((_column(key), accessor))
-        if len(set(self.names)) < len(self.names):
+        if len({name.lower() for name in self.names}) < len(self.names):  # to SQLite and MySQL case is no difference
             raise ValueError(f"extra_fields names a column twice: {', '.join(self.names)}")
 
     @property
@@ -57,8 +60,8 @@ class ExtraFields:
         return tuple(column.name for column, _ in self._taken)
 
     @property
-    def columns(self) -> dict[str, str | None]:
-        """The type in SQL of each column; None where any will do."""
+    def columns(self) -> dict[str, Any]:
+        """The type of each column, as in `Column`; None where any will do."""
         return {column.name: column.sql for column, _ in self._taken}
 
     def of(self, obj: Any, class_name: str, *, unsaved: bool = False) -> dict[str, Plain]:
@@ -112,7 +115,8 @@ def _column(key: Any) -> Column:
         compiled = getattr(type_, "compile", None)
         if not isinstance(name, str) or compiled is None:
             raise TypeError(f"extra_fields is keyed by names or SQLAlchemy columns, not by {key!r:.60}")
-        found = Column(name, str(compiled()), _kinds(type_), getattr(type_, "length", None))
+        sql = "TEXT" if str(type_) == "VARCHAR" else type_  # of any length: not every database has such a VARCHAR
+        found = Column(name, sql, _kinds(type_), getattr(type_, "length", None))
     if not name or not name.isprintable():
         raise CannotIndex(f"extra_fields names a column {name!r}.", hint="Give it a name that can be printed.")
     return found
