@@ -13,12 +13,14 @@ import enum
 import functools
 import gc
 import pickle
+import sys
+import threading
 import typing
 
 import pytest
 from places import Holder
 
-from perdure import CannotLoad, CannotPickle, Persistable
+from perdure import CannotLoad, CannotPickle, Persistable, StoreClosed, WrongView
 from perdure.objects.instances.ghosts import real_class
 from perdure.objects.instances.persistable import GHOST, entry_of
 
@@ -244,6 +246,18 @@ class Finalized(Persistable):
 
     def __del__(self):
         finalized.append(self.a)
+
+
+class Mourned(Persistable):
+    """Looks at what refers to it when it goes."""
+
+    def __init__(self):
+        self.parent, self.children, self.count = None, [], 0
+
+    def __del__(self):
+        with contextlib.suppress(StoreClosed):
+            if self.parent is not None:
+                finalized.append(len(self.parent.children))
 
 
 class Stack(list, Persistable):
@@ -746,3 +760,44 @@ def test_finalizers_in_cycles(place):
     a = b = None
     gc.collect()
     assert sorted(finalized) == [1, 2]
+
+
+def test_what_a_finalizer_brings_to_life_again_is_watched(place):
+    parent, child = Mourned(), Mourned()
+    parent.children.append(child)
+    child.parent = parent
+    store = place.open()
+    store.save(parent)
+    child_id = child.persistent_id
+    del parent, child
+    store = place.open()
+    finalized.clear()
+    store.load(child_id)  # let go at once: `__del__` loads the parent, which holds the child
+    gc.collect()
+    assert 1 in finalized
+    child = store.load(child_id)
+    with store.transaction():
+        child.count = 42
+    assert not child.changed
+    assert place.open().load(child_id).count == 42
+
+
+def test_what_finalizers_touch_when_a_thread_ends_does_not_go_on_for_ever(place, monkeypatch):
+    ring = [Mourned() for _ in range(3)]
+    for number, each in enumerate(ring):
+        each.parent = ring[(number + 1) % 3]
+    store = place.open()
+    id_ = store.save(ring[0])
+
+    def look():
+        assert store.load(id_).count == 0
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: told.append(raised.exc_type))
+    finalized.clear()
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert len(finalized) < 10
+    assert {*told} <= {WrongView}  # nobody's objects are loaded for who has ended

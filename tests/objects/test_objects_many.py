@@ -245,6 +245,23 @@ def test_changes_stay_however_small_the_cache_is(place):
     assert all(item.log == ["changed"] for item in place.open().load_many(ids))
 
 
+@pytest.mark.parametrize("size", [2, 3, 10, 100])
+def test_a_touch_wakes_what_was_loaded_again_and_again(place, size):
+    other, store = place.open(), place.open(cache_size=size)
+    ids = other.save_many([Item(number) for number in range(size)])
+    counter, *rest = store.load_many(ids)
+    for _ in range(3 * size):
+        with other.transaction():
+            other.load(ids[0]).number += 1
+        assert store.load(ids[0]).number == other.load(ids[0]).number
+    with store.transaction():
+        for item in rest:
+            item.number += 1  # changed: they stay in memory
+        assert counter.number == 3 * size
+        counter.number = -1
+    assert place.open().load(ids[0]).number == -1
+
+
 def test_a_part_that_somebody_holds_keeps_its_object_watched(place):
     first = Item(0)
     first.table = {"deep": ({"deeper": [1, 2]},)}

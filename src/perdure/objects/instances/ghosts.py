@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from perdure.errors import StoreClosed
-from perdure.objects.instances.persistable import ENTRIES, GHOST, Persistable, entry_of
+from perdure.objects.instances.persistable import DOZING, ENTRIES, GHOST, Persistable, entry_of
 
 assign_class: Callable[[Any, type[Any]], None] = object.__dict__["__class__"].__set__
 
@@ -158,12 +158,19 @@ def _forward(cls: type[Any], name: str) -> Callable[..., Any]:
 
 
 def _finalize(self: Any) -> None:
-    """A ghost that was never loaded has nothing to finalize; loading it for that would be absurd."""
+    """A ghost that was never loaded has nothing to finalize; loading it for that would be absurd.
+
+    Afterwards it dozes again: a `__del__` that looks at what refers to the object may bring it to life again.
+    """
     entry = entry_of(self)
     if has_state(self) if entry is None else entry.state != GHOST:
-        cls = real_class(self)
+        ghost, cls = type(self), real_class(self)
         assign_class(self, cls)
-        cls.__del__(self)
+        try:
+            cls.__del__(self)
+        finally:
+            if entry is not None and entry.state == DOZING and type(self) is cls:
+                assign_class(self, ghost)
 
 
 def _subclass(cls: type[Any], body: dict[str, Any]) -> type[Any] | None:

@@ -53,25 +53,30 @@ class Resting(Comparing):
         self._cache_limit = cache_size
         self._enlisted_limit = min(ENLISTED_AT_MOST, cache_size)
         self._is_resting = False
+        self._woken: Entry | None = None
         self._napping: dict[int, Any] = {}  # address -> what a savepoint keeps of it; some have been touched since
 
     @abstractmethod
     def make_ghost(self, entry: Entry, obj: Any) -> None:
         """Let go of the state."""
 
-    def make_room(self) -> None:
-        """A round, if more is in memory than should be: called after each loading of states."""
+    def make_room(self, woken: Entry | None = None) -> None:
+        """A round, if more is in memory than should be: called after each loading of states.
+
+        What is `woken` just now stays awake: else the touch that wakes it would find it at rest, for ever.
+        """
         if self._is_resting or (len(self.enlisted) <= self._enlisted_limit and len(self.loaded) <= self._cache_limit):
             return
         with self.lock:
             self._is_resting = True  # state methods of the user's may load more
+            self._woken = woken
             try:
                 if len(self.enlisted) > self._enlisted_limit:
                     self._rest_longest_enlisted()
                 if len(self.loaded) > self._cache_limit:
                     self._let_longest_loaded_go()
             finally:
-                self._is_resting = False
+                self._is_resting, self._woken = False, None
 
     def rest(self, objects: Iterable[Any]) -> int:
         """Let those that were only looked at doze; gives how many did. The others are enlisted as if touched now."""
@@ -100,7 +105,7 @@ class Resting(Comparing):
             if entry is None or entry.state != AWAKE:
                 continue
             facts: Any = entry.facts
-            stays = not entry.revision or entry.forced or entry.address in self._napping
+            stays = not entry.revision or entry.forced or entry.address in self._napping or entry is self._woken
             if stays or facts.ghost is None or type(obj) is not facts.cls:
                 changed.append((entry, obj))
                 continue

@@ -250,7 +250,7 @@ class View(Resting):
             if not self.retired:
                 self.enlisted[entry.address] = obj
             if len(self.enlisted) > self._enlisted_limit or len(self.loaded) > self._cache_limit:
-                self.make_room()
+                self.make_room(entry)
 
     def make_ghost(self, entry: Entry, obj: Any) -> None:
         """Let go of the state; an object without a ghost class is read anew at once."""
