@@ -25,6 +25,7 @@ from perdure.errors import (
     SnapshotTooOld,
     WrongView,
 )
+from perdure.objects.instances.classes import is_kind_of, known_facts
 from perdure.objects.instances.columns import ExtraFields, indexed_fields
 from perdure.objects.instances.ghosts import real_class
 from perdure.objects.instances.indexing import ALLOWED, attribute, cannot_index, indexed_names, plain
@@ -100,7 +101,11 @@ class Finding:
 
     def fields_of(self, cls: type[Any]) -> tuple[str, ...]:
         """The fields that records of a class tell for queries."""
-        return indexed_fields(indexed_names(cls), self.extra)
+        names = indexed_names(cls)
+        facts = known_facts(cls)
+        if facts is not None and facts.indexed != names:
+            facts.learn_index()
+        return indexed_fields(names, self.extra)
 
     # -- classes -------------------------------------------------------------------------------------------
 
@@ -114,7 +119,7 @@ class Finding:
             other = self._class(desk, name)
             if other is None or (_is_internal(other) and not _is_internal(cls)):
                 continue
-            if other is cls or (subclasses and issubclass(other, cls)):
+            if other is cls or (subclasses and is_kind_of(other, cls)):
                 yield name, other
 
     def _class(self, desk: Desk, name: str) -> type[Any] | None:
@@ -155,7 +160,9 @@ class Finding:
             shown = ", ".join(lacking[:3]) + (" and others" if len(lacking) > 3 else "")
             raise NotIndexed(
                 f"Not every {cls.__qualname__} of the store was saved with {' and '.join(fields)}: {shown} was not.",
-                hint=f"Run store.reindex({cls.__qualname__}) once, or give scan=True, which loads them all.",
+                hint="Give scan=True, which loads them all."
+                if self._backend.read_only
+                else f"Run store.reindex({cls.__qualname__}) once, or give scan=True, which loads them all.",
                 ids=lacking,
             )
         for pair in asked:
@@ -257,7 +264,7 @@ def _own(finding: Finding, desk: Desk, asked: Asked) -> dict[str, Row]:
         cls = real_class(obj)
         if entry is None or entry.state == GHOST or entry.id in removed:
             continue
-        wanted = cls is asked.cls or (asked.subclasses and issubclass(cls, asked.cls))
+        wanted = cls is asked.cls or (asked.subclasses and is_kind_of(cls, asked.cls))
         if wanted and (_is_internal(asked.cls) or not _is_internal(cls)):
             rows[entry.id] = (entry.id, entry.number, _live(obj, asked.query.fields, finding.extra))
     return rows

@@ -12,6 +12,8 @@ from typing import Any
 
 from perdure.backends.base import chunks, number_of
 from perdure.errors import ClassNotFound
+from perdure.objects.instances.classes import is_kind_of
+from perdure.objects.instances.guests import is_guest_class
 from perdure.objects.instances.persistable import Persistable
 from perdure.objects.transactions.commits import Desk
 from perdure.objects.views.prefetching import Paths, prefetch
@@ -25,7 +27,7 @@ TRIES = 3  # to read a batch between the commits of others
 
 def iterate(desk: Desk, cls: type[Any] | None, batch: int, paths: Paths) -> Iterator[Any]:
     """Every object of `cls` and its subclasses, or of the user's at all."""
-    if cls is not None and not (isinstance(cls, type) and issubclass(cls, Persistable)):
+    if cls is not None and not (isinstance(cls, type) and (issubclass(cls, Persistable) or is_guest_class(cls))):
         raise TypeError(f"a class of persistable objects is gone through, not {cls!r}")
     if batch < 1:
         raise ValueError(f"a batch has at least 1 object, not {batch!r}")
@@ -89,7 +91,7 @@ class _Wanted:
     def _is_of_class(self, name: str, id_: str) -> bool:
         assert self._cls is not None
         try:
-            return issubclass(self._view.facts_named(name, id_).cls, self._cls)
+            return is_kind_of(self._view.facts_named(name, id_).cls, self._cls)
         except ClassNotFound:
             return False
 

@@ -14,10 +14,10 @@ from typing import Any
 from perdure.backends.base import chunks
 from perdure.errors import ConflictError
 from perdure.objects.finding import Finding
-from perdure.objects.instances.guests import is_guest, is_guest_class
-from perdure.objects.instances.persistable import ENTRIES, Persistable
+from perdure.objects.instances.guests import is_guest, is_record
+from perdure.objects.instances.persistable import ENTRIES
 from perdure.objects.transactions.commits import Desk
-from perdure.objects.transactions.transaction import Transaction
+from perdure.objects.transactions.transaction import Transaction, replace
 from perdure.records.frame import parse_unverified
 from perdure.records.queries import Query
 
@@ -48,9 +48,10 @@ def reindex(
             if progress is not None:
                 progress(done, len(ids))
         query = Query(names, order=tuple((field, False) for field in fields))
+        before: list[str] = []
         while rest := desk.view.backend.lacking(query):  # the header tells more than the index, or saved meanwhile
-            again = _rewrite(desk, rest, (), note)
-            written += again
+            again = 0 if rest == before else _rewrite(desk, rest, (), note)
+            written, before = written + again, rest
             if not again:
                 break
     return written
@@ -63,7 +64,7 @@ def _by_fields(
     found: dict[tuple[str, ...], tuple[str, ...]] = {}
     for name, each in finding.classes(desk, cls, subclasses=subclasses):
         fields = finding.fields_of(each)
-        if fields and (issubclass(each, Persistable) or is_guest_class(each)):  # a plain value is not written again
+        if fields:
             found[fields] = (*found.get(fields, ()), name)
     return found
 
@@ -90,8 +91,10 @@ def _rewrite(desk: Desk, ids: Sequence[str], fields: Sequence[str], note: str) -
                     for id_, frame in frames.items()
                     if not fields or any(field not in parse_unverified(frame).fields for field in fields)
                 ]
-                for obj in view.load_many(there):
-                    if is_guest(obj):
+                for id_, obj in zip(there, view.load_many(there), strict=True):
+                    if not is_record(obj):
+                        replace(desk, id_, obj)
+                    elif is_guest(obj):
                         obj._p_activate()
                         obj._p_changed = True
                     else:

@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import sys
 from pathlib import PurePath
 from typing import Any
@@ -72,14 +74,27 @@ def find_global(module: str, qualname: str) -> Any:
     loaded = sys.modules.get(module)
     try:
         if loaded is None:
+            _refuse_running(module)
             loaded = importlib.import_module(module)
         return _walk(loaded, qualname)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # the user's module is run: anything may come out
         raise ClassNotFound(
             f"{module}:{qualname} cannot be found here: {error}.",
             hint="Make its module importable (start in its directory, or install it).",
             path=f"{module}:{qualname}",
         ) from error
+
+
+def _refuse_running(module: str) -> None:
+    """Raise `ImportError` if the module is the script that is running: all of it would run a second time."""
+    file = getattr(sys.modules.get(MAIN), "__file__", None)
+    if file is None or module != main_module_name():
+        return
+    spec = importlib.util.find_spec(module)
+    if spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(file):
+        raise ImportError("the script that is running does not have it")
 
 
 def _walk(module: Any, qualname: str) -> Any:

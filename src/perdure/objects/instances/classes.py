@@ -28,8 +28,8 @@ class ClassFacts:
     """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
 
     __slots__ = (
-        "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "guest", "indexed", "links", "links_to_learn",
-        "module", "name", "prefix", "shapes", "simple",
+        "_told", "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "guest", "indexed", "links",
+        "links_to_learn", "module", "name", "prefix", "shapes", "simple", "untried",
     )  # fmt: skip
 
     def __init__(self, cls: type[Any]):
@@ -46,18 +46,24 @@ class ClassFacts:
         self.prefix = prefix_of(cls)
         self.ghost = None if self.guest else ghost_class(cls)
         self.eager = self.ghost is None and not self.guest
+        self.untried = issubclass(cls, BaseException)  # made again with `args`, which need not be what `__init__` takes
         self.simple = self.ghost is not None and is_simple(cls)
         self.direct = self.simple and cls is not Lost  # filled from its record without detours
         # Perdure's own classes name what can be shown of them without unpickling; see flows.
         told: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)
-        self.indexed = () if told else indexed_names(cls)
-        self.fields = taker(self.name, self.indexed) if self.indexed else told
+        self._told = told
+        self.learn_index()
         internal = INTERNAL if getattr(cls, "__record_internal__", False) else 0
         self.flags = internal | (STATE if self.simple else REDUCED)
         self.links: dict[str, None] = {}  # attributes that were seen to hold nothing but a reference
         self.links_to_learn = LEARNING
         self.shapes: dict[tuple[str, ...], Shape | None] = {}  # names of attributes -> what their payload begins with
         self._without: dict[tuple[bytes, int], Shape | None] = {}
+
+    def learn_index(self) -> None:
+        """What the class names in `__indexed__` by now: in a session it may be set later than the class is used."""
+        self.indexed = () if self._told else indexed_names(self.cls)
+        self.fields = taker(self.name, self.indexed) if self.indexed else self._told
 
     def learn_links(self, names: Iterable[str]) -> None:
         """Attributes that hold nothing but a reference: their places stand beside the state from now on."""
@@ -81,7 +87,22 @@ class ClassFacts:
         return found
 
 
+def is_kind_of(cls: type[Any], base: type[Any]) -> bool:
+    """`issubclass`, of which no user's metaclass can make an error: such a class is none of `base`'s kind."""
+    if any(each is base for each in cls.__mro__):
+        return True
+    try:
+        return issubclass(cls, base)
+    except Exception:  # noqa: BLE001 (hooks of the user's run here; abstract classes do not take what has no hash)
+        return False
+
+
 _facts: dict[int, ClassFacts] = {}  # by address: metaclasses may not be hashable; the facts hold the class
+
+
+def known_facts(cls: type[Any]) -> ClassFacts | None:
+    """The facts of a class, if anybody has asked for them."""
+    return _facts.get(id(cls))
 
 
 def facts_of(cls: type[Any]) -> ClassFacts:

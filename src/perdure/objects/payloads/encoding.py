@@ -23,7 +23,7 @@ from perdure.objects.instances.classes import ClassFacts
 from perdure.objects.instances.ghosts import real_class
 from perdure.objects.instances.guests import is_record
 from perdure.objects.instances.persistable import ENTRIES, Entry, Persistable, entry_of
-from perdure.objects.instances.states import BARE, PROTOCOL, Reduced, reduced, simple_state
+from perdure.objects.instances.states import BARE, PROTOCOL, Reduced, make, reduced, simple_state
 from perdure.objects.payloads.pieces import Given, Part, has_large, joined, taken_out
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
@@ -36,6 +36,7 @@ from perdure.records.values import BUFFERED, OUTSIDE, PLAIN, SHAPED
 _marks = count(1)
 _attribute = object.__getattribute__
 
+LONGEST_PATH = 400  # characters; the beginning and the end of a longer one are told
 LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
 
 
@@ -200,12 +201,27 @@ class Encoder:
             raise
         except Exception as error:  # the user's own state methods run here: anything may come out
             raise self._explained(obj, error) from error
+        if facts.untried:
+            self._try(obj, facts, told)
         if facts.guest and told[0] != BARE:
             raise CannotPickle(
                 f"{facts.cls.__qualname__} cannot be stored as it is: its objects are made with arguments.",
                 hint="Let it do without __getnewargs__, or be a Persistable.",
             )
         return told
+
+    def _try(self, obj: Any, facts: ClassFacts, told: Reduced) -> None:
+        """Whether an object can be made again as it says; once a class, of those that often cannot."""
+        try:
+            make(facts.cls, told[0])
+        except Exception as error:  # as above
+            name = facts.cls.__qualname__
+            raise CannotPickle(
+                f"{name} cannot be saved: its objects could not be made again: {type(error).__name__}: {error}.",
+                hint=f"Let {name}.__init__ take what it gives to Exception.__init__, or give it a __reduce__.",
+                path=name,
+            ) from error
+        facts.untried = False
 
     def _dump(self, obj: Any, graphs: tuple[Any, ...], graph: Any, under: str | None) -> Encoded:
         self._places, self._outside = {}, False
@@ -306,6 +322,8 @@ def explain(obj: Any, error: BaseException, *, stop_at: Callable[[object], bool]
     name = id_ or cls.__name__
     found = find_unpicklable(obj, name, stop_at)
     path, reason = found if found is not None else (name, str(error))
+    if len(path) > LONGEST_PATH:
+        path = f"{path[: LONGEST_PATH // 2]} … {path[-LONGEST_PATH // 2 :]}"
     return CannotPickle(f"{path} cannot be saved: {reason}", path=path, ids=(id_,) if id_ else ())
 
 

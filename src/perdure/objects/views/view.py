@@ -191,7 +191,9 @@ class View(Resting):
         with self.lock:
             self.end_naps()
             for entry, obj in list(self._clean(list(self._entries.values()))):
-                self.make_ghost(entry, obj)
+                self.let_go(entry, obj)
+            if self.stale:
+                self.reload_stale()
 
     def _live(self, numbers: set[int]) -> Iterator[Entry]:
         few = numbers if len(numbers) < len(self._entries) else numbers.intersection(list(self._entries))
