@@ -162,7 +162,10 @@ def test_a_module_that_cannot_be_imported_here_fails_the_job(store, marks, tmp_p
     run = perdure.start(flow_jobs.importing, "only_in_workers", store=store, executor="processes", workers=1)
     (attempt,) = run.job("give_of").attempts
     assert attempt.error_type == "UnloadableResult"
-    assert "Importing only_in_workers:Thing raises RuntimeError: not in this process" in attempt.error
+    assert (
+        "only_in_workers:Thing cannot be found here: importing it raises RuntimeError: not in this process"
+        in attempt.error
+    )
 
 
 @BOTH

@@ -181,9 +181,14 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch: 
     with make_store(url) as store:
         id_ = store.save(plug_that_breaks.Plug())
     monkeypatch.delitem(sys.modules, "plug_that_breaks")
-    module.write_text("{}['home']  # and longer than before\n")
-    with (
-        make_store(url) as store,
-        pytest.raises(ClassNotFound, match="plug_that_breaks:Plug cannot be found here: 'home'"),
-    ):
-        store.load(id_)
+    for text, told in BREAKS.items():
+        module.write_text(text)
+        with make_store(url) as store, pytest.raises(ClassNotFound, match=told):
+            store.load(id_)
+
+
+BREAKS = {  # each longer than the one before: that is how a change is seen
+    "{}['home']  # no configuration": "Plug cannot be found here: importing it raises KeyError: 'home'",
+    "import sys; sys.exit(3)  # a script that was not meant to be imported": "raises SystemExit: 3",
+    "import nothing_of_that_name  # which is the most usual thing of all those that may happen": "No module named",
+}

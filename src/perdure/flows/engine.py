@@ -242,7 +242,7 @@ class Engine:
             return outcome
         try:
             for name in outcome.names - self._found:
-                _resolve(name)
+                find(name)  # imported as loading would
             self._found |= outcome.names
             self._refuse_dangling(outcome)
         except PerdureError as error:
@@ -287,13 +287,3 @@ def _first_wins(outcomes: list[Outcome]) -> list[Outcome]:
 def _drafts_any(outcome: Outcome, ids: Iterable[str]) -> bool:
     wanted = set(ids)
     return any(draft.id in wanted for draft in outcome.drafts)
-
-
-def _resolve(name: str) -> None:
-    """Raise if a stored name would not be found here: the module is imported as loading would."""
-    try:
-        find(name)
-    except PerdureError:
-        raise
-    except (Exception, SystemExit) as error:  # importing runs the user's code: anything may come out
-        raise UnloadableResult(f"Importing {name} raises {type(error).__name__}: {error}.") from error

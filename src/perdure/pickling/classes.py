@@ -15,7 +15,7 @@ import sys
 from pathlib import PurePath
 from typing import Any
 
-from perdure.errors import CannotPickle, ClassNotFound
+from perdure.errors import CannotPickle, ClassNotFound, PerdureError
 
 MAIN = "__main__"
 
@@ -77,11 +77,13 @@ def find_global(module: str, qualname: str) -> Any:
             _refuse_running(module)
             loaded = importlib.import_module(module)
         return _walk(loaded, qualname)
-    except MemoryError:
+    except (PerdureError, MemoryError):
         raise
-    except Exception as error:  # the user's module is run: anything may come out
+    except (Exception, SystemExit) as error:  # the user's module is run: anything may come out
+        usual = isinstance(error, (ImportError, AttributeError, ValueError, TypeError))
+        said = f"{error}" if usual else f"importing it raises {type(error).__name__}: {error}"
         raise ClassNotFound(
-            f"{module}:{qualname} cannot be found here: {error}.",
+            f"{module}:{qualname} cannot be found here: {said}.",
             hint="Make its module importable (start in its directory, or install it).",
             path=f"{module}:{qualname}",
         ) from error

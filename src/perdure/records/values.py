@@ -63,7 +63,9 @@ class Batch(NamedTuple):
 
     `seen` is the revision of the view: when the store is still there, nothing can conflict. `unused` is the range
     (first, end) of numbers that were reserved for this batch and not used: the backend takes them back if it can.
-    `needed` are ids that drafts newly refer to: they must be there when the batch is applied. With `exact` the batch
+    `needed` are ids that drafts newly refer to: they must be there when the batch is applied. `doubted` are those of
+    them that may be gone even where the store is still at `seen`; None: all may be. With `counted` the numbers of all
+    new drafts come from `reserve`, so that nobody else can have them. With `exact` the batch
     is applied only to revision `seen`. `indexed` names, for each class, the fields of its drafts that queries ask for.
     `buffers` are large pieces of the payloads, by their digests (see `records.buffers`): written where they are not
     there yet. `keep` is for how many seconds replaced versions stay readable at least; None: until they are packed.
@@ -78,6 +80,8 @@ class Batch(NamedTuple):
     code: str = ""
     unused: tuple[int, int] = (0, 0)
     needed: Collection[str] = ()
+    doubted: Collection[str] | None = None
+    counted: bool = False
     exact: bool = False
     indexed: Mapping[str, tuple[str, ...]] = {}
     buffers: Mapping[str, Buffer] = {}

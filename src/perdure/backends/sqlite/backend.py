@@ -47,6 +47,8 @@ from perdure.backends.sqlite.rows import (
 )
 from perdure.backends.sqlite.schema import refuse_newer
 from perdure.backends.sqlite.writing import (
+    COUNT,
+    UPSERT,
     ClassNumbers,
     insert,
     name_classes,
@@ -65,10 +67,6 @@ NO_COLUMNS: Mapping[str, Any] = {}
 
 _LAST = 2**63 - 1  # above every revision and every number
 _KIND = itemgetter(2, 3)  # flags and class name of a draft
-_COUNT = "UPDATE meta SET value = CASE name WHEN 'revision' THEN ? ELSE ? END WHERE name IN ('revision', 'next_number')"
-_UPSERT = (
-    " ON CONFLICT (number) DO UPDATE SET revision = excluded.revision, class = excluded.class, frame = excluded.frame"
-)
 
 Rows = list[Any]  # of tuples
 
@@ -415,10 +413,12 @@ class SqliteBackend(SqlitePieces):
         numbers = [int(draft[0].rpartition(".")[2]) for draft in batch.drafts]
         removed = {number_of(id_): str(id_) for id_ in batch.removals}
         new = {number: draft[0] for draft, number in zip(batch.drafts, numbers, strict=True) if not draft[1]}
-        refuse_taken(connection, new)
-        if not 0 < batch.seen == revision - 1:
+        if not batch.counted:
+            refuse_taken(connection, new)
+        is_alone = 0 < batch.seen == revision - 1
+        if not is_alone:
             refuse_conflicts_in(connection, batch)
-        if batch.needed:
+        if batch.needed and (batch.doubted is None or batch.doubted or not is_alone):
             refuse_absent_in(connection, batch)
         replaced = [number for number in numbers if number not in new]
         if len(new) + len(replaced) < len(numbers):
@@ -431,7 +431,7 @@ class SqliteBackend(SqlitePieces):
             supersede(connection, replaced, removed, revision)
         classes = map({kind: known[kind[1], kind[0] & INTERNAL] for kind in set(kinds)}.__getitem__, kinds)
         rows = zip(numbers, repeat(revision), classes, map(encode, batch.drafts, repeat(revision)), strict=False)
-        insert(connection, rows, len(numbers), _UPSERT if replaced else "")
+        insert(connection, rows, len(numbers), UPSERT if replaced else "")
         self._columns.write(connection, batch.drafts, numbers)
         numbers += removed
         next_number = batch.unused[0] if batch.unused[1] == meta["next_number"] else meta["next_number"]
@@ -443,7 +443,7 @@ class SqliteBackend(SqlitePieces):
         if next_number == meta["next_number"]:
             connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (revision,))
         else:
-            connection.execute(_COUNT, (revision, next_number))
+            connection.execute(COUNT, (revision, next_number))
         if batch.keep is not None:
             trim(connection, batch.time - batch.keep)
         return revision

@@ -233,10 +233,12 @@ class Commit:
         if checks:
             written = {draft.id for draft in batch.drafts}.union(batch.removals)
             checks = {id_: base for id_, base in checks.items() if id_ not in written}
-        batch = batch._replace(needed=self._needed(batch) if worklist.refers_to_stored else (), checks=checks)
+        needed, doubted = self._needed(batch) if worklist.refers_to_stored else ((), ())
+        batch = batch._replace(needed=needed, doubted=doubted, checks=checks)
         if self.drafts:  # read at other revisions than this view's: each base is compared
             indexed, buffers = {**self.indexed, **batch.indexed}, {**batch.buffers, **self.buffers}
-            batch = batch._replace(drafts=batch.drafts + self.drafts, seen=-1, indexed=indexed, buffers=buffers)
+            drafts = batch.drafts + self.drafts
+            batch = batch._replace(drafts=drafts, seen=-1, counted=False, indexed=indexed, buffers=buffers)
         if self.desk.keep is not None:
             batch = batch._replace(keep=self.desk.keep)
         return batch
@@ -328,15 +330,19 @@ class Commit:
         if entry is not None and obj is not None and entry.state != GHOST:
             self.desk.view.let_go(entry, obj)
 
-    def _needed(self, batch: Batch) -> set[str]:
-        """What drafts newly refer to: it must still be there when they are written."""
+    def _needed(self, batch: Batch) -> tuple[Collection[str], Collection[str]]:
+        """What drafts newly refer to, which must still be there when they are written; and what of it is in doubt.
+
+        What is loaded was there at the view's revision: of what others remove, a view that moves on makes ghosts.
+        """
         view = self.desk.view
         needed = {id_ for draft in batch.drafts for id_ in draft[6]}
         for id_, base, *_ in batch.drafts if needed else ():
             if base and (entry := view.entry(id_)) is not None:
                 needed.difference_update(entry.references)  # those that it had already are nobody's fault now
         needed.difference_update([draft[0] for draft in (*batch.drafts, *self.drafts)])
-        return needed
+        found = ((id_, view.entry(id_)) for id_ in needed)
+        return needed, [id_ for id_, entry in found if entry is None or entry.state == GHOST]
 
     def _refuse_dangling(self, batch: Batch, removed: Collection[str]) -> None:
         """No removal may leave a reference behind, be it stored or in this very batch."""

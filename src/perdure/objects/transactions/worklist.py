@@ -88,6 +88,11 @@ class Naming:
         self._factory = factory
         self.numbers = Numbers(backend)
 
+    @property
+    def counts(self) -> bool:
+        """Whether all numbers come from the store's counter."""
+        return self._factory is None
+
     def new(self, obj: Any, facts: ClassFacts) -> tuple[Id[Any], int]:
         """An id, and its number."""
         factory = self._factory
@@ -237,10 +242,10 @@ class Worklist:
             return None
         code = self._drafts[0].code if self._drafts else ""
         buffers = contents_of(self._drafts) if self._encoder.met_large else {}
-        indexed = self._indexed
         return Batch(
-            self._drafts, removals, {}, self._view.seen, time, note, code, unused, indexed=indexed, buffers=buffers
-        )
+            self._drafts, removals, {}, self._view.seen, time, note, code, unused,
+            counted=self._naming.counts, indexed=self._indexed, buffers=buffers,
+        )  # fmt: skip
 
     def finish(self, revision: int) -> None:
         """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
