@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -267,12 +268,88 @@ def test_a_file_of_an_older_revision_is_not_taken_for_the_present_one(directory:
     assert payload(backend, "Job.1", at=1) == b"one"
 
 
+@pytest.mark.parametrize("others", range(5))
+def test_a_store_that_was_made_in_the_place_of_an_open_one_is_left_alone(directory: Path, others: int):
+    backend = FilesystemBackend(directory)
+    save(backend, draft("Job.1", b"mine"))
+    shutil.rmtree(directory)
+    other = FilesystemBackend(directory)
+    for number in range(1, others + 1):
+        save(other, draft(f"Job.{number}", b"theirs"))
+    before = sorted(other.ids()), other.describe()
+    calls = (
+        backend.revision,
+        backend.describe,
+        backend.ids,
+        lambda: backend.read(["Job.1"]),
+        lambda: backend.reserve(1),
+        lambda: save(backend, draft("Job.7")),
+        lambda: backend.pack(1),
+    )
+    for call in calls:
+        with pytest.raises(StorageError, match="moved, removed or replaced while it was open"):
+            call()
+    backend.close()
+    assert (sorted(other.ids()), other.describe()) == before
+    assert save(other, draft(f"Job.{others + 1}", b"theirs")) == others + 1
+    other.close()
+    assert len(FilesystemBackend(directory).ids()) == others + 1
+
+
+def test_a_store_that_was_put_back_from_a_copy_is_read_anew(directory: Path, tmp_path: Path):
+    backend = FilesystemBackend(directory)
+    save(backend, draft("Job.1", b"one"))
+    with FilesystemBackend(directory)._writing():
+        shutil.copytree(directory, tmp_path / "copy")
+    save(backend, draft("Job.2", b"two"))
+    shutil.rmtree(directory)
+    shutil.move(tmp_path / "copy", directory)
+    assert backend.ids() == ["Job.1"]
+    assert save(backend, draft("Job.3", b"three")) == 2
+    assert payload(backend, "Job.3") == b"three"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_does_not_write_into_a_store_that_was_made_after_the_fork(directory: Path):
+    process = multiprocessing.get_context("spawn").Process(target=_fork_over_another_store, args=(directory,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def _fork_over_another_store(directory: Path) -> None:
+    backend = FilesystemBackend(directory)
+    save(backend, draft("Job.1", b"mine"))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.read(reading, 1)
+        try:
+            save(backend, draft("Job.2"))
+        except StorageError:
+            os._exit(0)
+        os._exit(1)
+    shutil.rmtree(directory)
+    FilesystemBackend(directory).close()
+    os.write(writing, b"x")
+    _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def test_closing_a_store_that_was_removed_is_fine(directory: Path):
+    backend = FilesystemBackend(directory)
+    save(backend, draft("Job.1"))
+    shutil.rmtree(directory)
+    backend.close()
+    backend.close()
+
+
 def test_a_store_that_was_removed_while_it_was_open_is_told(directory: Path, tmp_path: Path):
     backend = FilesystemBackend(directory)
     save(backend, draft("Job.1"))
     directory.rename(tmp_path / "elsewhere")
     for call in (backend.ids, lambda: save(backend, draft("Job.2"))):
-        with pytest.raises(StorageError, match="moved or removed while it was open"):
+        with pytest.raises(StorageError, match="moved, removed or replaced while it was open"):
             call()
 
 

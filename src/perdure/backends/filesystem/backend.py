@@ -1,7 +1,7 @@
 """The backend that keeps a store in a directory: one file an object, named by its id, and a folder of its own.
 
 - Every call takes the store's lock (shared to read, exclusive to write) and gives it back; readers see whole commits.
-- One commit is one fsync, two if it replaces what was settled; see `filesystem_medium` for what a crash leaves.
+- One commit is one fsync, two if it replaces what was settled; see `medium` for what a crash leaves.
 - A text from outside is never joined to a path: only ids that the store's own log knows are.
 - After an error while something was made durable, this backend writes no more.
 """
@@ -20,18 +20,15 @@ from perdure.backends.base import (
     CHUNK,
     NewKey,
     chunks,
-    mismatches,
     no_key,
     number_of,
-    refuse_absent,
-    refuse_conflicts,
-    refuse_moved,
     too_old,
 )
 from perdure.backends.filesystem.buffers import FilesystemPieces, PieceFiles
+from perdure.backends.filesystem.choosing import chosen, known_number, next_number, refuse, revision_at
 from perdure.backends.filesystem.journal import Entry, Index, Written, revision_of
 from perdure.backends.filesystem.medium import Medium
-from perdure.errors import CorruptRecord, IdInUse, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
+from perdure.errors import CorruptRecord, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
 from perdure.files import Files
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.queries import Found, Query, arrange, matcher
@@ -95,7 +92,7 @@ class FilesystemBackend(FilesystemPieces):
 
     def apply(self, batch: Batch, encode: Encoder) -> Receipt:
         with self._writing() as index:
-            self._refuse(batch, index)
+            refuse(batch, self._medium)
             revision = index.revision + 1
             groups: dict[tuple[str, bool], list[Draft]] = {}
             for draft in batch.drafts:
@@ -109,7 +106,7 @@ class FilesystemBackend(FilesystemPieces):
                     index = self._medium.index
             entry = Entry(
                 index.sequence + 1,
-                _next_number(batch, index),
+                next_number(batch, index),
                 revision,
                 batch.time,
                 batch.note,
@@ -127,7 +124,7 @@ class FilesystemBackend(FilesystemPieces):
         with self._reading(at) as index:
             frames = {}
             for id_ in ids:
-                revision = _revision_of(index, id_, at)
+                revision = revision_at(index, id_, at)
                 if revision:
                     frames[id_] = self._kept(number_of(id_), revision)
             return frames
@@ -136,7 +133,7 @@ class FilesystemBackend(FilesystemPieces):
         names, older = {}, []
         with self._reading(at) as index:
             for id_ in ids:
-                revision = _revision_of(index, id_, at)
+                revision = revision_at(index, id_, at)
                 if revision and revision == index.versions[number_of(id_)][-1]:
                     names[id_] = index.classes[number_of(id_)]
                 elif revision:
@@ -147,7 +144,7 @@ class FilesystemBackend(FilesystemPieces):
     def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
         with self._reading(at) as index:
             if at is None:
-                return [index.ids[number] for number in _chosen(index, None, internal, -1)]
+                return [index.ids[number] for number in chosen(index, None, internal, -1)]
             versions = sorted((number, index.version(number, at)) for number in index.versions)
             return [
                 index.ids[number]
@@ -167,7 +164,7 @@ class FilesystemBackend(FilesystemPieces):
             yield from self.scan_at(at, class_name, internal, after)
             return
         with self._reading() as index:
-            numbers = iter(_chosen(index, class_name, internal, after))
+            numbers = iter(chosen(index, class_name, internal, after))
         while chunk := list(islice(numbers, CHUNK)):
             with self._reading() as index:
                 versions = [(number, index.version(number)) for number in chunk]
@@ -201,7 +198,7 @@ class FilesystemBackend(FilesystemPieces):
 
     def history(self, id_: str) -> list[Version]:
         with self._reading() as index:
-            number = _known(index, id_)
+            number = known_number(index, id_)
             if number is None:
                 return []
             versions = [Version(revision, self._kept(number, revision)) for revision in index.versions[number]]
@@ -224,7 +221,7 @@ class FilesystemBackend(FilesystemPieces):
 
     def erase(self, ids: Collection[str]) -> None:
         with self._writing() as index:
-            known = [str(id_) for id_ in ids if _known(index, id_) is not None]
+            known = [str(id_) for id_ in ids if known_number(index, id_) is not None]
             for id_ in known:
                 if index.current(id_):
                     raise ValueError(f"{id_} is still there: it must be removed first")
@@ -257,7 +254,7 @@ class FilesystemBackend(FilesystemPieces):
     def _headers(self, index: Index, name: str) -> dict[int, tuple[int, Fields]]:
         """Revision and fields of every record of a class, by number; only what changed since is read."""
         known, present = self._fields.get(name, {}), {}
-        for number in _chosen(index, name, None, -1):
+        for number in chosen(index, name, None, -1):
             revision = index.version(number)
             told = known.get(number)
             if told is None or told[0] != revision:
@@ -271,11 +268,14 @@ class FilesystemBackend(FilesystemPieces):
             return list(dict.fromkeys(index.classes.values()))
 
     def close(self) -> None:
-        """Settle the journal, so that every file is what its name says. Closing twice is fine."""
+        """Settle the journal, so that every file is what its name says. Closing twice is fine.
+
+        A store whose files were removed, or replaced by another's, has nothing to settle.
+        """
         if self._closed:
             return
         try:
-            if not self.read_only and self._failure is None:
+            if not self.read_only and self._failure is None and self._medium.is_same():
                 self._settle_if_needed()
         finally:
             self._closed = True
@@ -305,7 +305,9 @@ class FilesystemBackend(FilesystemPieces):
     def _entered(self) -> Iterator[None]:
         if self._process != os.getpid():
             # The lock and what was read may have been in use by another thread at the moment of the fork.
-            self._lock, self._medium = threading.RLock(), Medium(self.directory, self._files)
+            medium, self._medium = self._medium, Medium(self.directory, self._files)
+            self._medium.resemble(medium)
+            self._lock = threading.RLock()
             self._process, self._holds_file_lock = os.getpid(), False
         if not self._lock.acquire(timeout=self._timeout):
             raise StoreBusy(f"Another thread used the store for {self._timeout:g} seconds.", hint="Try again.")
@@ -364,31 +366,7 @@ class FilesystemBackend(FilesystemPieces):
         with self._writing():
             self._medium.settle()
 
-    # -- checks ------------------------------------------------------------------------------------------
-
-    def _refuse(self, batch: Batch, index: Index) -> None:
-        refuse_moved(batch, index.revision)
-        back = {draft.id for draft in batch.drafts if draft.base and _comes_back(draft, index)}
-        for draft in batch.drafts:
-            if draft.base and (draft.id not in back or not self._medium.is_settled(draft.base)):
-                continue  # before its removal is settled, the file of an object that comes back may still be there
-            taken = not draft.base and number_of(draft.id) in index.ids
-            why = None if taken else self._medium.refuse_name(draft.id, bool(draft.flags & INTERNAL))
-            if taken or why:
-                raise IdInUse(
-                    f"{draft.id} cannot be new: {why or f'the number {number_of(draft.id)} was given before'}.",
-                    hint="Move that file away." if why else "The factory of ids must never give a number twice.",
-                    ids=(draft.id,),
-                )
-        expected = {
-            **{draft.id: draft.base for draft in batch.drafts if draft.base},
-            **batch.removals,
-            **batch.checks,
-        }
-        found = {id_: index.current(id_) for id_ in expected}
-        found.update((draft.id, draft.base) for draft in batch.drafts if draft.id in back)
-        refuse_conflicts(mismatches(expected, found))
-        refuse_absent(batch, [id_ for id_ in batch.needed if index.current(id_)])
+    # -- parts ---------------------------------------------------------------------------------------------
 
     def _was_internal(self, number: int, revision: int) -> bool:
         index = self._medium.index
@@ -412,38 +390,3 @@ class FilesystemBackend(FilesystemPieces):
                 path=path,
             )
         return frame
-
-
-def _known(index: Index, id_: str) -> int | None:
-    # Whole texts are compared, so that whatever shape `id_` has, only an id of the log gets through.
-    tail = id_.rpartition(".")[2]
-    number = int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 20 else -1
-    return number if index.ids.get(number) == id_ else None
-
-
-def _comes_back(draft: Draft, index: Index) -> bool:
-    """Whether the draft's object is not there, and its base is the revision that removed it."""
-    number = number_of(draft.id)
-    return index.removed.get(number) == draft.base and index.ids[number] == draft.id
-
-
-def _revision_of(index: Index, id_: str, at: int | None) -> int:
-    number = _known(index, id_)
-    return 0 if number is None else index.version(number, at)
-
-
-def _next_number(batch: Batch, index: Index) -> int:
-    free = batch.unused[0] if batch.unused[1] == index.next_number else index.next_number
-    ids: Collection[str] = [*(draft.id for draft in batch.drafts), *batch.removals]
-    return max([free, *(number_of(id_) + 1 for id_ in ids)])
-
-
-def _chosen(index: Index, class_name: str | None, internal: bool | None, after: int) -> list[int]:
-    return sorted(
-        number
-        for number in index.versions
-        if number > after
-        and number not in index.removed
-        and (class_name is None or index.classes[number] == class_name)
-        and (internal is None or internal == (number in index.internal))
-    )

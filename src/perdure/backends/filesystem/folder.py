@@ -1,6 +1,8 @@
 """The folder of a store in a directory: making it, recognising it, and what it is called.
 
 - The file `store` comes last, so that half a store is none.
+- It has the store's id. An open store remembers it, so that another one that was made in its place is neither read nor
+  written.
 - Folders that copying tools leave out because they are empty are made again.
 """
 
@@ -27,6 +29,8 @@ class Folder:
         self.directory = directory
         self.own = os.path.join(directory, OWN_FOLDER)
         self.files = files
+        self._store = ""  # the id of the store that was there at first
+        self._stamp: tuple[int, ...] | None = None  # of the file `store`, when it was last read
 
     def path(self, name: str) -> str:
         """The path of something in perdure's own folder."""
@@ -97,11 +101,36 @@ class Folder:
     def refuse_gone(self) -> None:
         """Raise `StorageError` if the store's folder is not there any more."""
         if self.files.kind(self.own) is None:
-            raise StorageError(
-                f"The store {self.directory} was moved or removed while it was open.",
-                hint="Put it back, or open it where it is now.",
-                path=self.directory,
-            )
+            raise self._moved()
+
+    def is_same(self) -> bool:
+        """Whether the file `store` is the one that was last read; another may be a copy, or another store's."""
+        return self._stamp is not None and self.files.stamp(self.path("store")) == self._stamp
+
+    def recognise(self) -> bool:
+        """Whether the store's files were put back meanwhile; raises `StorageError` if another store has their place."""
+        stamp = self.files.stamp(self.path("store"))
+        if stamp is not None and stamp == self._stamp:
+            return False
+        if stamp is None and self._store:
+            raise self._moved()
+        _, store, _ = self.identify()
+        if self._store and store != self._store:
+            raise self._moved()
+        is_other = bool(self._store)
+        self._store, self._stamp = store, stamp
+        return is_other
+
+    def resemble(self, other: Folder) -> None:
+        """Take for one's own the store that `other`, of the same directory, has recognised."""
+        self._store, self._stamp = other._store, other._stamp
+
+    def _moved(self) -> StorageError:
+        return StorageError(
+            f"The store {self.directory} was moved, removed or replaced while it was open.",
+            hint="Put it back, or open it where it is now.",
+            path=self.directory,
+        )
 
     def _not_a_store(self, why: str) -> NotAStore:
         return NotAStore(

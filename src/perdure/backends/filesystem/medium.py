@@ -70,16 +70,19 @@ class Medium(Folder):
     # -- knowing what there is ---------------------------------------------------------------------------
 
     def unchanged(self) -> bool:
-        """Whether log and journal end where this process read them to, and the log is the same one."""
+        """Whether log and journal end where this process read them to, and the log is the same one, and the store."""
         return (
             self.files.size(self.path("journal")) == self._journal_end
             and self.files.stamp(self.path("log")) == self._log_stamp
+            and self.is_same()
         )
 
     def refresh(self) -> None:
         """Take in what was written since; whatever is torn at an end is left out."""
         if self._log_end + self._journal_end and self.unchanged():
             return
+        if self.recognise():
+            self.forget()
         stamp = self.files.stamp(self.path("log"))
         log_size, journal_size = self._sizes()
         if (

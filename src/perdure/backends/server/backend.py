@@ -3,7 +3,7 @@
 - A read is one statement in autocommit mode, or several whose order makes them right: first what is there now, then
   what was superseded, then whether that revision is still kept.
 - Rows are found by number; then the id inside the frame must be the one that was asked for.
-- A commit is described in `server_writing`; each server spells its own.
+- A commit is described in `server/writing`; each server spells its own.
 - A commit whose connection was lost is looked for, and repeated if it is not there, as long as the time-out allows; if
   no answer can be had, `OutcomeUnknown`, from then on for every write.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from perdure.backends.base import CHUNK, FEW, number_of, numbers_of, too_old
 from perdure.backends.frames import by_id
-from perdure.backends.server.errors import Trouble, outcome_unknown
+from perdure.backends.server.errors import Trouble, outcome_unknown, replaced
 from perdure.backends.server.finding import count_statement, find_statement, in_order, lacking_statement
 from perdure.backends.server.forgetting import Forgetting
 from perdure.backends.server.pieces import Pieces
@@ -41,12 +41,16 @@ class ServerBackend(Forgetting, Pieces):
             "SELECT m.format, m.store, m.sealed_by, m.revision, c.next_number, m.oldest"
             " FROM {meta} m JOIN {counter} c ON c.one = m.one"
         )
+        if rest[0] != self._schema.store:
+            raise replaced(self.place)
         refuse_newer(format_, self.place)
         return Description(format_, *rest)
 
     def revision(self) -> int:
-        ((revision,),) = self._rows("SELECT revision FROM {meta}")
-        return int(revision)
+        rows = self._rows("SELECT revision FROM {meta} WHERE {is_own}")
+        if not rows:
+            raise self._connection.read(self._row_gone)
+        return int(rows[0][0])
 
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
         asked = list(ids)
@@ -131,13 +135,13 @@ class ServerBackend(Forgetting, Pieces):
 
     def changes(self, since: int) -> tuple[int, set[int]]:
         rows = self._rows(
-            "SELECT revision, oldest, NULL FROM {meta}"
+            "SELECT revision, oldest, NULL FROM {meta} WHERE {is_own}"
             " UNION ALL SELECT revision, 0, numbers FROM {commits} WHERE revision > %s",
             (since,),
         )
         newest = next((row for row in rows if row[2] is None), None)
         if newest is None:
-            raise self._damaged("its row of the revision is gone")
+            raise self._connection.read(self._row_gone)
         if since < newest[1]:
             raise too_old(since, newest[1])
         return newest[0], {number for *_, text in rows if text is not None for number in numbers_of(text)}

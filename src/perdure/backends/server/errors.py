@@ -172,6 +172,14 @@ def outcome_unknown(place: str) -> OutcomeUnknown:
     )
 
 
+def replaced(place: str) -> StorageError:
+    """The error for a store in whose place somebody has made another one."""
+    return StorageError(
+        f"{place} was replaced while it was open: its tables were dropped, and hold another store now.",
+        hint="Open it again, if that is the store that is meant.",
+    )
+
+
 def foreign(place: str, tables: list[str]) -> NotAStore:
     """The error for tables of another program under the names that a store's would have."""
     return NotAStore(

@@ -99,7 +99,7 @@ class MysqlBackend(ServerBackend):
         cursor.execute(
             self._schema.spell(
                 f"UPDATE {{counter}} SET next_number = last_insert_id(next_number) + {count}"
-                f" WHERE (SELECT format FROM {{meta}}) <= {FORMAT}"
+                f" WHERE (SELECT format FROM {{meta}} WHERE {{is_own}}) <= {FORMAT}"
             )
         )
         return cursor.lastrowid if cursor.rowcount else None

@@ -63,7 +63,7 @@ class MysqlWriter(Writer):
         meta, done, rows = _run(
             cursor,
             self.schema.spell(
-                "SELECT format, revision FROM {meta} FOR UPDATE;"
+                "SELECT format, revision, store FROM {meta} FOR UPDATE;"
                 f" SELECT revision FROM {{commits}} WHERE {look};"
                 f" SELECT number, revision, class, id FROM {{records}} WHERE {numbers}"
             ).encode(),
@@ -98,7 +98,7 @@ class MysqlWriter(Writer):
 
     def _guard(self, plan: Plan) -> Sql:
         """The row of `commits`; it fails unless the store is at the revision that the batch saw."""
-        condition = f"m.revision = {plan.batch.seen} AND m.format <= {FORMAT}"
+        condition = f"m.revision = {plan.batch.seen} AND m.format <= {FORMAT} AND {{is_own}}"
         if plan.needed:
             ids = ", ".join(_hex_text(id_).decode() for id_ in plan.needed)
             among = numbered("number", sorted(map(number_of, plan.needed)))

@@ -91,7 +91,7 @@ class PostgresqlBackend(ServerBackend):
         cursor.execute(
             self._schema.spell(
                 "UPDATE {counter} SET next_number = next_number + %s"
-                f" WHERE (SELECT format FROM {{meta}}) <= {FORMAT} RETURNING next_number - %s{lazily}"
+                f" WHERE (SELECT format FROM {{meta}} WHERE {{is_own}}) <= {FORMAT} RETURNING next_number - %s{lazily}"
             ),
             (count, count),
         )

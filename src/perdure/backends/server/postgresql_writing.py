@@ -68,7 +68,7 @@ class PostgresqlWriter(Writer):
         look = f"revision > {plan.batch.seen} AND token = '\\x{plan.token.hex()}'" if plan.in_doubt else "false"
         meta, done, rows = run(
             cursor,
-            spell("SELECT format, revision FROM {meta} FOR UPDATE;")
+            spell("SELECT format, revision, store FROM {meta} FOR UPDATE;")
             + spell("SELECT revision FROM {commits} WHERE ") + look
             + spell("; SELECT number, revision, class, id FROM {records} WHERE number = ANY('")
             + array(plan.looked_up) + "'::bigint[])",
@@ -204,7 +204,7 @@ def _commit_statement(
     )
     first = (
         "m AS (UPDATE {meta} SET revision = revision + 1"
-        f" WHERE revision = %(seen)s AND format <= {FORMAT}{there if needed else ''} RETURNING revision)"
+        f" WHERE revision = %(seen)s AND format <= {FORMAT} AND {{is_own}}{there if needed else ''} RETURNING revision)"
     )
     told = (
         "c AS (INSERT INTO {commits} (revision, time, note, code, numbers, token)"

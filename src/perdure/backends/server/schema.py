@@ -75,13 +75,22 @@ class Schema:
         names = {part: name if part == "records" else f"{name}_{part}" for part in _PARTS}
         quote = dialect.identifier_preparer.quote_identifier
         self._quoted = {part: quote(own) for part, own in names.items()}
+        self.store = ""
         self._dialect = dialect
         self._tables = _tables(names).sorted_tables
         self.columns = {table.name: {column.name for column in table.columns} for table in self._tables}
 
     def spell(self, sql: str) -> str:
-        """`sql` with the names of tables in place of `{records}`, `{meta}` and so on."""
+        """`sql` with the names of tables in place of `{records}`, `{meta}` and so on.
+
+        `{is_own}` is the condition that the row of `meta` is that of the store which was recognised.
+        """
         return sql.format_map(self._quoted)
+
+    def recognise(self, store: str) -> None:
+        """Note which store was found in the tables: another one that takes its place is not written to."""
+        self.store = store
+        self._quoted["is_own"] = f"store = '{store}'"
 
     def creating(self) -> list[str]:
         """The statements that make the tables."""

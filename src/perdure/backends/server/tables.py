@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from abc import abstractmethod
 from collections.abc import Collection, Iterable
@@ -16,12 +17,14 @@ from sqlalchemy.engine import URL
 from perdure.backends.base import FEW, Backend, NewKey, no_key, number_of
 from perdure.backends.server.columns import NO_COLUMNS, Columns, ServerColumns
 from perdure.backends.server.connection import Cursor, Kind, ServerConnection
-from perdure.backends.server.errors import Trouble, foreign, outcome_unknown
+from perdure.backends.server.errors import Trouble, foreign, outcome_unknown, replaced
 from perdure.backends.server.schema import FORMAT, Schema, refuse_newer
 from perdure.backends.server.writing import Writer
-from perdure.errors import CorruptRecord, ReadOnly, StorageError, StoreNotFound
+from perdure.errors import CorruptRecord, PerdureError, ReadOnly, StorageError, StoreNotFound
 
 Rows = Any  # a sequence of tuples
+
+_STORE = re.compile("[0-9a-f]{32}")  # a store's id
 
 
 class ServerTables(Backend):
@@ -90,17 +93,23 @@ class ServerTables(Backend):
         return added
 
     def _format(self) -> int | None:
-        """The store's format; None if there is no store. Raises `NotAStore` for tables of another program."""
+        """The store's format; None if there is no store. Raises `NotAStore` for tables of another program.
+
+        From now on it is this store, and none that takes its place, that is read and written.
+        """
 
         def work(cursor: Cursor) -> int | None:
             try:
-                cursor.execute(self._schema.spell("SELECT format FROM {meta} WHERE one = 1"))
+                cursor.execute(self._schema.spell("SELECT format, store FROM {meta} WHERE one = 1"))
                 row = cursor.fetchone()
             except self._connection.errors as error:
                 if self._connection.trouble_of(error) is not Trouble.NO_TABLE:
                     raise
                 row = None
             if row is not None:
+                if not _STORE.fullmatch(row[1]):
+                    raise self._damaged("it does not tell which store it is")
+                self._schema.recognise(row[1])
                 return int(row[0])
             tables = self._schema.foreign(self._found_columns(cursor))
             if tables:
@@ -149,8 +158,17 @@ class ServerTables(Backend):
     def _lock(self, cursor: Cursor) -> int:
         """Begin a transaction that keeps commits out; gives the newest revision."""
         cursor.execute("BEGIN")
-        cursor.execute(self._schema.spell("SELECT revision FROM {meta} FOR UPDATE"))
-        return int(cursor.fetchone()[0])
+        cursor.execute(self._schema.spell("SELECT revision FROM {meta} WHERE {is_own} FOR UPDATE"))
+        row = cursor.fetchone()
+        if row is None:
+            raise self._row_gone(cursor)
+        return int(row[0])
+
+    def _row_gone(self, cursor: Cursor) -> PerdureError:
+        """The error for a store whose row of `meta` is not found where it was: another store is there, or none."""
+        cursor.execute(self._schema.spell("SELECT store FROM {meta}"))
+        row = cursor.fetchone()
+        return self._damaged("its row of the revision is gone") if row is None else replaced(self.place)
 
     def _refuse_write(self) -> None:
         self._connection.refuse_closed()

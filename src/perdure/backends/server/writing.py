@@ -3,8 +3,8 @@
 - The row of `meta` is locked by every commit before it looks at anything that another could change; so commits stand
   in one line, and revisions are consecutive.
 - A batch whose view is at the stored revision cannot conflict: it is sent at once, in one round trip, with the
-  condition that the store is still at that revision. Where the condition fails nothing is done, and the long way is
-  taken: lock, look, decide, write.
+  condition that the store is still the same, and at that revision. Where the condition fails nothing is done, and the
+  long way is taken: lock, look, decide, write.
 - Why this is right at READ COMMITTED: a statement's snapshot is taken before it waits for the lock, but the lock is
   granted on the newest row of `meta`. If that row tells the revision that the view saw, no commit came in between, and
   the snapshot, which is later than the view, shows just that revision. On the long way every later statement has a
@@ -32,6 +32,7 @@ from perdure.backends.base import (
 )
 from perdure.backends.server.columns import ServerColumns
 from perdure.backends.server.connection import Cursor
+from perdure.backends.server.errors import replaced
 from perdure.backends.server.schema import FIELD_LENGTH, Schema, refuse_newer
 from perdure.errors import CannotIndex, IdInUse, StorageError
 from perdure.records.frame import Encoder
@@ -103,15 +104,16 @@ class Locked(NamedTuple):
 
     format: int
     revision: int
+    store: str
     rows: dict[int, tuple[int, int, str]]  # number -> (revision, class, id)
     done: int | None  # the revision of an earlier attempt of the same batch
 
     @classmethod
     def of(cls, meta: Rows, done: Rows, rows: Rows) -> Locked:
-        """From rows of (format, revision), of (revision), and of (number, revision, class, id)."""
-        format_, revision = meta[0]
+        """From rows of (format, revision, store), of (revision), and of (number, revision, class, id)."""
+        format_, revision, store = meta[0]
         found = {number: (base, class_, id_) for number, base, class_, id_ in rows}
-        return cls(format_, revision, found, done[0][0] if done else None)
+        return cls(format_, revision, store, found, done[0][0] if done else None)
 
 
 class Writer(ABC):
@@ -133,6 +135,8 @@ class Writer(ABC):
                 return revision
             plan.sent = False  # it came back, without having done anything
         locked = self.lock(cursor, plan)
+        if locked.store != self.schema.store:
+            raise replaced(self.place)
         if locked.done:
             cursor.execute("ROLLBACK")
             return locked.done
