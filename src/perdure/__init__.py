@@ -59,7 +59,7 @@ from perdure.ids import Id, IdFactory, JobIdFactory
 from perdure.objects.instances.persistable import Persistable
 from perdure.objects.remembering import WORK as _WORK
 from perdure.objects.store import Store
-from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_store, register
+from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_store, register, store_on
 from perdure.objects.transactions.savepoints import Savepoint
 from perdure.objects.transactions.transaction import Transaction
 from perdure.pickling.outside import outside as _outside  # noqa: F401  # what payloads call something outside by
@@ -115,6 +115,7 @@ __all__ = [
     "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult", "Unpickler", "UntrustedRecord",
     "WorkerDied", "WrongView", "compatible_formats", "dump", "dumps", "flow", "format_version", "job", "load",
     "loads", "make_store", "outside", "reference", "register", "rerun", "resume", "start",
+    "store_on",
 ]  # fmt: skip
 
 

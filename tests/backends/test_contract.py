@@ -9,14 +9,10 @@ from pathlib import Path
 from perdure.backends.base import Backend, NewKey, no_key
 from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.backends.sqlite.backend import SqliteBackend
-from perdure.testing.buffers_contract import BuffersContract
-from perdure.testing.finding_contract import FindingContract
-from perdure.testing.packing_contract import PackingContract
 from perdure.testing.shared_backend_contract import SharedBackendContract
-from perdure.testing.undoing_contract import UndoingContract
 
 
-class TestSqlite(FindingContract, PackingContract, UndoingContract, BuffersContract, SharedBackendContract):
+class TestSqlite(SharedBackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return SqliteBackend(place / "store.db", new_key=new_key)
 
@@ -24,7 +20,7 @@ class TestSqlite(FindingContract, PackingContract, UndoingContract, BuffersContr
         return SqliteBackend(place / "store.db", create=False, read_only=read_only)
 
 
-class TestSqliteTable(FindingContract, PackingContract, UndoingContract, BuffersContract, SharedBackendContract):
+class TestSqliteTable(SharedBackendContract):
     """A store under a name, in a file that holds other things."""
 
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
@@ -36,7 +32,7 @@ class TestSqliteTable(FindingContract, PackingContract, UndoingContract, Buffers
         return SqliteBackend(place / "store.db", create=False, read_only=read_only, table_name="shop")
 
 
-class TestFilesystem(FindingContract, PackingContract, UndoingContract, BuffersContract, SharedBackendContract):
+class TestFilesystem(SharedBackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return FilesystemBackend(place / "store", new_key=new_key)
 

@@ -11,13 +11,9 @@ from perdure.backends.memory import MemoryBackend
 from perdure.errors import ReadOnly
 from perdure.testing.backend_contract import BackendContract
 from perdure.testing.backend_drafts import commit, draft
-from perdure.testing.buffers_contract import BuffersContract
-from perdure.testing.finding_contract import FindingContract
-from perdure.testing.packing_contract import PackingContract
-from perdure.testing.undoing_contract import UndoingContract
 
 
-class TestMemory(FindingContract, PackingContract, UndoingContract, BuffersContract, BackendContract):
+class TestMemory(BackendContract):
     def make_backend(self, place: Path, new_key: NewKey = no_key) -> Backend:
         return MemoryBackend(new_key=new_key)
 

@@ -14,14 +14,10 @@ from perdure.backends.base import Backend, NewKey, no_key
 from perdure.backends.server.backend import ServerBackend
 from perdure.backends.server.mysql import MysqlBackend
 from perdure.backends.server.postgresql import PostgresqlBackend
-from perdure.testing.buffers_contract import BuffersContract
-from perdure.testing.finding_contract import FindingContract
-from perdure.testing.packing_contract import PackingContract
 from perdure.testing.shared_backend_contract import SharedBackendContract
-from perdure.testing.undoing_contract import UndoingContract
 
 
-class ServerContract(FindingContract, PackingContract, UndoingContract, BuffersContract, SharedBackendContract):
+class ServerContract(SharedBackendContract):
     """The contract, in tables that are named after the folder which the contract gives."""
 
     __test__ = False

@@ -36,9 +36,10 @@ KeySource = Key | str | os.PathLike[str]
 LONGEST_WAIT = 2_000_000.0  # seconds, 23 days: PostgreSQL counts its time-outs in milliseconds of 31 bits
 WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 
+_EVERYWHERE = ("idfactory", "protocol", "trust", "clock", "code", "resources", "cache_size", "history")
 _KNOWN = (
-    *("directory", "url", "idfactory", "protocol", "table_name", "extra_fields", "create", "key", "trust", "read_only"),
-    *("timeout", "clock", "code", "resources", "cache_size", "history"),
+    *_EVERYWHERE,
+    *("directory", "url", "table_name", "extra_fields", "create", "key", "read_only", "timeout"),
 )
 
 
@@ -205,6 +206,29 @@ class SqlStore(Store):
         )
         self.url = with_table(without_password(url), table_name)
         self.table_name: str | None = getattr(backend, "table_name", None)
+
+
+def store_on(
+    open_backend: Callable[[Callable[[], int]], Backend],
+    *,
+    url: str = "",
+    key: KeySource | None = None,
+    extra_fields: Mapping[Any, Accessor] | None = None,
+    **options: Any,
+) -> Store:
+    """A store on a backend of your own: what `open_backend(new_key)` gives, which hands `new_key` on to its backend.
+
+    `url` is what the store calls itself. The key of a new store is made, unless one is given, and kept in the user's
+    key ring. `options` are those of `make_store` that do not concern the place: `trust`, `resources`, `history` and
+    so on; others are left aside, with a warning for unknown ones.
+    """
+    _warn_of_unknown(options)
+    fields = ExtraFields(extra_fields) if extra_fields else None
+    backend, found = _with_key(open_backend, key)
+    own = {name: value for name, value in options.items() if name in _EVERYWHERE}
+    store = Store(backend, found, extra_fields=fields, **own)
+    store.url = url
+    return store
 
 
 def default_directory() -> Path:

@@ -1,7 +1,8 @@
 """The contract of `perdure.backends.base` as tests: whoever writes a backend subclasses it and runs pytest.
 
-- `BackendContract` is for every backend; `SharedBackendContract`, beside this file, for those whose medium outlives the
-  process.
+- `BackendContract` is for every backend, and is all of it: what it inherits tells of queries, packing, undoing and
+  large pieces. `SharedBackendContract`, beside this file, is for those whose medium outlives the process, and holds
+  `BackendContract` too.
 - Everything is asked through the contract's methods; what is inside a backend is its own affair.
 """
 
@@ -21,9 +22,14 @@ from perdure.records.frame import parse_unverified
 from perdure.records.values import Batch, Commit, Draft
 from perdure.testing.backend_drafts import ENCODE, commit, draft, in_threads, payloads
 from perdure.testing.backend_machine import BackendMachine
+from perdure.testing.buffers_contract import BuffersContract
+from perdure.testing.ease_contract import EaseContract
+from perdure.testing.finding_contract import FindingContract
+from perdure.testing.packing_contract import PackingContract
+from perdure.testing.undoing_contract import UndoingContract
 
 
-class BackendContract(ABC):
+class BackendContract(FindingContract, PackingContract, UndoingContract, BuffersContract, EaseContract, ABC):
     """What holds for every backend."""
 
     machine_examples = 15  # of random histories

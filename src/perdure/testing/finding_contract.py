@@ -1,6 +1,6 @@
 """What the contract says of queries: `find`, `count`, `lacking`, with one order of values on every backend.
 
-- A mix-in beside `BackendContract`, whose fixture `backend` it uses.
+- A part of `BackendContract`, whose fixture `backend` it uses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the contract says of forgetting: `pack`, `erase`, and commits that keep nothing for long.
 
-- A mix-in beside `BackendContract`, whose fixture `backend` it uses.
+- A part of `BackendContract`, whose fixture `backend` it uses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the contract says of objects that come back after they were removed, and of looking commits up.
 
-- A mix-in beside `BackendContract`, whose fixture `backend` it uses.
+- A part of `BackendContract`, whose fixture `backend` it uses.
 """
 
 from __future__ import annotations
