@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from served import Server
+from served import Proxy, Server
 from servers import KINDS, drop_tables, table_of
 
 from perdure.backends.server.backend import ServerBackend
@@ -18,6 +18,13 @@ def server(request: pytest.FixtureRequest, tmp_path) -> Iterator[Server]:
     for backend in server.opened:
         backend.close()
     drop_tables(server.kind, {server.name})
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    proxy = Proxy(server.url)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture

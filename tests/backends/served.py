@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -66,6 +68,70 @@ class Server:
             connection.exec_driver_sql(f"SELECT * FROM {table.replace('NAME', self.name)} FOR UPDATE")
             yield
             connection.exec_driver_sql("ROLLBACK")
+
+
+class Proxy:
+    """Between a store and its server: it may swallow whatever the server says, or take no connection."""
+
+    def __init__(self, url: str):
+        parsed = make_url(url)
+        folder = parsed.query.get("host")
+        port = parsed.port or {"postgresql": 5432, "mysql": 3306}[parsed.get_backend_name()]
+        self._target: Any = (parsed.host, port) if folder is None else f"{folder}/.s.PGSQL.{port}"
+        self._lines: list[socket.socket] = []
+        self.is_silent = self.is_closed = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        own = {"host": "127.0.0.1", "port": self._listener.getsockname()[1]}
+        query = {name: value for name, value in parsed.query.items() if name not in ("host", "port")}
+        self.url = parsed.set(query=query, **own).render_as_string(hide_password=False)
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def break_all(self) -> None:
+        """End every connection."""
+        for line in list(self._lines):
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.is_closed = True
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self.break_all()
+        for thread in self._threads:
+            thread.join()
+        for line in (*self._lines, self._listener):
+            line.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.is_closed:
+                    client.close()
+                    continue
+                if isinstance(self._target, str):
+                    server = socket.socket(socket.AF_UNIX)
+                    server.connect(self._target)
+                else:
+                    server = socket.create_connection(self._target)
+                self._lines += (client, server)
+                self._start(self._pass_on, client, server, False)
+                self._start(self._pass_on, server, client, True)
+
+    def _start(self, work: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if not (is_answer and self.is_silent):
+                    target.sendall(data)
+        for each in (source, target):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
 class Spying:

@@ -2,6 +2,8 @@
 
 - Connections come from SQLAlchemy's pool, in autocommit mode: a read is one statement and leaves nothing open; a
   commit sends its own BEGIN and COMMIT.
+- A server that says nothing for longer than it may wait for locks, and `GRACE`, counts as lost: stopped, or cut off by
+  something that swallows what is sent.
 - A read that finds its connection lost is repeated once on a new one. Who writes decides himself (see `Commits`).
 - Whatever a call raises, its connection goes back to the pool without a transaction, or not at all.
 - A forked child gets connections of its own at its first call; the parent's are neither used nor closed there.
@@ -24,6 +26,8 @@ from perdure.backends.server.errors import Trouble, TroubleOf, busy, translate
 from perdure.errors import InvalidArgument, PerdureError, StoreClosed
 
 T = TypeVar("T")
+
+GRACE = 5.0  # seconds beyond `timeout` that a server may take for an answer, before its connection counts as lost
 
 _KEPT = 5  # connections that stay open in the pool
 _MORE = 15  # that may be open besides, while that many threads are at work
@@ -53,6 +57,7 @@ class Kind(NamedTuple):
     prepare: Callable[[Cursor], object]
     trouble_of: TroubleOf
     cursor_of: Callable[[Any], Cursor]
+    connect: Callable[..., Any] | None = None  # in place of the driver's own
 
 
 class ServerConnection:
@@ -64,6 +69,7 @@ class ServerConnection:
         self.trouble_of = kind.trouble_of
         self._cursor_of = kind.cursor_of
         self._closed = False
+        self._was_open = False  # a server has answered
         self._engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",
@@ -80,6 +86,10 @@ class ServerConnection:
         def prepare(connection: Any, _: object) -> None:
             kind.prepare(self._cursor_of(connection))
 
+        def connect(_: object, __: object, arguments: Sequence[Any], more: Mapping[str, Any]) -> Any:
+            return kind.connect(*arguments, **more) if kind.connect else None
+
+        event.listen(self._engine, "do_connect", connect)
         event.listen(self._engine, "connect", prepare)
         self._errors: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         _OPEN.add(self)
@@ -108,6 +118,7 @@ class ServerConnection:
         connection = self._check_out()
         try:
             cursor = self._cursor_of(connection.driver_connection)
+            self._was_open = True
             result = work(cursor)
         except BaseException as error:
             if pool is self._engine.pool and self._is_usable(error) and self._roll_back(connection):
@@ -127,7 +138,7 @@ class ServerConnection:
 
     def told(self, error: Exception) -> PerdureError:
         """The error of perdure's that says what the driver's does."""
-        return translate(self.trouble_of(error), error, self.place, self.timeout)
+        return translate(self.trouble_of(error), error, self.place, self.timeout, was_open=self._was_open)
 
     @property
     def errors(self) -> type[Exception]:

@@ -113,10 +113,17 @@ def mysql_trouble(error: Exception) -> Trouble:
     return _BY_NUMBER.get(number, Trouble.OTHER)
 
 
-def translate(trouble: Trouble, error: Exception, place: str, timeout: float) -> PerdureError:
-    """The error of perdure's that says of the store at `place` what the driver's `error` says."""
+def translate(trouble: Trouble, error: Exception, place: str, timeout: float, *, was_open: bool) -> PerdureError:
+    """The error of perdure's that says of the store at `place` what the driver's `error` says.
+
+    A server that does not answer is another matter if it `was_open` before: it may well come back.
+    """
     said = " ".join(str(error.args[-1] if error.args else error).split())
     match trouble:
+        case Trouble.ABSENT if was_open:
+            return ConnectionLost(
+                f"The server of {place} does not answer any more: {said}.", hint="Nothing was kept; try again."
+            )
         case Trouble.ABSENT:
             return StorageError(
                 f"No server answers for {place}: {said}.", hint="Is it running, and are host and port right?"

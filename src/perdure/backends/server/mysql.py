@@ -1,7 +1,8 @@
 """The backend on MySQL and MariaDB, through PyMySQL.
 
 - Every connection is strict (a value that does not fit is an error), speaks UTF-8 with four bytes, and reads committed.
-- Waiting for locks ends after `timeout`, in whole seconds (innodb_lock_wait_timeout).
+- Waiting for locks ends after `timeout`, in whole seconds: for rows (innodb_lock_wait_timeout) and for whole tables
+  (lock_wait_timeout), which a dump or ALTER TABLE may have locked. The driver waits a little longer for an answer.
 - Making tables commits at once here: an attempt that was cut off leaves empty tables, which the next one replaces. A
   named lock of the server's keeps others out meanwhile.
 """
@@ -17,7 +18,7 @@ from sqlalchemy.engine import URL
 
 from perdure.backends.base import NewKey
 from perdure.backends.server.backend import ServerBackend
-from perdure.backends.server.connection import Cursor, Kind, skip_results
+from perdure.backends.server.connection import GRACE, Cursor, Kind, skip_results
 from perdure.backends.server.errors import busy, mysql_trouble
 from perdure.backends.server.mysql_writing import MysqlWriter, numbered
 from perdure.backends.server.schema import FORMAT, Schema
@@ -33,12 +34,14 @@ class MysqlBackend(ServerBackend):
         seconds = max(1, math.ceil(timeout))
         session = (
             "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"
-            f" SESSION innodb_lock_wait_timeout = {seconds}, SESSION autocommit = 1;"
+            f" SESSION innodb_lock_wait_timeout = {seconds}, SESSION lock_wait_timeout = {seconds},"
+            " SESSION autocommit = 1;"
             " SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED" + (", READ ONLY" if self.read_only else "")
         )
         arguments: dict[str, Any] = {"charset": "utf8mb4", "client_flag": _FOUND_ROWS | _MULTI_STATEMENTS}
-        if "connect_timeout" not in url.query:
-            arguments["connect_timeout"] = max(2, seconds)
+        silence = seconds + math.ceil(GRACE)
+        usual = {"connect_timeout": max(2, seconds), "read_timeout": silence, "write_timeout": silence}
+        arguments |= {name: value for name, value in usual.items() if name not in url.query}
 
         def prepare(cursor: Cursor) -> None:
             cursor.execute(session)

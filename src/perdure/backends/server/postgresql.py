@@ -1,27 +1,34 @@
 """The backend on PostgreSQL, through psycopg 3.
 
 - Lists go as arrays and frames come back binary; psycopg prepares what is asked again and again.
-- Waiting for locks ends after `timeout` (lock_timeout); a server that does not answer any more is noticed by TCP's
-  keep-alives, on both sides.
+- Waiting for locks ends after `timeout` (lock_timeout). A connection is given up a little later than that if the server
+  says nothing; TCP's keep-alives notice a host that is gone, on both sides, and also while nothing is asked.
 - All tables of a store are made in one transaction.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable
+from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Self, TypeVar
 
+from psycopg import Connection, OperationalError
+from psycopg.abc import PQGen
 from sqlalchemy.engine import URL
 
 from perdure.backends.base import NewKey
 from perdure.backends.server.backend import ServerBackend
-from perdure.backends.server.connection import Cursor, Kind
+from perdure.backends.server.connection import GRACE, Cursor, Kind
 from perdure.backends.server.errors import postgresql_trouble
 from perdure.backends.server.postgresql_writing import PostgresqlWriter, array, run
 from perdure.backends.server.schema import FORMAT, Schema
 from perdure.backends.server.writing import Writer
 from perdure.errors import StorageError
+
+T = TypeVar("T")
 
 _KEEP_ALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}  # seconds, and how often
 
@@ -48,6 +55,7 @@ class PostgresqlBackend(ServerBackend):
             lambda cursor: run(cursor, "; ".join(session)),
             postgresql_trouble,
             _cursor,
+            partial(_PatientConnection.connect_for, timeout + GRACE),
         )
 
     def _make_writer(self, schema: Schema) -> Writer:
@@ -97,6 +105,39 @@ class PostgresqlBackend(ServerBackend):
         )
         row = cursor.fetchone()
         return None if row is None else int(row[0])
+
+
+class _PatientConnection(Connection[Any]):
+    """A connection that waits for the server, whatever it does, for at most `patience` seconds at a time."""
+
+    patience = math.inf
+
+    @classmethod
+    def connect_for(cls, patience: float, *arguments: Any, **options: Any) -> Self:
+        """A new connection."""
+        connection = cls.connect(*arguments, **options)
+        connection.patience = patience
+        return connection
+
+    def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:
+        return super().wait(_limited(gen, self.patience), *arguments, **options)
+
+
+def _limited(waiting: PQGen[T], patience: float) -> PQGen[T]:
+    """What `waiting` does, which is woken several times a second; raises `OperationalError` if nothing came so long."""
+    try:
+        wanted = next(waiting)
+        since = time.monotonic()
+        while True:
+            ready = yield wanted
+            if ready:
+                since = time.monotonic()
+            elif time.monotonic() - since > patience:
+                raise OperationalError(f"the server has said nothing for {patience:g} seconds")
+            wanted = waiting.send(ready)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _cursor(connection: Any) -> Cursor:
