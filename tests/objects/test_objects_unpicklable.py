@@ -48,7 +48,7 @@ def test_a_key_that_equals_nothing_is_refused():
 
 
 def test_what_may_be_tried_again_says_so():
-    error = translate(Trouble.LOST, Exception("gone"), "the place", 1.0)
+    error = translate(Trouble.LOST, Exception("gone"), "the place", 1.0, was_open=True)
     assert isinstance(error, ConnectionLost)
     assert error.retryable
-    assert not translate(Trouble.OTHER, Exception("odd"), "the place", 1.0).retryable
+    assert not translate(Trouble.OTHER, Exception("odd"), "the place", 1.0, was_open=True).retryable

@@ -293,7 +293,8 @@ class Store(Asking, HistoryFace):
         desk = self._threads.desk
         if desk is None:
             threads, token = self._threads, object()  # the number of a thread that has ended is given again
-            desk = self._new_desk(lambda: threads.token is token and _running_task() is None)
+            held = ref(threads)  # what a thread has of a store must not hold it
+            desk = self._new_desk(lambda: getattr(held(), "token", None) is token and _running_task() is None)
             threads.desk, threads.view, threads.token = desk, desk.view, token
         return desk
 
