@@ -16,11 +16,12 @@ class PerdureError(Exception):
     """Something that perdure could not do. `str()` gives the message followed by the hint."""
 
     retryable: ClassVar[bool] = False
+    usual_hint: ClassVar[str] = ""  # where nothing more particular is known
 
     def __init__(self, message: str, *, hint: str = "", ids: Iterable[str] = (), path: str = "", **details: Any):
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
         self.ids = tuple(ids)
         self.path = path
         self.details = details
@@ -167,6 +168,8 @@ class InvalidArgument(PerdureError, ValueError, TypeError):
 
 class CorruptRecord(PerdureError, ValueError):
     """The bytes of a record are damaged or cut short."""
+
+    usual_hint = "Take it from a backup."
 
 
 class UntrustedRecord(PerdureError, ValueError):

@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
-from perdure.errors import ConflictError, SnapshotTooOld
+from perdure.errors import ConflictError, IdInUse, SnapshotTooOld
 from perdure.records.buffers import PART
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.queries import Found, Query, arrange, matcher
@@ -331,6 +331,16 @@ def refuse_moved(batch: Batch, newest: int) -> None:
             hint="Look again at what it was made from, and repeat it.",
             revisions={},
         )
+
+
+def number_taken(id_: str, number: int) -> IdInUse:
+    """The error for a new object whose number was given before."""
+    return IdInUse(
+        f"{id_} cannot be new: the number {number} was given before.",
+        hint="The factory of ids must never give a number twice. Without one, the store's counter was set back: see"
+        " what `check` says of it.",
+        ids=(id_,),
+    )
 
 
 def too_old(at: int, oldest: int) -> SnapshotTooOld:

@@ -14,13 +14,14 @@ from perdure.backends.base import (
     mismatches,
     no_key,
     number_of,
+    number_taken,
     refuse_absent,
     refuse_conflicts,
     refuse_moved,
     too_old,
 )
 from perdure.backends.forking import HeldOverForks
-from perdure.errors import IdInUse, ReadOnly, StoreClosed
+from perdure.errors import ReadOnly, StoreClosed
 from perdure.records.buffers import missing_piece, parts_of
 from perdure.records.frame import FORMAT, Encoder, flags_of
 from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Receipt, Version
@@ -240,11 +241,7 @@ class MemoryBackend(Backend):
         refuse_moved(batch, self._revision)
         for draft in batch.drafts:
             if not draft.base and number_of(draft.id) in self._ids:
-                raise IdInUse(
-                    f"{draft.id} cannot be new: the number {number_of(draft.id)} was given before.",
-                    hint="The factory of ids must never give a number twice.",
-                    ids=(draft.id,),
-                )
+                raise number_taken(draft.id, number_of(draft.id))
         expected: Mapping[str, int] = {
             **{draft.id: draft.base for draft in batch.drafts if draft.base},
             **batch.removals,

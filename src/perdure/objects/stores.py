@@ -11,6 +11,7 @@ import difflib
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -330,14 +331,17 @@ def _with_key(opened: Callable[[Callable[[], int]], Backend], given: KeySource |
     ring = KeyRing()
     key = given if given is None or isinstance(given, Key) else read_key_file(given)
     backend = opened(lambda: (key or ring.make()).id)
-    described = backend.describe().key
-    if key is not None and key.id != described:
-        backend.close()
-        raise KeyMissing(
-            f"The store is sealed with the key {described:08x}; the key that was given is {key.name}.",
-            hint="Give the file that `perdure key export` wrote where the store was made.",
-        )
-    return backend, key or ring.get(described)
+    with ExitStack() as on_error:
+        on_error.callback(backend.close)
+        described = backend.describe().key
+        if key is not None and key.id != described:
+            raise KeyMissing(
+                f"The store is sealed with the key {described:08x}; the key that was given is {key.name}.",
+                hint="Give the file that `perdure key export` wrote where the store was made.",
+            )
+        found = key or ring.get(described)
+        on_error.pop_all()
+    return backend, found
 
 
 def _seconds(timeout: Any) -> float:

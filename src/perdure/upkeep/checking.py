@@ -6,15 +6,17 @@
 - Every large piece that a version of an object names is there, whole, with the content that its digest tells: that of
   memory-mapped files is compared here alone. What nothing names is no problem; see `unnamed_pieces`.
 - Every index has just what the headers of its class tell, in their order.
+- Every object is kept under the class that its record tells, so that queries and listings find it.
 - One bad record is one problem: the rest is looked at all the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import starmap
 
 from perdure.backends.base import Backend, chunks
-from perdure.errors import PerdureError
+from perdure.errors import CorruptRecord, NewerFormat, PerdureError, StorageError
 from perdure.objects.reports import Problem
 from perdure.objects.store import Store
 from perdure.records.frame import decode
@@ -30,7 +32,7 @@ def check(store: Store) -> list[Problem]:
     What other processes commit meanwhile may be seen as dangling references: check a store that is at rest.
     """
     backend, key = store.backend, store.key
-    problems = list(_check_commits(backend))
+    problems = list(_told("Its commits", _check_commits(backend)))
     if key is None:
         problems.append(Problem("", "Its key is not on this machine, so no seal can be verified."))
     try:
@@ -39,14 +41,37 @@ def check(store: Store) -> list[Problem]:
         return [*problems, Problem("", f"Its objects cannot be listed: {error.message}")]
     there = set(ids)
     newest = backend.revision()
+    classes: dict[str, str] = {}
     for id_, found in _records(backend, ids, key):
         if isinstance(found, str):
             problems.append(Problem(id_, found))
         else:
+            classes[id_] = found.class_name
             problems += (Problem(id_, what) for what in _check_record(id_, found, there, newest))
-    problems += (Problem(*found) for found in check_pieces(backend))
-    problems += (Problem(*found) for found in check_indexes(backend))
+    problems += _told("Its classes", _check_classes(backend, classes))
+    problems += _told("Its large pieces", starmap(Problem, check_pieces(backend)))
+    problems += _told("Its indexes", starmap(Problem, check_indexes(backend)))
     return problems
+
+
+def _told(what: str, found: Iterable[Problem]) -> Iterator[Problem]:
+    """What a part of the check has found; damage that keeps it from looking is one problem more."""
+    try:
+        yield from found
+    except (CorruptRecord, NewerFormat, StorageError) as error:
+        if error.retryable:
+            raise
+        yield Problem(next(iter(error.ids), ""), f"{what} cannot be looked through: {error.message}")
+
+
+def _check_classes(backend: Backend, classes: Mapping[str, str]) -> Iterator[Problem]:
+    """Objects that are kept as of another class than their records tell, or of none, and so are not found by it."""
+    for chunk in chunks(classes):
+        names = backend.classes(chunk)
+        for id_ in chunk:
+            if names.get(id_) != classes[id_]:
+                kept = f"one of {names[id_]}" if id_ in names else "one of no class"
+                yield Problem(id_, f"is of the class {classes[id_]}, but kept as {kept}")
 
 
 def _check_commits(backend: Backend) -> Iterator[Problem]:
@@ -58,6 +83,8 @@ def _check_commits(backend: Backend) -> Iterator[Problem]:
         yield Problem("", f"Its oldest revision is {described.oldest}, and its newest {described.revision}.")
     if revisions != list(range(described.revision, described.revision - len(revisions), -1)):
         yield Problem("", f"Its commits are not consecutive up to revision {described.revision}.")
+    if not revisions and described.revision >= first:
+        yield Problem("", f"Its commits are missing; its newest revision is {described.revision}.")
     if revisions and revisions[-1] != first:
         yield Problem("", f"The commits below revision {revisions[-1]} are missing.")
     highest = max((number for commit in commits for number in commit.numbers), default=0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from perdure.backends.base import mismatches, number_of, refuse_absent, refuse_conflicts, refuse_moved
+from perdure.backends.base import mismatches, number_of, number_taken, refuse_absent, refuse_conflicts, refuse_moved
 from perdure.backends.filesystem.journal import Index
 from perdure.backends.filesystem.medium import Medium
 from perdure.errors import IdInUse
@@ -61,14 +61,11 @@ def refuse(batch: Batch, medium: Medium) -> None:
     for draft in batch.drafts:
         if draft.base and (draft.id not in back or not medium.is_settled(draft.base)):
             continue  # before its removal is settled, the file of an object that comes back may still be there
-        taken = not draft.base and number_of(draft.id) in index.ids
-        why = None if taken else medium.refuse_name(draft.id, bool(draft.flags & INTERNAL))
-        if taken or why:
-            raise IdInUse(
-                f"{draft.id} cannot be new: {why or f'the number {number_of(draft.id)} was given before'}.",
-                hint="Move that file away." if why else "The factory of ids must never give a number twice.",
-                ids=(draft.id,),
-            )
+        if not draft.base and number_of(draft.id) in index.ids:
+            raise number_taken(draft.id, number_of(draft.id))
+        why = medium.refuse_name(draft.id, bool(draft.flags & INTERNAL))
+        if why:
+            raise IdInUse(f"{draft.id} cannot be new: {why}.", hint="Move that file away.", ids=(draft.id,))
     expected = {
         **{draft.id: draft.base for draft in batch.drafts if draft.base},
         **batch.removals,

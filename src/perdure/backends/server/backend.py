@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from perdure.backends.base import CHUNK, FEW, number_of, numbers_of, too_old
+from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.frames import by_id
 from perdure.backends.server.errors import Trouble, outcome_unknown, replaced
 from perdure.backends.server.finding import count_statement, find_statement, in_order, lacking_statement
@@ -23,7 +24,7 @@ from perdure.backends.server.forgetting import Forgetting
 from perdure.backends.server.pieces import Pieces
 from perdure.backends.server.schema import refuse_newer
 from perdure.backends.server.writing import Plan
-from perdure.errors import PerdureError
+from perdure.errors import CorruptRecord, PerdureError
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.queries import Found, Query
 from perdure.records.values import Batch, Commit, Description, Receipt, Version
@@ -36,22 +37,30 @@ class ServerBackend(Forgetting, Pieces):
 
     # -- reading -----------------------------------------------------------------------------------------
 
+    @reads
     def describe(self) -> Description:
-        ((format_, *rest),) = self._rows(
+        rows = self._rows(
             "SELECT m.format, m.store, m.sealed_by, m.revision, c.next_number, m.oldest"
-            " FROM {meta} m JOIN {counter} c ON c.one = m.one"
+            " FROM {meta} m LEFT JOIN {counter} c ON c.one = m.one"
         )
+        if len(rows) != 1:
+            raise self._damaged(f"it has {len(rows)} rows that tell its revision")
+        ((format_, *rest),) = rows
         if rest[0] != self._schema.store:
             raise replaced(self.place)
         refuse_newer(format_, self.place)
+        if not all(isinstance(each, int) for each in (format_, *rest[1:])):
+            raise self._damaged("it does not tell its key, its revisions, or its counter")
         return Description(format_, *rest)
 
+    @reads
     def revision(self) -> int:
         rows = self._rows("SELECT revision FROM {meta} WHERE {is_own}")
         if not rows:
             raise self._connection.read(self._row_gone)
-        return int(rows[0][0])
+        return expect(int, rows[0][0])
 
+    @reads
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
         asked = list(ids)
         wanted = set(asked)
@@ -65,6 +74,7 @@ class ServerBackend(Forgetting, Pieces):
             self._refuse_damaged(wanted.difference(found))
         return found
 
+    @reads
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
         asked = list(ids)
         wanted = set(asked)
@@ -80,6 +90,7 @@ class ServerBackend(Forgetting, Pieces):
             found.update((id_, name) for id_, name in rows if id_ in missing)
         return found
 
+    @reads
     def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
         sign = "<" if internal else ">"
         if at is None:
@@ -93,6 +104,7 @@ class ServerBackend(Forgetting, Pieces):
         self._refuse_too_old(at)
         return [id_ for _, id_ in rows]
 
+    @reads
     def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
         among, values = self._among("number", sorted(numbers))
         rows = self._rows(
@@ -104,9 +116,11 @@ class ServerBackend(Forgetting, Pieces):
         self._refuse_too_old(at)
         return [id_ for _, id_ in rows]
 
+    @reads
     def class_names(self) -> list[str]:
         return list(dict.fromkeys(name for (name,) in self._rows("SELECT name FROM {classes}")))
 
+    @reads_each
     def scan(
         self,
         *,
@@ -131,8 +145,9 @@ class ServerBackend(Forgetting, Pieces):
         for start in range(0, len(all_numbers), CHUNK):
             among, values = self._among("number", all_numbers[start : start + CHUNK])
             sql = f"SELECT frame FROM {{records}} WHERE {among} AND class <> 0 ORDER BY number"
-            yield from (bytes(frame) for (frame,) in self._rows(sql, values))
+            yield from (expect(bytes, frame) for (frame,) in self._rows(sql, values))
 
+    @reads
     def changes(self, since: int) -> tuple[int, set[int]]:
         rows = self._rows(
             "SELECT revision, oldest, NULL FROM {meta} WHERE {is_own}"
@@ -144,13 +159,15 @@ class ServerBackend(Forgetting, Pieces):
             raise self._connection.read(self._row_gone)
         if since < newest[1]:
             raise too_old(since, newest[1])
-        return newest[0], {number for *_, text in rows if text is not None for number in numbers_of(text)}
+        return expect(int, newest[0]), {number for *_, text in rows if text is not None for number in numbers_of(text)}
 
+    @reads
     def commits_of(self, revisions: Collection[int]) -> dict[int, Commit]:
         among, values = self._among("revision", sorted(revisions))
         rows = self._rows(f"SELECT revision, time, note, code, numbers FROM {{commits}} WHERE {among}", values)
         return {each.revision: each for each in map(_commit, rows)}
 
+    @reads
     def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
         rows = self._rows(
             "SELECT revision, time, note, code, numbers FROM {commits} WHERE revision < %s"
@@ -159,6 +176,7 @@ class ServerBackend(Forgetting, Pieces):
         )
         return [_commit(row) for row in rows]
 
+    @reads
     def history(self, id_: str) -> list[Version]:
         number = number_of(id_)
         rows = self._rows(
@@ -168,6 +186,7 @@ class ServerBackend(Forgetting, Pieces):
         )
         return [Version(revision, frame or None) for revision, frame, own in rows if own == id_]
 
+    @reads
     def referrers(self, ids: Collection[str]) -> dict[str, list[str]]:
         wanted = set(ids)
         if len(wanted) > FEW:
@@ -186,18 +205,21 @@ class ServerBackend(Forgetting, Pieces):
 
     # -- queries -----------------------------------------------------------------------------------------
 
+    @reads
     def find(self, query: Query) -> Found:
         if query.is_wide:
             return super().find(query)
         rows = self._rows(*find_statement(query, self._class_numbers(query.classes)))
         return Found(rows[0][0], [id_ for _, id_ in rows if id_ is not None])
 
+    @reads
     def count(self, query: Query) -> tuple[int, int]:
         if query.is_wide:
             return super().count(query)
         ((revision, count),) = self._rows(*count_statement(query, self._class_numbers(query.classes)))
         return revision, count
 
+    @reads
     def indexes(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         rows = self._rows(
@@ -207,6 +229,7 @@ class ServerBackend(Forgetting, Pieces):
             found.setdefault(name, []).append(bytes(field).decode())
         return found
 
+    @reads
     def lacking(self, query: Query) -> list[str]:
         rows = self._rows(*lacking_statement(query, self._class_numbers(query.classes)))
         return in_order([id_ for (id_,) in rows])
@@ -268,12 +291,14 @@ class ServerBackend(Forgetting, Pieces):
     def _refuse_too_old(self, at: int) -> None:
         """Asked after reading: what was read may have been taken away meanwhile."""
         ((oldest,),) = self._rows("SELECT oldest FROM {meta}")
-        if at < oldest:
+        if at < expect(int, oldest):
             raise too_old(at, oldest)
 
     def _refuse_damaged(self, ids: Collection[str]) -> None:
         """Raise `CorruptRecord` if one of those ids was not found because its own frame is damaged."""
-        for (frame,) in self._select("SELECT frame FROM {records}", ids, "class <> 0"):
+        for id_, frame in self._select("SELECT id, frame FROM {records}", ids, "class <> 0"):
+            if frame is None:
+                raise CorruptRecord(f"{id_} has lost its record.", hint="Go back to a backup.", ids=(id_,))
             parse_unverified(frame)
 
     def _scan(self, condition: str, values: tuple[object, ...], after: int) -> Iterator[bytes]:
@@ -281,7 +306,7 @@ class ServerBackend(Forgetting, Pieces):
         while True:
             rows = self._rows(sql, (*values, after))
             for _, frame in rows:
-                yield frame
+                yield expect(bytes, frame)
             if len(rows) < CHUNK:
                 return
             after = rows[-1][0]
@@ -293,4 +318,5 @@ class ServerBackend(Forgetting, Pieces):
 
 def _commit(row: Sequence[Any]) -> Commit:
     revision, time_, note, code, numbers = row
-    return Commit(revision, time_, note, code, tuple(numbers_of(numbers)))
+    told = expect(int, revision), expect(float, time_), expect(str, note), expect(str, code)
+    return Commit(*told, tuple(numbers_of(numbers)))

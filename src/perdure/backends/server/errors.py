@@ -33,6 +33,7 @@ class Trouble(Enum):
     DENIED = auto()  # this user may not
     NO_DATABASE = auto()
     NO_TABLE = auto()  # a table or a column is not there
+    NAME_TAKEN = auto()  # a table, an index, a type of that name is there
     TAKEN = auto()  # a key that must be unique is not
     FULL = auto()  # no space is left
     TOO_LARGE = auto()
@@ -57,6 +58,7 @@ _BY_STATE = {
     "25006": Trouble.DENIED,  # read_only_sql_transaction: a standby
     "3D000": Trouble.NO_DATABASE,
     "3F000": Trouble.NO_TABLE,  # invalid_schema_name: no schema to make tables in
+    **dict.fromkeys(("42P07", "42710", "42809"), Trouble.NAME_TAKEN),
     "42P01": Trouble.NO_TABLE,
     "42703": Trouble.NO_TABLE,  # undefined_column
     "23505": Trouble.TAKEN,
@@ -83,6 +85,7 @@ _BY_NUMBER = {
     **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1290, 1370, 1698, 1792, 1836), Trouble.DENIED),
     1049: Trouble.NO_DATABASE,
     **dict.fromkeys((1146, 1054, 1932), Trouble.NO_TABLE),
+    **dict.fromkeys((1050, 1061), Trouble.NAME_TAKEN),
     **dict.fromkeys((1062, 1586, 1048), Trouble.TAKEN),  # 1048: the revision is NULL where another commit was first
     **dict.fromkeys((3, 28, 1021, 1041, 1114), Trouble.FULL),
     **dict.fromkeys((1118, 1153, 1301), Trouble.TOO_LARGE),
@@ -143,7 +146,13 @@ def translate(trouble: Trouble, error: Exception, place: str, timeout: float, *,
             return StoreNotFound(f"There is no such database for {place}: {said}.", hint="Make the database first.")
         case Trouble.NO_TABLE:
             return StorageError(
-                f"The tables of {place} are not what they were when it was opened: {said}.", hint="Open it again."
+                f"The tables of {place} are not what they were when it was opened: {said}.",
+                hint="Open it again: that tells what is lacking.",
+            )
+        case Trouble.NAME_TAKEN:
+            return NotAStore(
+                f"{place} cannot be made: the database has something else of that name: {said}.",
+                hint="Name another table (#table=NAME at the end of the URL).",
             )
         case Trouble.FULL:
             return DiskFull(
@@ -151,7 +160,10 @@ def translate(trouble: Trouble, error: Exception, place: str, timeout: float, *,
             )
         case Trouble.TOO_LARGE | Trouble.VALUE:
             return too_large(place, said)
-    return StorageError(f"The database of {place} failed: {said} ({type(error).__name__}).")
+    return StorageError(
+        f"The database of {place} failed: {said} ({type(error).__name__}).",
+        hint="Look at what the server says, and at its log.",
+    )
 
 
 def busy(place: str, timeout: float, said: str) -> StoreBusy:

@@ -98,7 +98,8 @@ class MysqlWriter(Writer):
 
     def _guard(self, plan: Plan) -> Sql:
         """The row of `commits`; it fails unless the store is at the revision that the batch saw."""
-        condition = f"m.revision = {plan.batch.seen} AND m.format <= {FORMAT} AND {{is_own}}"
+        # Aggregates: without a row in `meta` there is one row here, and NULL in it, all the same.
+        condition = f"max(m.revision) = {plan.batch.seen} AND max(m.format) <= {FORMAT} AND max({{is_own}})"
         if plan.needed:
             ids = ", ".join(_hex_text(id_).decode() for id_ in plan.needed)
             among = numbered("number", sorted(map(number_of, plan.needed)))
@@ -108,7 +109,7 @@ class MysqlWriter(Writer):
             )
         start = self._spell(
             "INSERT INTO {commits} (revision, time, note, code, numbers, token)"
-            f" SELECT IF({condition}, m.revision + 1, NULL), "
+            f" SELECT IF({condition}, max(m.revision) + 1, NULL), "
         )
         return start + self._commit_values(plan) + self._spell(" FROM {meta} m FOR UPDATE")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.server.connection import Cursor
 from perdure.backends.server.tables import ServerTables
 from perdure.errors import CorruptRecord
@@ -19,6 +20,7 @@ from perdure.records.values import Buffer
 class Pieces(ServerTables):
     """`buffer`, `buffers` and `drop_buffers`."""
 
+    @reads
     def buffer(self, digest: str) -> Buffer:
         sizes = self._rows("SELECT size FROM {buffers} WHERE digest = %s", (digest,))
         content = bytearray(sizes[0][0] if sizes else 0)
@@ -31,6 +33,7 @@ class Pieces(ServerTables):
             raise self._not_whole(digest)
         return content
 
+    @reads_each
     def buffer_parts(self, digest: str) -> Iterator[Buffer]:
         sql = "SELECT count(*) FROM {pieces} WHERE digest = %s"
         if not self._rows("SELECT size FROM {buffers} WHERE digest = %s", (digest,)):
@@ -46,8 +49,10 @@ class Pieces(ServerTables):
             f"The large piece {digest} is not in {self.place}, or not whole.", hint="Take it from a backup."
         )
 
+    @reads
     def buffers(self) -> dict[str, int]:
-        return dict(self._rows("SELECT digest, size FROM {buffers}"))
+        rows = self._rows("SELECT digest, size FROM {buffers}")
+        return {expect(str, digest): expect(int, size) for digest, size in rows}
 
     def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
         self._refuse_write()

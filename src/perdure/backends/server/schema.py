@@ -103,6 +103,18 @@ class Schema:
         """The statements that take away whichever of the tables are there."""
         return [str(DropTable(table, if_exists=True).compile(dialect=self._dialect)) for table in self._tables]
 
+    def lacking(self, found: Iterable[tuple[str, str]]) -> list[str]:
+        """What is not there of our tables and columns; `found` are pairs of table and column."""
+        columns: dict[str, set[str]] = {}
+        for table, column in found:
+            columns.setdefault(table, set()).add(column)
+        lacking = []
+        for table, own in sorted(self.columns.items()):
+            if table not in columns:
+                lacking.append(f"table {table!r}")
+            lacking += (f"column {name!r} of {table!r}" for name in sorted(own - columns.get(table, own)))
+        return lacking
+
     def foreign(self, found: Iterable[tuple[str, str]]) -> list[str]:
         """The tables under our names that have other columns than ours; `found` are pairs of table and column."""
         columns: dict[str, set[str]] = {}

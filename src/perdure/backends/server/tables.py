@@ -1,6 +1,7 @@
 """A store's tables on a database server: opening and making them, and what every call does with them.
 
-- What is there is looked at with one statement; only if that fails, the database is asked which tables it has.
+- What is there is looked at with one statement; then the database is asked which tables and columns it has, since a
+  store that lacks one is damaged, and says so when it is opened.
 - A store is made by one process, under a lock of the server's; tables of another program are left alone.
 """
 
@@ -48,6 +49,7 @@ class ServerTables(Backend):
         timeout: float = 60.0,
         columns: Columns = NO_COLUMNS,
     ):
+        self.path = ""
         self.read_only = read_only
         self.table_name = table_name
         self.place = place
@@ -76,8 +78,9 @@ class ServerTables(Backend):
                     hint="Go back to a backup, or name other tables.",
                 )
         if format_ is None:
-            raise StoreNotFound(f"There is no store at {self.place}.")
-        refuse_newer(format_, self.place)
+            raise StoreNotFound(
+                f"There is no store at {self.place}.", hint="Look at the name; opened for writing, it is made."
+            )
 
     def _with_columns(self, columns: Columns) -> ServerColumns:
         """The further columns of the table of records, which are added where they are not there."""
@@ -107,10 +110,15 @@ class ServerTables(Backend):
                     raise
                 row = None
             if row is not None:
-                if not _STORE.fullmatch(row[1]):
-                    raise self._damaged("it does not tell which store it is")
-                self._schema.recognise(row[1])
-                return int(row[0])
+                format_, store = row
+                if not isinstance(format_, int) or not _STORE.fullmatch(str(store)):
+                    raise self._damaged("it does not tell its format, or which store it is")
+                refuse_newer(format_, self.place)
+                lacking = self._schema.lacking(self._found_columns(cursor))
+                if lacking:
+                    raise self._damaged(f"it has no {', no '.join(lacking)}")
+                self._schema.recognise(store)
+                return format_
             tables = self._schema.foreign(self._found_columns(cursor))
             if tables:
                 raise foreign(self.place, tables)

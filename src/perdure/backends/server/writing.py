@@ -25,11 +25,13 @@ from typing import Any, NamedTuple
 from perdure.backends.base import (
     mismatches,
     number_of,
+    number_taken,
     refuse_absent,
     refuse_conflicts,
     refuse_moved,
     runs_of,
 )
+from perdure.backends.damage import UNREADABLE, damaged, expect
 from perdure.backends.server.columns import ServerColumns
 from perdure.backends.server.connection import Cursor
 from perdure.backends.server.errors import replaced
@@ -111,7 +113,7 @@ class Locked(NamedTuple):
     @classmethod
     def of(cls, meta: Rows, done: Rows, rows: Rows) -> Locked:
         """From rows of (format, revision, store), of (revision), and of (number, revision, class, id)."""
-        format_, revision, store = meta[0]
+        format_, revision, store = expect(int, meta[0][0]), expect(int, meta[0][1]), expect(str, meta[0][2])
         found = {number: (base, class_, id_) for number, base, class_, id_ in rows}
         return cls(format_, revision, store, found, done[0][0] if done else None)
 
@@ -134,7 +136,7 @@ class Writer(ABC):
             if revision:
                 return revision
             plan.sent = False  # it came back, without having done anything
-        locked = self.lock(cursor, plan)
+        locked = self._locked(cursor, plan)
         if locked.store != self.schema.store:
             raise replaced(self.place)
         if locked.done:
@@ -149,6 +151,12 @@ class Writer(ABC):
         self.write(cursor, plan, revision, known, new_classes)
         self.classes = known  # only now: a commit that failed took its new classes back
         return revision
+
+    def _locked(self, cursor: Cursor, plan: Plan) -> Locked:
+        try:
+            return self.lock(cursor, plan)
+        except UNREADABLE as error:
+            raise damaged(self.place, error) from error
 
     @abstractmethod
     def fits(self, plan: Plan) -> bool:
@@ -208,11 +216,7 @@ def _refuse(plan: Plan, locked: Locked) -> None:
     refuse_moved(batch, locked.revision)
     for number, draft in plan.new:
         if number in rows:
-            raise IdInUse(
-                f"{draft.id} cannot be new: the number {number} was given before.",
-                hint="The factory of ids must never give a number twice.",
-                ids=(draft.id,),
-            )
+            raise number_taken(draft.id, number)
     expected = {draft.id: draft.base for _, draft in plan.replaced}
     expected.update(batch.removals)
     expected.update(batch.checks)

@@ -27,11 +27,11 @@ from perdure.backends.base import (
     runs_of,
     too_old,
 )
+from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.frames import by_id, readable_id
 from perdure.backends.sqlite.buffers import SqlitePieces, put_pieces
 from perdure.backends.sqlite.columns import SqliteColumns
 from perdure.backends.sqlite.connection import ReadOnlySqliteConnection, SqliteConnection
-from perdure.backends.sqlite.errors import UNREADABLE, damaged, expect, reads
 from perdure.backends.sqlite.finding import SqliteFinding, in_snapshot
 from perdure.backends.sqlite.index import SqliteIndex
 from perdure.backends.sqlite.packing import erase, pack, trim
@@ -58,7 +58,7 @@ from perdure.backends.sqlite.writing import (
     refuse_twice,
     supersede,
 )
-from perdure.errors import PerdureError, StorageError
+from perdure.errors import StorageError
 from perdure.records.frame import Encoder, flags_of, parse_unverified
 from perdure.records.queries import Found, Query
 from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
@@ -96,6 +96,7 @@ class SqliteBackend(SqlitePieces):
         self.table_name = table_name
         self.read_only = read_only
         self.path = os.path.abspath(path)
+        self.place = repr(self.path)
         self._class_numbers: ClassNumbers = {}
         self._index = SqliteIndex()
         self._finding = SqliteFinding(self._index)
@@ -189,6 +190,7 @@ class SqliteBackend(SqlitePieces):
         rows = self._rows(f"SELECT number, substr(frame, 1, {HEAD}) FROM records{index} ORDER BY number")
         return [id_in(head, number) for number, head in rows]
 
+    @reads_each
     def scan(
         self,
         *,
@@ -200,14 +202,6 @@ class SqliteBackend(SqlitePieces):
         if at is not None:
             yield from self.scan_at(at, class_name, internal, after)
             return
-        try:
-            yield from self._chosen(class_name, internal, after)
-        except PerdureError:
-            raise
-        except UNREADABLE as error:
-            raise damaged(self.path, error) from error
-
-    def _chosen(self, class_name: str | None, internal: bool | None, after: int) -> Iterator[bytes]:
         if class_name is None:
             condition, only_internal = {None: "", False: " AND class > 0", True: ""}[internal], internal is True
         else:

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 
 from perdure.backends.base import Backend
+from perdure.backends.damage import UNREADABLE, damaged, expect, reads
 from perdure.backends.sqlite.connection import SqliteConnection
-from perdure.backends.sqlite.errors import UNREADABLE, damaged, expect, reads
 from perdure.backends.sqlite.index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite.schema import raise_format
 from perdure.errors import CorruptRecord, PerdureError
@@ -39,6 +39,7 @@ class SqlitePieces(Backend):
     """What a SQLite store does with its large pieces."""
 
     path: str
+    place: str
     _connection: SqliteConnection
 
     def buffer(self, digest: str) -> Buffer:
@@ -97,7 +98,7 @@ def parts(connection: SqliteConnection, digest: str) -> Iterator[bytes]:
     except PerdureError:
         raise
     except UNREADABLE as error:
-        raise damaged(connection.path, error) from error
+        raise damaged(repr(connection.path), error, path=connection.path) from error
 
 
 def find(connection: sqlite3.Connection, digest: str) -> tuple[int, int, int]:

@@ -2,20 +2,15 @@
 
 - "The database is busy" is told apart from every other failure, so that the caller can wait and try again.
 - A failed commit is told apart by whether it can have reached the disk.
-- What is no error to SQLite, but cannot be in a store (NULL for a number), is named as damage.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
-from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from perdure.errors import (
     AccessDenied,
-    CorruptRecord,
     DiskFull,
     NotAStore,
     OutcomeUnknown,
@@ -23,13 +18,6 @@ from perdure.errors import (
     StorageError,
     StoreNotFound,
 )
-
-T = TypeVar("T")
-P = ParamSpec("P")
-B = TypeVar("B", bound="_OfFile")
-
-# What Python says of values that a damaged database gave, where it expected others.
-UNREADABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError)
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DENIED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}
@@ -56,39 +44,6 @@ def outcome_unknown(path: str) -> OutcomeUnknown:
         f"An error came while a commit to {path!r} was being made durable; nobody knows whether it is there.",
         hint="Look after the disk, then open the store anew and look which revision it has.",
     )
-
-
-def damaged(path: str, error: Exception) -> CorruptRecord:
-    """The error for what was read of the database `path`, where `error` (of `UNREADABLE`) came of it."""
-    return CorruptRecord(
-        f"{path!r} is damaged: a row holds what cannot be there ({error!r}).", hint="Go back to a backup.", path=path
-    )
-
-
-class _OfFile(Protocol):
-    path: str
-
-
-def reads(method: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, P], T]:
-    """Have what a damaged file gives a method named as damage."""
-
-    @wraps(method)
-    def reading(self: B, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return method(self, *args, **kwargs)
-        except PerdureError:
-            raise
-        except UNREADABLE as error:
-            raise damaged(self.path, error) from error
-
-    return reading
-
-
-def expect(kind: type[T], value: object) -> T:
-    """`value`, if it is of that kind; else `TypeError`, which is one of `UNREADABLE`."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{type(value).__name__} in place of {kind.__name__}")
-    return value
 
 
 def moved(path: str) -> StorageError:

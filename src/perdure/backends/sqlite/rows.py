@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from perdure.backends.base import number_of, numbers_of
+from perdure.backends.damage import expect
 from perdure.backends.frames import readable_id
-from perdure.backends.sqlite.errors import expect
 from perdure.errors import CorruptRecord
 from perdure.records.values import Commit, Version
 

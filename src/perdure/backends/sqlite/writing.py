@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
 
-from perdure.backends.base import FEW, mismatches, number_of, refuse_absent, refuse_conflicts
+from perdure.backends.base import FEW, mismatches, number_of, number_taken, refuse_absent, refuse_conflicts
 from perdure.backends.frames import readable_id
 from perdure.backends.sqlite.rows import HEAD, LISTED, as_json, id_in
 from perdure.errors import IdInUse
@@ -37,11 +37,7 @@ def refuse_taken(connection: sqlite3.Connection, new: dict[int, str]) -> None:
         sql += f" SELECT number FROM {LISTED} superseded ON number = value ORDER BY number LIMIT 1"
         taken = connection.execute(sql, (numbers, numbers)).fetchall()
     for (number,) in taken:
-        raise IdInUse(
-            f"{new[number]} cannot be new: the number {number} was given before.",
-            hint="The factory of ids must never give a number twice.",
-            ids=(new[number],),
-        )
+        raise number_taken(new[number], number)
 
 
 def refuse_twice(drafts: list[Draft]) -> None:
