@@ -273,16 +273,18 @@ def test_a_new_store_makes_one_key(place):
     assert len(KeyRing().names()) == 1
 
 
-def test_an_sqlite_file_of_zero_bytes_is_an_empty_store(tmp_path):
+def test_an_sqlite_file_of_zero_bytes_becomes_a_store(tmp_path):
     path = tmp_path / "empty.db"
     path.write_bytes(b"")
     url = f"sqlite:////{path.as_posix().lstrip('/')}"
-    with make_store(url, read_only=True) as store:
-        assert store.list() == []
+    with pytest.raises(StoreNotFound, match=r"no store in .* yet"):
+        make_store(url, read_only=True)
     assert path.read_bytes() == b""
     with make_store(url) as store:
         id_ = store.save(Item("pen"))
         assert store.key.name in KeyRing().names()
+        with make_store(url, read_only=True) as reader:
+            assert reader.load(id_).name == "pen"
     with make_store(url) as store:
         assert store.load(id_).name == "pen"
 

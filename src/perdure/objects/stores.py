@@ -21,6 +21,7 @@ import platformdirs
 from perdure.backends.base import Backend
 from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.backends.memory import MemoryBackend
+from perdure.backends.naming import checked_path
 from perdure.backends.sqlite.backend import NO_COLUMNS, SqliteBackend
 from perdure.backends.urls import SERVERS, open_server, split_table, with_table, without_password
 from perdure.clock import Clock
@@ -274,6 +275,7 @@ def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> St
     text = _text(uri)
     scheme = _scheme(text)
     if scheme is None:
+        checked_path(text)
         return cast(Store, _constructors["file"](Path(text).absolute().as_uri(), *args, **extra_args))
     constructor = _constructors.get(scheme) or _constructors.get(scheme.partition("+")[0])
     if constructor is None:

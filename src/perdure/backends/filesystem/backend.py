@@ -28,6 +28,7 @@ from perdure.backends.filesystem.buffers import FilesystemPieces, PieceFiles
 from perdure.backends.filesystem.choosing import chosen, known_number, next_number, refuse, revision_at
 from perdure.backends.filesystem.journal import Entry, Index, Written, revision_of
 from perdure.backends.filesystem.medium import Medium
+from perdure.backends.naming import checked_path
 from perdure.errors import CorruptRecord, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
 from perdure.files import Files
 from perdure.records.frame import Encoder, parse_unverified
@@ -52,7 +53,7 @@ class FilesystemBackend(FilesystemPieces):
         files: Files | None = None,
     ):
         self.read_only = read_only
-        self.directory = os.path.abspath(directory)
+        self.directory = checked_path(directory)
         self._timeout = timeout
         self._files = files or Files()
         self._medium = Medium(self.directory, self._files)

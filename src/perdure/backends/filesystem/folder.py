@@ -46,6 +46,8 @@ class Folder:
         except StorageError as error:
             if isinstance(error.__cause__, (NotADirectoryError, FileExistsError)):
                 raise self._not_a_store("it is no directory") from error
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise self._not_a_store("it is a link to what is not there, or was taken away this moment") from error
             raise
         if files.kind(self.own) != DIRECTORY:
             raise self._not_a_store("it has a file named .perdure")

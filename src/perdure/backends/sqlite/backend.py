@@ -29,6 +29,7 @@ from perdure.backends.base import (
 )
 from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.frames import by_id, readable_id
+from perdure.backends.naming import checked_path
 from perdure.backends.sqlite.buffers import SqlitePieces, put_pieces
 from perdure.backends.sqlite.columns import SqliteColumns
 from perdure.backends.sqlite.connection import ReadOnlySqliteConnection, SqliteConnection
@@ -95,7 +96,7 @@ class SqliteBackend(SqlitePieces):
     ):
         self.table_name = table_name
         self.read_only = read_only
-        self.path = os.path.abspath(path)
+        self.path = checked_path(path)
         self.place = repr(self.path)
         self._class_numbers: ClassNumbers = {}
         self._index = SqliteIndex()

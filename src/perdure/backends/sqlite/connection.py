@@ -23,15 +23,23 @@ from typing import TypeVar
 
 from perdure.backends.base import NewKey, no_key
 from perdure.backends.forking import HeldOverForks
-from perdure.backends.sqlite.errors import is_busy, leaves_outcome_unknown, moved, outcome_unknown, translate
-from perdure.backends.sqlite.schema import create as create_tables
+from perdure.backends.sqlite.errors import (
+    is_busy,
+    is_directory,
+    leaves_outcome_unknown,
+    moved,
+    no_store,
+    not_reached,
+    outcome_unknown,
+    translate,
+)
 from perdure.backends.sqlite.schema import is_empty, prepare
 from perdure.backends.sqlite.tables import connection_class
 from perdure.backends.sqlite.watch import is_next, new_watch
 from perdure.backends.sqlite.watch import let_go as unmap_unused
 from perdure.backends.sqlite.watch import start as start_watch
 from perdure.backends.sqlite.watch import stop as stop_watch
-from perdure.errors import AccessDenied, NotAStore, ReadOnly, StoreBusy, StoreClosed, StoreNotFound
+from perdure.errors import AccessDenied, NotAStore, PerdureError, ReadOnly, StoreBusy, StoreClosed, StoreNotFound
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -73,6 +81,10 @@ class SqliteConnection:
                     if self._closed:
                         raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
                     return self._once(work)
+            except PerdureError:
+                raise
+            except OSError as error:
+                raise not_reached(error, self.path) from error
             except sqlite3.Error as error:
                 if not is_busy(error):
                     raise translate(error, self.path) from error
@@ -190,7 +202,7 @@ class SqliteConnection:
 
     def _open(self) -> sqlite3.Connection:
         if not self._create and not os.path.exists(self.path):
-            raise StoreNotFound(f"There is no store at {self.path!r}.")
+            raise no_store(self.path)
         if os.path.isfile(self.path) and not os.access(self.path, os.W_OK):
             raise AccessDenied(
                 f"This user may not write {self.path!r}.", hint="Open it with read_only=True, or change permissions."
@@ -199,7 +211,10 @@ class SqliteConnection:
             connection = connect(self.path, "rwc" if self._create else "rw", self._table)
             on_error.callback(connection.close)
             if self._table is not None and not self._create and is_empty(connection, self.path):
-                raise StoreNotFound(f"There is no store {self._table!r} in {self.path!r}.")
+                raise StoreNotFound(
+                    f"There is no store {self._table!r} in {self.path!r}.",
+                    hint="Look at the name; with create=True it is made.",
+                )
             prepare(connection, self.path, self._new_key)
             on_error.pop_all()
         return connection
@@ -235,7 +250,7 @@ class SqliteConnection:
 
 
 class ReadOnlySqliteConnection(SqliteConnection):
-    """The connection of a store that is opened for reading only; an empty database is shown as an empty store."""
+    """The connection of a store that is opened for reading only. An empty file is none yet: its key is not known."""
 
     def __init__(self, path: str, *, timeout: float, table: str | None = None):
         self._opened_at: Signature | None = None
@@ -269,17 +284,14 @@ class ReadOnlySqliteConnection(SqliteConnection):
         with ExitStack() as on_error:
             connection = connect(self.path, "ro" if signature is None else "ro&immutable=1", self._table)
             on_error.callback(connection.close)
-            empty = is_empty(connection, self.path)
-            if empty and self._table is not None:
-                raise StoreNotFound(f"There is no store {self._table!r} in {self.path!r}.")
+            if is_empty(connection, self.path):
+                name = f"{self._table!r} " if self._table is not None else ""
+                raise StoreNotFound(
+                    f"There is no store {name}in {self.path!r} yet.",
+                    hint="Open it again once the program that makes it is so far, or open it for writing.",
+                )
             on_error.pop_all()
-        fresh = signature is not None and time.time_ns() - signature[2] < _SETTLED
-        self._provisional = empty or fresh
-        if not empty:
-            return connection
-        connection.close()
-        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        create_tables(connection, "", 0)
+        self._provisional = signature is not None and time.time_ns() - signature[2] < _SETTLED
         return connection
 
     def _signature(self) -> Signature | None:
@@ -289,7 +301,7 @@ class ReadOnlySqliteConnection(SqliteConnection):
                 return None
             status = os.stat(self.path)
         except FileNotFoundError as error:
-            raise StoreNotFound(f"There is no store at {self.path!r}.") from error
+            raise no_store(self.path) from error
         if not os.access(self.path, os.R_OK):
             raise AccessDenied(f"This user may not read {self.path!r}.", hint="Change its permissions.")
         return status.st_ino, status.st_size, status.st_mtime_ns
@@ -301,7 +313,7 @@ class ReadOnlySqliteConnection(SqliteConnection):
 def connect(path: str, mode: str, table: str | None = None) -> sqlite3.Connection:
     """A connection in autocommit mode that never waits by itself; `mode` is SQLite's: `ro`, `rw`, `rwc`."""
     if os.path.isdir(path):
-        raise NotAStore(f"{path!r} is a directory, not a SQLite database.")
+        raise is_directory(path)
     if os.path.exists(path) and 0 < os.path.getsize(path) < _SMALLEST:  # SQLite would take it for empty
         raise NotAStore(f"{path!r} is not a SQLite database.", hint="Give the file of a store, or a new name.")
     plain = b"/._-:0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 
 from perdure.errors import (
     AccessDenied,
     DiskFull,
+    InvalidArgument,
     NotAStore,
     OutcomeUnknown,
     PerdureError,
@@ -19,6 +21,7 @@ from perdure.errors import (
     StoreNotFound,
 )
 
+_LONGEST_NAME = 255  # bytes, on most file systems
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DENIED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}
 
@@ -74,7 +77,44 @@ def translate(error: sqlite3.Error, path: str) -> PerdureError:
             f"{path!r} could not be written; nothing of this commit was kept.",
             hint="A quota, a limit on the size of files, or the disk itself is in the way.",
         )
-    return StorageError(f"SQLite failed on {path!r}: {error} ({_name(error)}).")
+    return StorageError(
+        f"SQLite failed on {path!r}: {error} ({_name(error)}).", hint="Look at the disk, and at what `check` says."
+    )
+
+
+def no_store(path: str) -> StoreNotFound:
+    """The error for a file that is not there, and is not made."""
+    return StoreNotFound(f"There is no store at {path!r}.", hint="Look at the path; opened for writing, it is made.")
+
+
+def is_directory(path: str) -> NotAStore:
+    """The error for a directory where a file is expected."""
+    return NotAStore(
+        f"{path!r} is a directory, not a SQLite database.",
+        hint="Give the path alone for a store in a directory, or the path of a file in it.",
+    )
+
+
+def not_reached(error: OSError, path: str) -> PerdureError:
+    """The error of perdure's that says what the operating system says of a file on the way to a store's."""
+    if isinstance(error, PermissionError):
+        return AccessDenied(
+            f"This user may not get to {path!r}.", hint="Change the permissions of the directories that it is in."
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        return _too_long(path)
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)) or error.errno == errno.ELOOP:
+        return StoreNotFound(
+            f"There is no way to {path!r}: {error.strerror}.", hint="Look at the path, and at the links in it."
+        )
+    return StorageError(f"{path!r} cannot be looked at: {error.strerror}.", hint="Check the disk.", path=path)
+
+
+def _too_long(path: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"{os.path.basename(path)[:40]}… is too long for the name of a database, beside which SQLite makes others.",
+        hint=f"Take a name of at most {_LONGEST_NAME - len('-journal')} bytes.",
+    )
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -95,11 +135,15 @@ def _denied(path: str) -> AccessDenied:
 def _cannot_open(path: str) -> PerdureError:
     directory = os.path.dirname(path)
     if os.path.isdir(path):
-        return NotAStore(f"{path!r} is a directory, not a SQLite database.")
+        return is_directory(path)
+    if len(os.fsencode(os.path.basename(path))) + len("-journal") > _LONGEST_NAME:
+        return _too_long(path)
     if not os.path.exists(directory):
         return StoreNotFound(f"There is no directory {directory!r}.", hint="Make it first.")
+    if not os.path.isdir(directory):
+        return StoreNotFound(f"{directory!r} is no directory.", hint="Look at the path.")
     if not os.path.exists(path) and os.access(directory, os.W_OK | os.X_OK):
-        return StoreNotFound(f"There is no store at {path!r}.")
+        return no_store(path)
     return AccessDenied(
         f"This user may not open {path!r}.", hint="Change the permissions of the file or its directory."
     )
