@@ -6,12 +6,13 @@ import subprocess
 import sys
 
 import pytest
+import servers
 
 import perdure
 from perdure import make_store
 from perdure.backends import urls
 from perdure.backends.urls import split_table, without_password
-from perdure.errors import DriverMissing, InvalidArgument, UnknownScheme
+from perdure.errors import DriverMissing, InvalidArgument, StoreNotFound, UnknownScheme
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,55 @@ def test_a_timeout_is_a_number_of_seconds(tmp_path, place, timeout):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "option", "named"),
+    [
+        ("mysql", "connect_timeout=abc", "abc"),
+        ("mysql", "conv=1", "items"),
+        ("mysql", "nosuch=1", "nosuch"),
+        ("mysql", "read_timeout=-1", "read_timeout"),
+        ("postgresql", "cursor_factory=x", "callable"),
+        ("postgresql", "sslmode=bogus", "bogus"),
+        ("postgresql", "nosuch=1", "nosuch"),
+        ("postgresql", "connect_timeout=abc", "abc"),
+        ("postgresql", "port=99999", "99999"),
+        ("postgresql", "keepalives=x", "keepalives"),
+    ],
+)
+def test_an_option_that_a_driver_does_not_take_is_named(kind, option, named):
+    url = servers.url_of(kind)
+    with pytest.raises(InvalidArgument, match=named) as caught:
+        make_store(url + ("&" if "?" in url else "?") + option, create=False)
+    assert "after the ?" in caught.value.hint
+
+
+def test_a_schema_that_is_not_there_is_named():
+    url = servers.url_of("postgresql")
+    option = "options=-csearch_path%3Dnosuch"
+    with pytest.raises(StoreNotFound, match="no schema") as caught:
+        make_store(url + ("&" if "?" in url else "?") + option)
+    assert "search_path" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "hint"),
+    [
+        ("sqlite:///{}/s.db?mode=ro", "'mode'", "read_only=True"),
+        ("sqlite:///{}/s.db?tabel=shop", "'tabel'", "mistyped"),
+        ("sqlite:///{}/s.db?timeout=1#table=shop", "'timeout'", "timeout=SECONDS"),
+        ("file://{}/s?table=shop", "'table'", "SQL database"),
+        ("file://{}/s#table=shop", "'table'", "SQL database"),
+        ("memory:?table=shop", "'table'", "SQL database"),
+        ("memory://x/y", "more than memory", "nothing else"),
+    ],
+)
+def test_what_a_url_says_and_nobody_understands_is_refused(tmp_path, url, said, hint):
+    with pytest.raises(UnknownScheme, match=said) as caught:
+        make_store(url.format(tmp_path))
+    assert hint in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_option_of_a_driver_is_named():
     with pytest.raises(InvalidArgument, match="nosuch"):
         perdure.make_store("mysql://nobody:geheim@127.0.0.1:1/d?nosuch=1")
@@ -97,6 +147,10 @@ def test_no_password_is_shown(url, shown):
         ("mysql+nosuch://ann:geheim@h/d", "nosuch"),
         ("postgresql://ann:geheim@more@h/d", "two @"),
         ("mysql://ann:geheim@h", "names no database"),
+        ("postgresql:", "names no database"),
+        ("mysql:x", "names no database"),
+        ("mysql://ann:geheim@h:99999/d", "a port above 65535"),
+        ("postgresql://ann:geheim@h:99999/d", "a port above 65535"),
         ("mysql://ann:geheim@h:port/d", "cannot be read"),
         ("mysql://ann:geheim@h/d#table=a-b", "'a-b' cannot be the name"),
         ("mysql://ann:geheim@h/d?table=1a", "'1a' cannot be the name"),

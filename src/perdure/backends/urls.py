@@ -2,6 +2,7 @@
 
 - The table is named by the argument, by `#table=NAME` or by `?table=NAME`; several that differ are refused, as is any
   other fragment of a server's URL.
+- Whatever else a URL says that nobody understands is refused, so that nothing is ignored in silence.
 - A password is never shown; one that was not escaped, so that it would be taken for a part of the host, is refused.
 - SQLAlchemy and the drivers are imported when a server's URL is opened, and only then.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 _PASSWORD = re.compile(r"(://[^:/@?#]*):.*@")  # up to the last @, in case that one in the password is not escaped
 _SECRET = re.compile(r"([?&][^=&#]*(?:pass|secret|token|key)[^=&#]*=)[^&#]*", re.IGNORECASE)
 _FRAGMENT = re.compile(r"#((?:[^#=&@/?]+=[^#&@/?]*&?)+)$")
+
+
+_FORM = "Write scheme://user:password@host:port/database."
+_HIGHEST_PORT = 65_535
+_INSTEAD = {  # of what people write who know other programs' URLs
+    "mode": "Give make_store the argument read_only=True, or create=False.",
+    "timeout": "Give make_store the argument timeout=SECONDS.",
+    "immutable": "Give make_store the argument read_only=True.",
+    "table": "Only a store in a SQL database has tables with a name.",
+}
 
 
 class _Kind(NamedTuple):
@@ -65,6 +77,23 @@ def split_table(url: str, table_name: str | None) -> tuple[str, str | None]:
     return rest + question * bool(others) + "&".join(others), names[0] if names else None
 
 
+def refuse_options(url: str, *, after: str = "?") -> None:
+    """Raise `UnknownScheme` if there is anything behind the ? (and the like) of a URL of which nothing is understood.
+
+    What names a table was taken out of it before, where a table can be named.
+    """
+    place = min((position for sign in after if (position := url.find(sign)) >= 0), default=-1)
+    if place < 0 or not url[place + 1 :]:
+        return
+    name = url[place + 1 :].partition("=")[0]
+    scheme = url.partition(":")[0]
+    raise UnknownScheme(
+        f"{without_password(url)} has an option that a {scheme}: store does not know: {name!r}.",
+        hint=_INSTEAD.get(name.lower()) or "Options such as read_only and timeout are arguments of make_store."
+        + (f" The table is named by #table=NAME; is {name!r} mistyped?" if get_close_matches(name, ["table"]) else ""),
+    )  # fmt: skip
+
+
 def with_table(url: str, table_name: str | None) -> str:
     """The URL, naming that table; as it is, if it does so already or none is given."""
     named = table_name is None or split_table(url, None)[1] is not None
@@ -90,6 +119,8 @@ def open_server(
 
     Raises `DriverMissing`, `UnknownScheme`, and what `ServerBackend` raises.
     """
+    if "://" not in url:
+        raise UnknownScheme(f"{without_password(url)} names no database.", hint=_FORM)
     scheme, _, driver = url.partition("://")[0].lower().partition("+")
     kind = _KINDS[scheme]
     driver = driver or next(iter(kind.drivers))
@@ -126,9 +157,9 @@ def _opened(kind: _Kind, drivername: str, url: str, table_name: str | None, *opt
             f"{without_password(url)} has two @ in front of its host.", hint="Write %40 for an @ in the password."
         )
     if not parsed.database:
-        raise UnknownScheme(
-            f"{without_password(url)} names no database.", hint="Write scheme://user:password@host/database."
-        )
+        raise UnknownScheme(f"{without_password(url)} names no database.", hint=_FORM)
+    if parsed.port is not None and parsed.port > _HIGHEST_PORT:
+        raise UnknownScheme(f"{without_password(url)} names a port above {_HIGHEST_PORT}.", hint=_FORM)
     place = f"{without_password(url).partition('?')[0]}#table={name}"
     new_key, create, read_only, timeout, columns = options
     backend_class = getattr(import_module(kind.module), kind.class_name)

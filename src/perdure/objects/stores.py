@@ -23,7 +23,7 @@ from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.backends.memory import MemoryBackend
 from perdure.backends.naming import checked_path
 from perdure.backends.sqlite.backend import NO_COLUMNS, SqliteBackend
-from perdure.backends.urls import SERVERS, open_server, split_table, with_table, without_password
+from perdure.backends.urls import SERVERS, open_server, refuse_options, split_table, with_table, without_password
 from perdure.clock import Clock
 from perdure.errors import InvalidArgument, KeyMissing, UnknownScheme
 from perdure.ids import IdFactory
@@ -242,6 +242,9 @@ Constructor = Callable[..., Any]
 
 
 def _memory(url: str, *args: Any, **extra: Any) -> MemoryStore:
+    if url.partition(":")[2] not in ("", "//", "///"):
+        refuse_options(url)
+        raise UnknownScheme(f"{url} names more than memory.", hint="A store in memory is memory: and nothing else.")
     return MemoryStore(*args, **extra)
 
 
@@ -308,6 +311,7 @@ def _scheme(text: str) -> str | None:
 
 
 def _file_path(url: str) -> Path:
+    refuse_options(url, after="?#")
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise UnknownScheme(
@@ -318,6 +322,7 @@ def _file_path(url: str) -> Path:
 
 def _sqlite_path(url: str) -> str:
     """The path in a URL as SQLAlchemy reads it: three slashes and a relative path, four and an absolute one."""
+    refuse_options(url)
     _, _, rest = url.partition("://")
     path = unquote(rest.partition("?")[0].removeprefix("/"))
     if not rest.startswith("/") or path in ("", ":memory:"):

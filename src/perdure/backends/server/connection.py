@@ -17,19 +17,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import create_engine, event
-from sqlalchemy.engine import URL, Dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import URL, Dialect, Engine
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import Pool, PoolProxiedConnection
 
-from perdure.backends.server.errors import Trouble, TroubleOf, busy, translate
-from perdure.errors import InvalidArgument, PerdureError, StoreClosed
+from perdure.backends.server.errors import Trouble, TroubleOf, busy, translate, wrong_option
+from perdure.errors import PerdureError, StoreClosed
 
 T = TypeVar("T")
 
 GRACE = 5.0  # seconds beyond `timeout` that a server may take for an answer, before its connection counts as lost
 
 _KEPT = 5  # connections that stay open in the pool
+# What is raised of arguments that a driver does not take: it does not say more.
+_REFUSED = (TypeError, ValueError, AttributeError, OverflowError, ArgumentError)
 _MORE = 15  # that may be open besides, while that many threads are at work
 
 
@@ -70,18 +72,7 @@ class ServerConnection:
         self._cursor_of = kind.cursor_of
         self._closed = False
         self._was_open = False  # a server has answered
-        self._engine = create_engine(
-            url,
-            isolation_level="AUTOCOMMIT",
-            connect_args=dict(kind.arguments),
-            **kind.options,
-            pool_size=_KEPT,
-            max_overflow=_MORE,
-            pool_timeout=timeout,
-            pool_use_lifo=True,  # so that what is not needed grows old, and the server ends it
-            pool_reset_on_return=None,  # nothing is ever open when a connection is given back
-            hide_parameters=True,
-        )
+        self._engine = self._make_engine(url, kind)
 
         def prepare(connection: Any, _: object) -> None:
             kind.prepare(self._cursor_of(connection))
@@ -93,6 +84,23 @@ class ServerConnection:
         event.listen(self._engine, "connect", prepare)
         self._errors: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         _OPEN.add(self)
+
+    def _make_engine(self, url: URL, kind: Kind) -> Engine:
+        try:
+            return create_engine(
+                url,
+                isolation_level="AUTOCOMMIT",
+                connect_args=dict(kind.arguments),
+                **kind.options,
+                pool_size=_KEPT,
+                max_overflow=_MORE,
+                pool_timeout=self.timeout,
+                pool_use_lifo=True,  # so that what is not needed grows old, and the server ends it
+                pool_reset_on_return=None,  # nothing is ever open when a connection is given back
+                hide_parameters=True,
+            )
+        except _REFUSED as error:
+            raise wrong_option(self.place, error) from error
 
     @property
     def dialect(self) -> Dialect:
@@ -167,11 +175,10 @@ class ServerConnection:
             raise busy(self.place, self.timeout, "all connections of this process are in use") from error
         except DBAPIError as error:
             raise error.orig or error from error
-        except (TypeError, ValueError) as error:  # a driver does not say more of arguments that it does not take
-            raise InvalidArgument(
-                f"The driver refuses the options in the URL of {self.place}: {error}.",
-                hint="Look at what stands after the ? in the URL, and at what the driver's connect() takes.",
-            ) from error
+        except StatementError as error:
+            raise wrong_option(self.place, error.orig or error) from error
+        except _REFUSED as error:
+            raise wrong_option(self.place, error) from error
 
     def _is_usable(self, error: BaseException) -> bool:
         """Whether a connection may be used again after the error: the server spoke last, or none was asked."""

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -14,6 +15,7 @@ from perdure.errors import (
     AccessDenied,
     ConnectionLost,
     DiskFull,
+    InvalidArgument,
     NotAStore,
     OutcomeUnknown,
     PerdureError,
@@ -32,6 +34,8 @@ class Trouble(Enum):
     AGAIN = auto()  # a deadlock, or a failure to serialise: nothing was done, the same may succeed now
     DENIED = auto()  # this user may not
     NO_DATABASE = auto()
+    NO_SCHEMA = auto()  # in which tables could be made
+    OPTION = auto()  # of the URL, which the driver or its library does not take
     NO_TABLE = auto()  # a table or a column is not there
     NAME_TAKEN = auto()  # a table, an index, a type of that name is there
     TAKEN = auto()  # a key that must be unique is not
@@ -42,6 +46,11 @@ class Trouble(Enum):
 
 
 TroubleOf = Callable[[Exception], Trouble]
+
+# What libpq, or psycopg, says of an option before it asks any server.
+_OPTION = re.compile(
+    r"connection is bad: .*\binvalid\b|invalid connection option|bad value for|is not a connection option"
+)
 
 _BY_STATE = {
     "57P01": Trouble.LOST,  # admin_shutdown: also pg_terminate_backend
@@ -57,7 +66,7 @@ _BY_STATE = {
     "42501": Trouble.DENIED,  # insufficient_privilege
     "25006": Trouble.DENIED,  # read_only_sql_transaction: a standby
     "3D000": Trouble.NO_DATABASE,
-    "3F000": Trouble.NO_TABLE,  # invalid_schema_name: no schema to make tables in
+    "3F000": Trouble.NO_SCHEMA,  # invalid_schema_name
     **dict.fromkeys(("42P07", "42710", "42809"), Trouble.NAME_TAKEN),
     "42P01": Trouble.NO_TABLE,
     "42703": Trouble.NO_TABLE,  # undefined_column
@@ -99,6 +108,8 @@ def postgresql_trouble(error: Exception) -> Trouble:
     if state:
         return _BY_STATE.get(state) or _BY_STATE_CLASS.get(state[:2], Trouble.OTHER)
     text = str(error)
+    if _OPTION.search(text):
+        return Trouble.OPTION
     if "connection failed" in text or "failed to resolve host" in text or "connection timeout" in text:
         return next((trouble for part, trouble in _BY_TEXT.items() if part in text), Trouble.ABSENT)
     if type(error).__name__ == "DataError":
@@ -127,43 +138,56 @@ def translate(trouble: Trouble, error: Exception, place: str, timeout: float, *,
             return ConnectionLost(
                 f"The server of {place} does not answer any more: {said}.", hint="Nothing was kept; try again."
             )
-        case Trouble.ABSENT:
-            return StorageError(
-                f"No server answers for {place}: {said}.", hint="Is it running, and are host and port right?"
-            )
-        case Trouble.LOST:
-            return ConnectionLost(f"The connection to {place} was lost: {said}.", hint="Nothing was kept; try again.")
         case Trouble.BUSY:
             return busy(place, timeout, said)
-        case Trouble.AGAIN:
-            return StoreBusy(f"{place} found others in the way again and again: {said}.", hint="Try again.")
-        case Trouble.DENIED:
-            return AccessDenied(
-                f"{place} refuses this user: {said}.",
-                hint="Look at name and password in the URL, and at what the database grants to this user.",
-            )
-        case Trouble.NO_DATABASE:
-            return StoreNotFound(f"There is no such database for {place}: {said}.", hint="Make the database first.")
-        case Trouble.NO_TABLE:
-            return StorageError(
-                f"The tables of {place} are not what they were when it was opened: {said}.",
-                hint="Open it again: that tells what is lacking.",
-            )
-        case Trouble.NAME_TAKEN:
-            return NotAStore(
-                f"{place} cannot be made: the database has something else of that name: {said}.",
-                hint="Name another table (#table=NAME at the end of the URL).",
-            )
-        case Trouble.FULL:
-            return DiskFull(
-                f"No space is left for {place}; nothing of this commit was kept: {said}.", hint="Make room."
-            )
+        case Trouble.OPTION:
+            return wrong_option(place, error)
         case Trouble.TOO_LARGE | Trouble.VALUE:
             return too_large(place, said)
-    return StorageError(
-        f"The database of {place} failed: {said} ({type(error).__name__}).",
-        hint="Look at what the server says, and at its log.",
-    )
+        case Trouble.TAKEN | Trouble.OTHER:
+            return StorageError(
+                f"The database of {place} failed: {said} ({type(error).__name__}).",
+                hint="Look at what the server says, and at its log.",
+            )
+    kind, message, hint = _TOLD[trouble]
+    return kind(message.format(place=place, said=said), hint=hint)
+
+
+_TOLD: dict[Trouble, tuple[type[PerdureError], str, str]] = {
+    Trouble.ABSENT: (
+        StorageError,
+        "No server answers for {place}: {said}.",
+        "Is it running, and are host and port right?",
+    ),
+    Trouble.LOST: (ConnectionLost, "The connection to {place} was lost: {said}.", "Nothing was kept; try again."),
+    Trouble.AGAIN: (StoreBusy, "{place} found others in the way again and again: {said}.", "Try again."),
+    Trouble.DENIED: (
+        AccessDenied,
+        "{place} refuses this user: {said}.",
+        "Look at name and password in the URL, and at what the database grants to this user.",
+    ),
+    Trouble.NO_DATABASE: (
+        StoreNotFound,
+        "There is no such database for {place}: {said}.",
+        "Make the database first.",
+    ),
+    Trouble.NO_SCHEMA: (
+        StoreNotFound,
+        "There is no schema for the tables of {place}: {said}.",
+        "Make the schema first, or look at the search_path that the URL or the database sets.",
+    ),
+    Trouble.NO_TABLE: (
+        StorageError,
+        "The tables of {place} are not what they were when it was opened: {said}.",
+        "Open it again: that tells what is lacking.",
+    ),
+    Trouble.NAME_TAKEN: (
+        NotAStore,
+        "{place} cannot be made: the database has something else of that name: {said}.",
+        "Name another table (#table=NAME at the end of the URL).",
+    ),
+    Trouble.FULL: (DiskFull, "No space is left for {place}; nothing of this commit was kept: {said}.", "Make room."),
+}
 
 
 def busy(place: str, timeout: float, said: str) -> StoreBusy:
@@ -179,6 +203,15 @@ def too_large(place: str, said: str) -> StorageError:
     return StorageError(
         f"A record is too large for {place}, or no table can hold it; nothing of this commit was kept: {said}.",
         hint="Split the object, or raise the server's limit.",
+    )
+
+
+def wrong_option(place: str, error: BaseException) -> InvalidArgument:
+    """The error for options in a URL that the driver does not take."""
+    said = " ".join(str(error).split()).rstrip(".")
+    return InvalidArgument(
+        f"The driver refuses the options in the URL of {place}: {said}.",
+        hint="Look at what stands after the ? in the URL, and at what the driver's connect() takes.",
     )
 
 
