@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -31,6 +32,15 @@ WRONG = {
     "run small.py total 1 --executor dask": "invalid choice: 'dask'",
     "run small.py total 1 --quick": "Unrecognized arguments: --quick.",
     "run small.py total 1 --store nix://there": "No kind of store is registered for 'nix'.",
+    "log --limit -1": "'-1' is no number from 0 on",
+    "log --limit 99999999999999999999999": "is no number from 0 on",
+    "log --before 99999999999999999999999": "is no number from 0 on",
+    "runs --limit -1": "'-1' is no number from 0 on",
+    "undo 99999999999999999999999": "is no number from 0 on",
+    "pack --keep 0": "nor a number of revisions from 1 on",
+    "ls --limit many": "'many' is no number from 0 on",
+    "ls --store postgresql:": "names no database",
+    "ls --store memory:?a=1": "has an option that a memory: store does not know",
     "show": "required: RUN",
     "frobnicate": "There is no verb 'frobnicate'. The verbs are: run, runs,",
     "rnu": "Did you mean 'run'?",
@@ -61,6 +71,7 @@ WRONG_IN_A_STORE = {
     "show Arguments.4": (2, "Arguments.4 is no run, but a perdure:"),
     "history Run.99": (2, "There never was a Run.99"),
     "history ../../etc/passwd": (2, "is not an id."),
+    "reindex os:path": (2, "A class is asked for, or its name"),
     "rerun Run.99": (2, "There is no Run.99"),
     "rerun Run.1 --from nix": (2, "Run.1 has no job 'nix'."),
     "rerun Run.1 --all --from add": (2, "--all and --from cannot be given together."),
@@ -107,6 +118,17 @@ def test_bad_files(say, folder, name):
     assert sentence in err
     assert len(err.splitlines()) == 1
     assert not (folder / "small.db").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_behind_the_output_is_told(folder, say):
+    assert say("run", "small.py", "total", "1", "--executor", "inline")[0] == 0
+    for words in (["ls", "--all"], ["runs"], ["log"], ["--help"]):
+        with open("/dev/full", "w") as full:
+            command = [sys.executable, "-m", "perdure", *words]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.stderr == "perdure: What it found cannot be written: No space left on device.\n"
+        assert done.returncode == 3
 
 
 def test_no_store_is_named(say, monkeypatch):

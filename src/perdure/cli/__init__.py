@@ -12,7 +12,16 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from perdure.errors import FlowError, InvalidId, NotFound, PerdureError, RunFailed, StoreNotFound, UnknownScheme
+from perdure.errors import (
+    FlowError,
+    InvalidArgument,
+    InvalidId,
+    NotFound,
+    PerdureError,
+    RunFailed,
+    StoreNotFound,
+    UnknownScheme,
+)
 
 FINE, RUN_FAILED, WRONG_USE, STORE_AT_FAULT, CTRL_C = 0, 1, 2, 3, 130
 
@@ -70,10 +79,20 @@ def main(words: Sequence[str] | None = None) -> int:
         print("perdure: stopped by Ctrl-C.", file=sys.stderr)
         return CTRL_C
     except BrokenPipeError:
-        # Who reads has seen enough (`perdure runs | head`); nothing may be written at the interpreter's end either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()  # who reads has seen enough (`perdure runs | head`)
         return FINE
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _say_no_more()
+        print(f"perdure: What it found cannot be written: {error.strerror}.", file=sys.stderr)
+        return STORE_AT_FAULT
     return status
+
+
+def _say_no_more() -> None:
+    """Nothing may be written at the interpreter's end either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _call(words: list[str]) -> int:
@@ -112,5 +131,5 @@ def _unknown(verb: str) -> int:
 def _status(error: PerdureError) -> int:
     if isinstance(error, RunFailed):
         return RUN_FAILED
-    wrong_use = isinstance(error, (FlowError, InvalidId, NotFound, UnknownScheme))
+    wrong_use = isinstance(error, (FlowError, InvalidArgument, InvalidId, NotFound, UnknownScheme))
     return WRONG_USE if wrong_use and not isinstance(error, StoreNotFound) else STORE_AT_FAULT

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterable
 from itertools import islice
 
-from perdure.cli.options import Parser
+from perdure.cli.options import Parser, whole_number
 from perdure.ids import parse_id
 from perdure.records.queries import LONGEST_TEXT, OPERATORS, Condition, Query, arrange, matcher, sort_key
 from perdure.records.values import Plain, Record
@@ -27,7 +27,7 @@ def add_asking(parser: Parser) -> None:
     parser.add_argument(
         "--order", action="append", default=[], type=_order, metavar="NAME", help="by this field; -NAME: descending"
     )
-    parser.add_argument("--limit", type=_count, metavar="N", help="at most so many")
+    parser.add_argument("--limit", type=whole_number, metavar="N", help="at most so many")
 
 
 def chosen(records: Iterable[Record], options: argparse.Namespace) -> Iterable[Record]:
@@ -97,9 +97,3 @@ def _checked(text: str) -> str:
 
 def _order(word: str) -> tuple[str, bool]:
     return word.removeprefix("-"), word.startswith("-")
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal():
-        raise argparse.ArgumentTypeError(f"{word!r} is no number of objects")
-    return int(word)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from perdure.cli.looking import print_json
-from perdure.cli.options import Command, Parser, add_json, add_store, open_store
+from perdure.cli.options import Command, Parser, add_json, add_store, open_store, whole_number
 from perdure.cli.terminal import clean, counted, is_terminal, moment, table
 from perdure.clock import SystemClock
 from perdure.errors import NotFound
@@ -27,8 +27,10 @@ _SPANS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def _log_arguments(parser: Parser) -> None:
-    parser.add_argument("--limit", type=int, default=SHOWN, metavar="N", help=f"how many, the newest first ({SHOWN})")
-    parser.add_argument("--before", type=int, metavar="REVISION", help="only those below this revision")
+    parser.add_argument(
+        "--limit", type=whole_number, default=SHOWN, metavar="N", help=f"how many, the newest first ({SHOWN})"
+    )
+    parser.add_argument("--before", type=whole_number, metavar="REVISION", help="only those below this revision")
     parser.add_argument("--all", action="store_true", help="every commit")
     add_store(parser)
     add_json(parser)
@@ -37,7 +39,7 @@ def _log_arguments(parser: Parser) -> None:
 def call_log(options: argparse.Namespace) -> int:
     """`perdure log`."""
     with open_store(options, read_only=True) as store:
-        limit = None if options.all else max(options.limit, 0)
+        limit = None if options.all else options.limit
         commits = store.transactions(limit, before=options.before)
         if options.json:
             print_json(
@@ -61,7 +63,7 @@ def call_log(options: argparse.Namespace) -> int:
 
 
 def _undo_arguments(parser: Parser) -> None:
-    parser.add_argument("revision", type=int, metavar="REVISION", help="the commit; perdure log lists them")
+    parser.add_argument("revision", type=whole_number, metavar="REVISION", help="the commit; perdure log lists them")
     parser.add_argument("--note", default="", metavar="TEXT", help="what the history says of it")
     add_store(parser)
 
@@ -95,11 +97,15 @@ def _keep(text: str) -> Keep:
     try:
         if span:
             return timedelta(**{_SPANS[span[2]]: int(span[1])})
-        return int(text) if text.isascii() and text.isdigit() else datetime.fromisoformat(text)
+        if not (text.isascii() and text.isdigit()):
+            return datetime.fromisoformat(text)
+        if int(text) > 0:
+            return int(text)
     except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a time such as 30d or 12h, nor a date, nor a number of revisions"
-        ) from None
+        pass
+    raise argparse.ArgumentTypeError(
+        f"{text!r:.40} is neither a time such as 30d or 12h, nor a date, nor a number of revisions from 1 on"
+    )
 
 
 def call_pack(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from perdure.cli.options import Command, Parser, add_json, add_store, command_line, open_store
+from perdure.cli.options import Command, Parser, add_json, add_store, command_line, open_store, whole_number
 from perdure.cli.reading import BAD_STATES, AttemptRow, JobRow, Reader, RunRow, state_counts
 from perdure.cli.terminal import clean, counted, moment, painted, span, state_colour, table, tallied
 from perdure.flows import JobState, RunState
@@ -41,7 +41,7 @@ def print_json(value: Any) -> None:
 
 
 def _runs_arguments(parser: Parser) -> None:
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many, the newest first (20)")
+    parser.add_argument("--limit", type=whole_number, default=20, metavar="N", help="how many, the newest first (20)")
     parser.add_argument("--all", action="store_true", help="every run")
     add_store(parser)
     add_json(parser)
@@ -52,7 +52,7 @@ def call_runs(options: argparse.Namespace) -> int:
     with open_store(options, read_only=True) as store:
         reader = Reader(store)
         records = reader.run_records()
-        shown = records if options.all else records[: max(options.limit, 0)]
+        shown = records if options.all else records[: options.limit]
         rows = [reader.run(record) for record in shown]
         counts = [state_counts(reader.jobs(record, row)) for record, row in zip(shown, rows, strict=True)]
         if options.json:

@@ -16,6 +16,7 @@ from perdure.errors import FlowError, NotFound
 from perdure.objects.store import Store
 from perdure.objects.stores import make_store
 
+_DIGITS = 18  # of a number that every store takes
 STORE_VARIABLE = "PERDURE_STORE"
 KEY_VARIABLE = "PERDURE_KEY_FILE"
 
@@ -50,6 +51,13 @@ class Command(NamedTuple):
             if words[place] == "--order":  # its value may begin with a hyphen
                 words = [*words[:place], f"--order={words[place + 1]}", *words[place + 2 :]]
         return parser.parse_intermixed_args(words) if self.intermixed else parser.parse_args(words)
+
+
+def whole_number(word: str) -> int:
+    """A number from 0 on; raises argparse's error for anything else."""
+    if not (word.isascii() and word.isdecimal() and len(word) <= _DIGITS):
+        raise argparse.ArgumentTypeError(f"{word!r:.40} is no number from 0 on")
+    return int(word)
 
 
 def add_store(parser: Parser) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import index
 from typing import Any, NamedTuple, cast
 
 from perdure.backends.base import Backend, chunks, number_of
@@ -25,6 +24,7 @@ from perdure.errors import (
     SnapshotTooOld,
     WrongView,
 )
+from perdure.objects.bounds import limit_of, whole_number
 from perdure.objects.instances.classes import is_kind_of, known_facts
 from perdure.objects.instances.columns import ExtraFields, indexed_fields
 from perdure.objects.instances.ghosts import real_class
@@ -42,7 +42,6 @@ Row = tuple[str, int, Fields]  # id, number, fields
 
 _ARGUMENTS = ("order_by", "limit", "offset", "subclasses", "scan")
 MOST_CHANGED = 1000  # records that are looked at one by one for what they lack
-MOST = 2**62 - 1  # of a limit and an offset: their sum is a number that every database takes
 ATTEMPTS = 3  # to be answered at a revision whose changes are known
 
 
@@ -81,9 +80,11 @@ class Finding:
         """The question in the user's words. Raises `NotIndexed`, `CannotIndex`, `ClassNotFound`, `InvalidArgument`."""
         real = find(cls) if isinstance(cls, str) else cls
         if not isinstance(real, type):
-            raise TypeError(f"A class is asked for, or its name (module:Name), not {cls!r:.60}")
-        limit = None if limit is None else _number("limit", limit)
-        offset = _number("offset", offset)
+            raise InvalidArgument(
+                f"A class is asked for, or its name (module:Name), not {cls!r:.60}", hint="Give the class itself."
+            )
+        limit = limit_of(limit)
+        offset = whole_number("offset", offset)
         known = self.fields_of(real)
         told = tuple(_condition(self._backend, name, value, known) for name, value in conditions.items())
         names = _names(order_by)
@@ -328,15 +329,6 @@ def _is_internal(cls: Any) -> bool:
 
 
 # -- questions in the user's words ---------------------------------------------------------------------------
-
-
-def _number(name: str, value: Any) -> int:
-    """A limit or an offset; what is above all numbers of records is as good as the greatest."""
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-        raise InvalidArgument(f"{name} is a whole number, not {value!r:.60}.", hint="Give an int from 0 on.")
-    if index(value) < 0:
-        raise InvalidArgument(f"{name} is not negative, but this one is {index(value)}.", hint="Give an int from 0 on.")
-    return min(index(value), MOST)
 
 
 def _names(order_by: Any) -> list[str]:

@@ -11,13 +11,15 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from perdure.backends.base import Backend, too_old
-from perdure.errors import NotFound
+from perdure.errors import InvalidArgument, NotFound
+from perdure.objects.bounds import below, limit_of, seconds_of
 from perdure.records.frame import decode
 from perdure.records.seal import Key
 from perdure.records.values import Commit, Fields, Version
 
 PAGE = 500  # commits that are looked at together
 Keep = timedelta | int | datetime
+_KEPT = "Give a timedelta, a datetime, or a number of revisions from 1 on."
 
 
 class ObjectVersion(NamedTuple):
@@ -42,8 +44,9 @@ def versions_of(
     """The kept versions of an object, newest first; those below revision `before` only. Raises `NotFound`."""
     versions: Sequence[Version] = backend.history(id_)
     if not versions:
-        raise NotFound(f"There never was a {id_} in this store.", ids=(id_,))
-    versions = [version for version in versions if before is None or version.revision < before][:limit]
+        raise NotFound(f"There never was a {id_} in this store.", hint="`list` gives the ids there are.", ids=(id_,))
+    end = below(before)
+    versions = [version for version in versions if end is None or version.revision < end][: limit_of(limit)]
     commits = backend.commits_of([version.revision for version in versions])
     found = []
     for revision, frame in versions:
@@ -67,34 +70,46 @@ def revision_at(backend: Backend, when: int | datetime) -> int:
     """
     described = backend.describe()
     if isinstance(when, datetime):
-        revision = _at_time(backend, when.timestamp())
+        revision = _at_time(backend, seconds_of(when))
         if revision < described.oldest:
             raise too_old(revision, described.oldest)
         return revision
     if isinstance(when, bool) or not isinstance(when, int):
-        raise TypeError(f"a point in a store's history is a revision or a datetime, not {type(when).__name__}")
+        raise InvalidArgument(
+            f"a point in a store's history is a revision or a datetime, not {type(when).__name__}",
+            hint="`transactions` lists the revisions and their times.",
+        )
     if when < 0:
-        raise ValueError(f"revisions begin at 0, the empty store; there is no {when}")
+        raise InvalidArgument(
+            f"revisions begin at 0, the empty store; there is no {when}", hint="`transactions` lists the revisions."
+        )
     if when > described.revision:
-        raise NotFound(f"There is no revision {when} yet; the newest is {described.revision}.")
+        raise NotFound(
+            f"There is no revision {when} yet; the newest is {described.revision}.",
+            hint="`transactions` lists the revisions.",
+        )
     if when < described.oldest:
         raise too_old(when, described.oldest)
     return when
 
 
 def oldest_kept(backend: Backend, keep: Keep, now: Callable[[], float]) -> int:
-    """The oldest revision that is still needed where so much is to be kept. Raises `ValueError`."""
+    """The oldest revision that is still needed where so much is to be kept. Raises `InvalidArgument`."""
     newest = backend.revision()
     if isinstance(keep, timedelta):
         if keep < timedelta(0):
-            raise ValueError(f"no time can be kept that is less than none: {keep}")
+            raise InvalidArgument(f"no time can be kept that is less than none: {keep}", hint=_KEPT)
         return _at_time(backend, now() - keep.total_seconds())
     if isinstance(keep, datetime):
-        return _at_time(backend, keep.timestamp())
+        return _at_time(backend, seconds_of(keep))
     if isinstance(keep, bool) or not isinstance(keep, int):
-        raise TypeError(f"what is kept is a timedelta, a number of revisions or a datetime, not {type(keep).__name__}")
+        raise InvalidArgument(
+            f"what is kept is a timedelta, a number of revisions or a datetime, not {type(keep).__name__}", hint=_KEPT
+        )
     if keep < 1:
-        raise ValueError(f"the newest revision is always kept: the number of revisions is at least 1, not {keep}")
+        raise InvalidArgument(
+            f"the newest revision is always kept: the number of revisions is at least 1, not {keep}", hint=_KEPT
+        )
     return max(newest - keep + 1, 0)
 
 
@@ -111,6 +126,4 @@ def _at_time(backend: Backend, time: float) -> int:
 
 def commits_between(backend: Backend, before: int | None, limit: int | None) -> list[Commit]:
     """Commits, newest first, below revision `before`; at most `limit`."""
-    if limit is not None and limit < 0:
-        raise ValueError(f"the limit is a number of commits, not {limit}")
-    return backend.commits(before, limit)
+    return backend.commits(below(before), limit_of(limit))

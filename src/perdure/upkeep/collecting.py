@@ -168,7 +168,7 @@ class _Sweep:
             if not bases:
                 return
             batch = Batch(
-                [], bases, {}, self.revision, self._desk.clock.now(), f"collected {len(bases)} objects", exact=True,
+                [], bases, {}, self.revision, self._desk.now(), f"collected {len(bases)} objects", exact=True,
                 keep=self._desk.keep,
             )  # fmt: skip
             with view.lock:

@@ -20,7 +20,7 @@ def pack(store: Store, keep: Keep, views: Iterable[View]) -> Packed:
     desk, backend = store.desk(), store.backend
     desk.require_writable()
     running = [view.revision for view in views if view.in_transaction and view.revision >= 0]
-    oldest = max(min([oldest_kept(backend, keep, desk.clock.now), *running]), backend.describe().oldest)
+    oldest = max(min([oldest_kept(backend, keep, desk.now), *running]), backend.describe().oldest)
     before = backend.size()
     versions = backend.pack(oldest)
     pieces = drop_pieces(store, oldest)

@@ -24,6 +24,7 @@ from perdure.errors import (
     StoreBusy,
     TransactionError,
 )
+from perdure.objects.bounds import clock_time
 from perdure.objects.instances.persistable import GHOST
 from perdure.objects.transactions.conflicts import resolve
 from perdure.objects.transactions.savepoints import Image
@@ -70,6 +71,10 @@ class Desk:
         self.is_looking = False  # at objects, for a savepoint: nothing may be saved meanwhile
         self.worklist: Worklist | None = None  # the one that is being worked off
         self.names: frozenset[str] = frozenset()  # classes and functions in the payloads of the last commit
+
+    def now(self) -> float:
+        """The time, in seconds since 1970; raises `InvalidArgument` where the store's clock does not tell one."""
+        return clock_time(self.clock.now())
 
     @property
     def is_in_transaction(self) -> bool:
@@ -220,7 +225,7 @@ class Commit:
             worklist.add_copy(id_, obj, base)
         worklist.run()
         removals = {id_: base for id_, base in self.removals.items() if base}
-        batch = worklist.batch(removals=removals, time=self.desk.clock.now(), note=self.note)
+        batch = worklist.batch(removals=removals, time=self.desk.now(), note=self.note)
         if batch is None:
             self._check_only()
             return None

@@ -18,6 +18,7 @@ from typing import Any
 from weakref import WeakSet
 
 from perdure.errors import ConflictError, NotFound, StorageError, StoreBusy, TransactionError, WrongView
+from perdure.objects.bounds import note_text
 from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.guests import is_record
 from perdure.objects.instances.persistable import ENTRIES, GHOST
@@ -41,7 +42,7 @@ class Transaction:
     """
 
     def __init__(self, desk: Desk, note: str = "", *, keeps_earlier: bool = False):
-        self.note = _text(note)
+        self.note = note_text(note)
         self.revision: int | None = None
         self.is_inherited = False  # from the process that this one was forked from
         self._desk = desk
@@ -250,7 +251,7 @@ class Transaction:
 
     def _notes(self) -> str:
         """The note, and after it those of the parts, each once."""
-        return "; ".join(dict.fromkeys(filter(None, map(_text, [self.note, *(part.note for part in self._parts)]))))
+        return "; ".join(dict.fromkeys(filter(None, map(note_text, [self.note, *(part.note for part in self._parts)]))))
 
     def _require_own(self) -> None:
         """Raise `WrongView` where the caller is not the thread or task that the transaction is of."""
@@ -282,12 +283,6 @@ def _inherit() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_inherit)
-
-
-def _text(note: object) -> str:
-    if not isinstance(note, str):
-        raise TypeError(f"a note is text, not {type(note).__name__}")
-    return note
 
 
 def _inherited() -> TransactionError:

@@ -22,6 +22,7 @@ from perdure.errors import (
     StillReferred,
     TransactionError,
 )
+from perdure.objects.bounds import note_text, whole_number
 from perdure.objects.instances.columns import indexed_fields
 from perdure.objects.instances.indexing import indexed_names
 from perdure.objects.instances.persistable import GHOST, Entry
@@ -36,6 +37,7 @@ from perdure.records.values import INTERNAL, KIND_BITS, VALUE, Batch, Buffer, Co
 def undo(desk: Desk, revision: int, note: str = "") -> int:
     """Take back the commit that made that revision; gives the revision of the undo. See `Store.undo`."""
     desk.require_writable()
+    revision, note = whole_number("revision", revision), note_text(note)
     if desk.is_in_transaction:
         raise TransactionError("An undo is a commit of its own.", hint="Call it outside of the transaction.")
     view = desk.view
@@ -88,7 +90,7 @@ def _batch(desk: Desk, commit: Commit, note: str) -> Batch:
     needed = {target for draft in drafts for target in draft.references}.difference(before)
     indexed = {draft.class_name: _indexed(view, draft) for draft in drafts if draft.fields}
     return Batch(
-        drafts, removals, {}, seen, desk.clock.now(), note or f"undo of revision {revision}",
+        drafts, removals, {}, seen, desk.now(), note or f"undo of revision {revision}",
         needed=needed, exact=True, indexed=indexed, buffers=_pieces(backend, drafts, revision), keep=desk.keep,
     )  # fmt: skip
 
