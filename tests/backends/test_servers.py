@@ -167,6 +167,20 @@ def test_users_without_rights_are_told(server: Server, reader: str) -> None:
     assert backend.ids() == ["Item.1", "Item.2"]
 
 
+def test_the_right_to_make_tables_is_enough_to_make_a_store(server: Server, reader: str) -> None:
+    user = make_url(reader).username
+    if server.kind == "postgresql":
+        server.execute(f"GRANT CREATE ON SCHEMA public TO {user}")
+    else:
+        database = server.query("SELECT database()")[0][0]
+        server.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, INDEX ON `{database}`.* TO {user}@'%%'")
+    backend = server.open(url=reader)
+    commit(backend, draft("Item.1"))
+    commit(backend, draft("Item.1", base=1), removals={})
+    assert backend.pack(2) == 1
+    assert backend.ids() == ["Item.1"]
+
+
 def test_a_wrong_password_is_denied_and_not_shown(server: Server) -> None:
     url = make_url(server.url).set(username="nobody", password="geheim").render_as_string(hide_password=False)
     with pytest.raises(AccessDenied) as caught:

@@ -64,8 +64,9 @@ class MysqlBackend(ServerBackend):
         if not cursor.fetchone()[0]:
             raise busy(self.place, self._timeout, "another process makes the store")
         try:
-            if not self._is_made(cursor):
-                for sql in (*self._schema.dropping(), *self._schema.creating()):
+            left = self._left_over(cursor)
+            if left is not None:  # the right to drop tables is needed only where there are some
+                for sql in (*self._schema.dropping(left), *self._schema.creating()):
                     cursor.execute(sql)
                 cursor.execute("START TRANSACTION")
                 self._insert_meta(cursor, new_key)
@@ -73,18 +74,18 @@ class MysqlBackend(ServerBackend):
         finally:
             cursor.execute("SELECT release_lock(%s)", (lock,))
 
-    def _is_made(self, cursor: Cursor) -> bool:
-        """Whether nothing is to be made, as there is a store, or another program's tables."""
+    def _left_over(self, cursor: Cursor) -> set[str] | None:
+        """The empty tables of an attempt that was cut off; None if there is a store, or another program's tables."""
         found = self._found_columns(cursor)
         if self._schema.foreign(found):
-            return True
+            return None
         tables = {table for table, _ in found}
         quote = self._connection.dialect.identifier_preparer.quote_identifier
         for table in tables:
             cursor.execute(f"SELECT 1 FROM {quote(table)} LIMIT 1")
             if cursor.fetchall():
-                return True
-        return False
+                return None
+        return tables
 
     def _found_columns(self, cursor: Cursor) -> list[tuple[str, str]]:
         cursor.execute(

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -99,9 +99,10 @@ class Schema:
             elements += [CreateTable(table), *map(CreateIndex, table.indexes)]
         return [str(element.compile(dialect=self._dialect)) for element in elements]
 
-    def dropping(self) -> list[str]:
-        """The statements that take away whichever of the tables are there."""
-        return [str(DropTable(table, if_exists=True).compile(dialect=self._dialect)) for table in self._tables]
+    def dropping(self, names: Collection[str] | None = None) -> list[str]:
+        """The statements that take away the tables with these names, or whichever are there."""
+        chosen = self._tables if names is None else [table for table in self._tables if table.name in names]
+        return [str(DropTable(table, if_exists=True).compile(dialect=self._dialect)) for table in chosen]
 
     def lacking(self, found: Iterable[tuple[str, str]]) -> list[str]:
         """What is not there of our tables and columns; `found` are pairs of table and column."""
