@@ -204,6 +204,14 @@ class UnknownTag(CannotResolve):
     """A record refers to something outside of the store by a tag for which nothing is registered here."""
 
 
+class InvalidRename(PerdureError, ValueError):
+    """Names of classes or modules that are to be changed are no names, clash, or lead in a circle."""
+
+
+class CannotRename(PerdureError, ValueError):
+    """A name in a pickle cannot be changed with certainty; `.position` and `.opcode` say where, the message why."""
+
+
 # -- flows -----------------------------------------------------------------------------------------------
 
 
