@@ -14,6 +14,7 @@ from perdure.errors import (
     CannotIndex,
     CannotLoad,
     CannotPickle,
+    CannotRename,
     CannotResolve,
     ClassNotFound,
     ConflictError,
@@ -28,6 +29,7 @@ from perdure.errors import (
     IllegalTransition,
     InvalidArgument,
     InvalidId,
+    InvalidRename,
     JobTimeout,
     KeyMissing,
     NewerFormat,
@@ -103,10 +105,11 @@ _WORK.update({
 })  # fmt: skip
 
 __all__ = [
-    "AccessDenied", "Attempt", "CannotIndex", "CannotLoad", "CannotPickle", "CannotResolve", "ClassNotFound",
-    "ConflictError", "ConnectionLost", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "FileChanged",
-    "FilesystemStore",
+    "AccessDenied", "Attempt", "CannotIndex", "CannotLoad", "CannotPickle", "CannotRename", "CannotResolve",
+    "ClassNotFound", "ConflictError", "ConnectionLost", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing",
+    "FileChanged", "FilesystemStore",
     "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidArgument", "InvalidId",
+    "InvalidRename",
     "Job", "JobIdFactory",
     "JobState", "JobTimeout", "Key", "KeyMissing", "MemoryStore", "NewerFormat", "NoSuchPath", "NotAStore",
     "NotFound", "NotIndexed", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "ReadOnly",

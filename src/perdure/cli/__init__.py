@@ -16,6 +16,7 @@ from perdure.errors import (
     FlowError,
     InvalidArgument,
     InvalidId,
+    InvalidRename,
     NotFound,
     PerdureError,
     RunFailed,
@@ -37,6 +38,7 @@ _VERBS = {
     "export": ("perdure.cli.tables", "write fields of objects as CSV"),
     "reindex": ("perdure.cli.tables", "bring a full store to the index that a class has now"),
     "log": ("perdure.cli.keeping", "list the commits of a store, the newest first"),
+    "rename": ("perdure.cli.renaming", "change names of classes and modules, in a store or a file of pickles"),
     "undo": ("perdure.cli.keeping", "take back one commit"),
     "pack": ("perdure.cli.keeping", "forget the past of a store, but for what is to be kept"),
     "collect": ("perdure.cli.keeping", "remove what nothing refers to any more"),
@@ -131,5 +133,5 @@ def _unknown(verb: str) -> int:
 def _status(error: PerdureError) -> int:
     if isinstance(error, RunFailed):
         return RUN_FAILED
-    wrong_use = isinstance(error, (FlowError, InvalidArgument, InvalidId, NotFound, UnknownScheme))
+    wrong_use = isinstance(error, (FlowError, InvalidArgument, InvalidId, InvalidRename, NotFound, UnknownScheme))
     return WRONG_USE if wrong_use and not isinstance(error, StoreNotFound) else STORE_AT_FAULT

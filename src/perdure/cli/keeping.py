@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from perdure.cli.looking import print_json
 from perdure.cli.options import Command, Parser, add_json, add_store, open_store, whole_number
-from perdure.cli.terminal import clean, counted, is_terminal, moment, table
+from perdure.cli.progress import progress_bar
+from perdure.cli.terminal import clean, counted, moment, table
 from perdure.clock import SystemClock
 from perdure.errors import NotFound
 from perdure.ids import parse_id
@@ -148,7 +147,7 @@ def _collect_arguments(parser: Parser) -> None:
 
 def call_collect(options: argparse.Namespace) -> int:
     """`perdure collect`."""
-    with open_store(options, read_only=options.dry_run) as store, _bar("object") as progress:
+    with open_store(options, read_only=options.dry_run) as store, progress_bar("object") as progress:
         done: Collected = store.collect(dry_run=options.dry_run, progress=progress)
     if options.json:
         print_json({"removed": 0 if options.dry_run else done.removed, "found": done.removed, "objects": done.objects,
@@ -158,25 +157,6 @@ def call_collect(options: argparse.Namespace) -> int:
     shown = ", ".join(done.ids) + (", …" if len(done.ids) < done.removed else "")
     print(f"{counted(done.removed, 'object')} of {done.objects} {does}{': ' + clean(shown) if shown else ''}.")
     return 0
-
-
-@contextmanager
-def _bar(unit: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar for what takes longer than a second, if somebody looks."""
-    if not is_terminal(sys.stderr):
-        yield None
-        return
-    from tqdm import tqdm  # type: ignore[import-untyped]  # only who looks pays for it
-
-    with tqdm(unit=unit, file=sys.stderr, leave=False, dynamic_ncols=True, delay=1.0) as bar:
-
-        def progress(done: int, of: int) -> None:
-            if done < bar.n:
-                bar.reset(of)
-            bar.total = of
-            bar.update(done - bar.n)
-
-        yield progress
 
 
 # -- forget ----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from perdure.pickling.renames import Name, Renames, python3_name
 from perdure.pickling.slots import NO_NAME, Event, Followed, Kind, Lookup, Slot, text_of, use
 
 FREE_MEMO = 1000
+STEP = 50_000  # opcodes after which it is told how far it is
 HIGHEST_PROTOCOL = 5
 
 
@@ -37,8 +38,9 @@ GETATTR = ("builtins", "getattr")
 class Machine:
     """Goes through pickles; the memo is kept from one to the next until somebody clears it."""
 
-    def __init__(self, renames: Renames):
+    def __init__(self, renames: Renames, tell: Callable[[int], None] | None = None):
         self.renames = renames
+        self.tell = tell  # called with the number of opcodes that were followed, now and then
         self.memo: dict[int, Slot] = {}
 
     def run(self, code: Opcodes) -> Followed:
@@ -53,9 +55,13 @@ class Machine:
         self.marks: list[Run] = []
         self.protocol = 0
         actions = _ACTIONS
-        for place, op in enumerate(code.ops):
-            self.place, self.op = place, op
-            actions[op.code](self)
+        for start in range(0, len(code.ops), STEP):
+            some = code.ops[start : start + STEP]
+            for place, op in enumerate(some, start):
+                self.place, self.op = place, op
+                actions[op.code](self)
+            if self.tell is not None:
+                self.tell(len(some))
         top = self.events[-1].takes[0]
         return Followed(code, self.events, self.lookups, self.contents, self.dropped, self.kept, top)
 

@@ -24,7 +24,8 @@ Name = tuple[str, str]  # module, qualified name
 class Renames:
     """What changes, by old names; raises `InvalidRename` for what are no names, clashes and circles.
 
-    `renames` are from `module:Name` to `module:Name`, `moves` from module to module.
+    `renames` are from `module:Name` to `module:Name`, `moves` from module to module. `signs` are bytes of which some
+    are in every pickle that names what is to be changed.
     """
 
     def __init__(self, renames: Mapping[str, str] | None = None, moves: Mapping[str, str] | None = None):
@@ -34,7 +35,9 @@ class Renames:
         self._refuse_same()
         self._refuse_circles()
         modules = {module for module, _ in self.renames} | self.moves.keys()
-        self.needles = tuple(dict.fromkeys(needle for module in sorted(modules) for needle in _spellings(module)))
+        found = [_spellings(module, below=module in self.moves) for module in sorted(modules)]
+        self.signs = tuple(dict.fromkeys(name for names, _ in found for name in names))
+        self._needles = tuple(dict.fromkeys(needle for _, needles in found for needle in needles))
 
     def of(self, module: str, qualname: str) -> Name:
         """The new name of a class or function; its own where nothing changes."""
@@ -65,8 +68,10 @@ class Renames:
         return any(old == module and is_below(name, qualname) and name != qualname for old, name in self.renames)
 
     def may_be_in(self, data: bytes) -> bool:
-        """False where no old name can be in these bytes, as picklers write them."""
-        return any(needle in data for needle in self.needles)
+        """False where no old name can be in these bytes, as picklers and headers write them."""
+        if not any(sign in data for sign in self.signs):  # which are fewer
+            return False
+        return any(needle in data for needle in self._needles)
 
     def spelled(self, name: Name, protocol: int) -> Name | None:
         """The name as pickles of that protocol spell it; None where such a pickle would be read as another name."""
@@ -189,10 +194,13 @@ def _shown(name: Name | str) -> str:
     return name if isinstance(name, str) else ":".join(name)
 
 
-def _spellings(module: str) -> Iterator[bytes]:
-    """The bytes of which one is in every pickle and every record that names something in the module."""
-    old = [key for key, value in IMPORT_MAPPING.items() if is_below(value, module)]
+def _spellings(module: str, *, below: bool) -> tuple[list[bytes], list[bytes]]:
+    """The module's name as bytes, and what is in every pickle and every header that names something in it."""
+    old = [key for key, value in IMPORT_MAPPING.items() if value == module or (below and is_below(value, module))]
     old += [key[0] for key, value in NAME_MAPPING.items() if is_below(value[0], module)]
-    for spelling in (module, *old):
-        yield spelling.encode("utf-8", "surrogatepass")
-        yield spelling.encode("raw_unicode_escape")
+    names = [spelling.encode("utf-8", "surrogatepass") for spelling in (module, *old)]
+    escaped = [spelling.encode("raw_unicode_escape") for spelling in (module, *old)]
+    needles = [name + mark for name in (*names, *escaped) for mark in ((b"\n", b":", b".") if below else (b"\n", b":"))]
+    needles += [len(name).to_bytes(4, "little") + name for name in names]
+    needles += [len(name).to_bytes(1, "little") + name for name in names if len(name) < 256]
+    return list(dict.fromkeys([*names, *escaped])), needles

@@ -34,6 +34,17 @@ class Rewriting(NamedTuple):
     holes: tuple[int, ...] = ()
 
 
+class _Told:
+    """Counts what was followed, for a progress bar."""
+
+    def __init__(self, progress: Callable[[int, int], None], of: int):
+        self.progress, self.of, self.done = progress, of, 0
+
+    def __call__(self, count: int) -> None:
+        self.done = min(self.done + count, self.of)
+        self.progress(self.done, self.of)
+
+
 class _Plan(NamedTuple):
     edits: list[Edits]
     changed: Counter[tuple[str, str]]
@@ -46,16 +57,19 @@ def rewritten(
     keeps_memo: bool | None = None,
     holes: Mapping[int, int] | None = None,
     name_texts: NameTexts | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Rewriting:
     """The pickles in `data`, one after another, with the names changed.
 
     `keeps_memo` says whether they were written, and are read, with one memo; None: it must not matter. `holes` has the
     lengths of contents that are kept elsewhere, by their places. `name_texts` gives texts in a pickle that are names
-    by themselves, and what they are to be. Raises `CannotRename`, `CorruptRecord`.
+    by themselves, and what they are to be. `progress` is told opcodes: how many were followed, of how many. Raises
+    `CannotRename`, `CorruptRecord`.
     """
     codes = read_pickles(data, holes)
     ways = (False, True) if keeps_memo is None and len(codes) > 1 else (bool(keeps_memo),)
-    followed = {way: _follow(codes, renames, way) for way in ways}
+    tell = None if progress is None else _Told(progress, 2 * len(ways) * sum(len(code.ops) for code in codes))
+    followed = {way: _follow(codes, renames, way, tell) for way in ways}
     sound = {way: found for way, found in followed.items() if not isinstance(found, CorruptRecord)}
     if not sound:
         raise next(found for found in followed.values() if isinstance(found, CorruptRecord))
@@ -69,7 +83,7 @@ def rewritten(
         return Rewriting(data, Counter(), tuple(holes or ()))
     result, moved = _carried_out(codes, edits)
     new_holes = {moved(place): length for place, length in (holes or {}).items()}
-    _verify(result, sound, new_holes)
+    _verify(result, sound, new_holes, tell)
     return Rewriting(result, plans[0].changed, tuple(new_holes))
 
 
@@ -82,9 +96,9 @@ def read_pickles(data: bytes, holes: Mapping[int, int] | None = None) -> list[Op
 
 
 def _follow(
-    codes: Sequence[Opcodes], renames: Renames, keeps_memo: bool
+    codes: Sequence[Opcodes], renames: Renames, keeps_memo: bool, tell: Callable[[int], None] | None
 ) -> list[Followed] | CorruptRecord | CannotRename:
-    machine = Machine(renames)
+    machine = Machine(renames, tell)
     found: list[Followed] = []
     try:
         for code in codes:
@@ -261,11 +275,13 @@ def _carried_out(codes: Sequence[Opcodes], edits: Sequence[Edits]) -> tuple[byte
 # -- the same once more ----------------------------------------------------------------------------------------------
 
 
-def _verify(result: bytes, sound: Mapping[bool, object], holes: Mapping[int, int]) -> None:
+def _verify(
+    result: bytes, sound: Mapping[bool, object], holes: Mapping[int, int], tell: Callable[[int], None] | None
+) -> None:
     """Raise `CannotRename` unless the result does what the pickles do, but for the names."""
     codes = read_pickles(result, holes)
     for way, before in sound.items():
-        after = _follow(codes, Renames(), way)
+        after = _follow(codes, Renames(), way, tell)
         if not isinstance(before, list) or not isinstance(after, list) or trace(before) != trace(after):
             raise CannotRename("What the renames make of the pickle does not do the same: this is a bug of perdure.")
 

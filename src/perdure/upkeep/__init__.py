@@ -6,5 +6,11 @@ from perdure.upkeep.collecting import collect
 from perdure.upkeep.exporting import export
 from perdure.upkeep.forgetting import forget
 from perdure.upkeep.large import drop_unnamed, unnamed_pieces
+from perdure.upkeep.renaming import RenameReport, rename_in_store
+from perdure.upkeep.renaming_back import put_back
+from perdure.upkeep.renaming_files import FileReport, rename_in_file
 
-__all__ = ["Collected", "Packed", "Problem", "check", "collect", "drop_unnamed", "export", "forget", "unnamed_pieces"]
+__all__ = [
+    "Collected", "FileReport", "Packed", "Problem", "RenameReport", "check", "collect", "drop_unnamed", "export",
+    "forget", "put_back", "rename_in_file", "rename_in_store", "unnamed_pieces",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Classes change: names that were given up, and what is made of objects that were saved before."""
