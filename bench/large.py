@@ -1,4 +1,4 @@
-"""Stores of many objects: what a walk over all of them needs, and what one commit costs in a large store.
+"""Stores of many objects: what a walk over all of them needs, what one commit costs, and a rename of their class.
 
 - Built by `save_many`, in commits of 10,000, so that the building needs little memory too.
 - A walk looks at each object and its parent and lets it go; it is summed as everywhere.
@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from data import CHANGES, PARENTS, expected_sum, weight
 from kept import Item, Parent, open_store
 from work import Figures, clock, peak_memory, require
+
+from perdure.pickling.renames import Renames
+from perdure.upkeep import rename_in_store
 
 BATCH = 10_000
 
@@ -66,4 +70,27 @@ def commits(folder: Path, size: int) -> Figures:
     return figures
 
 
-TASKS = {"build": build, "walk": walk, "commits": commits}
+def rewrite(folder: Path, size: int) -> Figures:
+    """Every row of the store is read, and written as it is, in one transaction, by `sqlite3` alone."""
+    figures: Figures = {}
+    connection = sqlite3.connect(folder / "kept.db")
+    connection.execute("PRAGMA synchronous = FULL")
+    with clock(figures, "rewrite"):
+        rows = connection.execute("SELECT number, frame FROM records").fetchall()
+        connection.executemany("UPDATE records SET frame = ? WHERE number = ?", ((frame, n) for n, frame in rows))
+        connection.commit()
+    connection.close()
+    return figures
+
+
+def rename(folder: Path, size: int) -> Figures:
+    """The class of all items gets another name, by one commit, which history keeps."""
+    figures: Figures = {}
+    with open_store(folder) as store:
+        with clock(figures, "rename"):
+            report = rename_in_store(store, Renames({"kept:Item": "kept:Thing"}))
+        require(report.records, size)
+    return figures
+
+
+TASKS = {"build": build, "walk": walk, "commits": commits, "rewrite": rewrite, "rename": rename}

@@ -170,6 +170,9 @@ def large(most: int, few: int) -> dict[str, list[Comparison]]:
             Comparison(f"memory to walk {few:,} objects", "few walk memory", unit="MiB"),
             Comparison("walk, for each object", "most walk each"),
         ],
+        "rename": [
+            Comparison(f"rename the class of {most:,} / read and write their rows", "most rename", "most rewrite", 3.0)
+        ],
     }
 
 
@@ -198,7 +201,7 @@ STARTUP = [
     Comparison("bare python", "python"),
 ]
 
-LARGE_ROWS = ("growth", "walk")
+LARGE_ROWS = ("growth", "walk", "rename")
 ROWS = (*OBJECTS, *LARGE_ROWS, "postgresql", "flows", "startup")
 
 

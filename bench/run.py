@@ -78,13 +78,15 @@ def measure_rival(present: Present, task: str, place: Path, setting: Setting) ->
 
 
 def measure_large(folder: Path, setting: Setting) -> Figures:
-    """Two stores of many objects: small commits, and walks over all of them."""
+    """Two stores of many objects: small commits, walks over all of them, and a rename of their class."""
     figures: Figures = {}
     stores = (("few", setting.few), ("most", setting.most))
     tasks = ["build", *(task for row, task in (("growth", "commits"), ("walk", "walk")) if row in setting.rows)]
     for task in tasks:
         for called, size in stores:
             figures |= run_task("large", task, folder / called, size, setting.environment, called=called)
+    for task in ("rewrite", "rename") if "rename" in setting.rows else ():
+        figures |= run_task("large", task, folder / "most", setting.most, setting.environment, called="most")
     return figures
 
 
