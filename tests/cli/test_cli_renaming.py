@@ -109,6 +109,7 @@ def test_a_file(say, folder):
         (["a:A", "a:A"], "which it is"),
         (["--names", "nothing.toml"], "There is no file nothing.toml"),
         (["a:A", "perdure:Job"], "perdure's own"),
+        (["small.py", "a:A", "b:B", "--copy", "x"], "--copy and --put-back are for stores"),
     ],
 )
 def test_wrong_use(say, baskets, words, told):

@@ -443,3 +443,31 @@ def test_rules_follow_one_another_and_the_most_specific_one_counts():
 def test_bad_rules_are_refused(renames, moves, message):
     with pytest.raises(InvalidRename, match=message):
         Renames(renames, moves)
+
+
+def test_where_one_memo_or_several_makes_a_difference_it_is_refused():
+    first = b"\x80\x04\x8c\x04shop\x94\x8c\x04Cart\x94\x93."
+    second = b"\x80\x04\x8c\x01x\x94\x8c\x01y\x94h\x00."  # the x, or the name in the first pickle
+    renames = Renames({}, {"shop": "store"})
+    with pytest.raises(CannotRename, match="with one memo or with several"):
+        rewritten(first + second, renames)
+    assert (
+        rewritten(first + second, renames, keeps_memo=False).data == first.replace(b"\x04shop", b"\x05store") + second
+    )
+    kept = rewritten(first + second, renames, keeps_memo=True).data
+    assert (kept.count(b"shop"), kept.count(b"store")) == (1, 1)  # data of the second pickle
+    assert rewritten(second + second, renames).data == second + second
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_text_deep_in_tuples_is_data(protocol):
+    old = before()
+    with installed(old):
+        text, cls = old[OLD].Plain.__qualname__, old[OLD].Plain
+        data = pickle.dumps([cls, (((text,), 1), 2), ((cls.Inner, ((cls.Inner.Deep,),)),)], protocol)
+    renames = Renames({f"{OLD}:Plain": "shop:Basket", f"{OLD}:Plain.Inner.Deep": "shop:Deep"})
+    with installed(after(renames)):
+        found = pickle.loads(rewritten(data, renames).data)
+        assert found[1] == ((("Plain",), 1), 2)
+        assert found[2][0][0].__qualname__ == "Basket.Inner"
+        assert found[2][0][1][0][0].__module__ == "shop"

@@ -168,6 +168,20 @@ def test_the_past_and_classes_that_are_not_concerned_stay(place):
         assert len(store.history(other)) == 1
 
 
+def test_columns_of_other_programs_stay_filled(sqlite):
+    import sqlite3
+
+    with shop() as old, sqlite.open(extra_fields={"label": lambda obj: obj.name}) as store:
+        store.save_many([old.Plain("a"), old.Plain("b", old.Line(1))])
+        rename_in_store(store, MOVE)
+    sqlite.opened.clear()
+    rename_in_store(sqlite.open(), Renames({"shop.models:Plain": "x:P"}))
+    with sqlite3.connect(sqlite.folder / "objects.db") as connection:
+        rows = connection.execute("SELECT label FROM records WHERE class > 0 ORDER BY number").fetchall()
+    connection.close()
+    assert rows == [("a",), ("b",)]
+
+
 # -- what is uncertain -------------------------------------------------------------------------------------------
 
 

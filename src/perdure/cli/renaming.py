@@ -76,6 +76,8 @@ def _asked(options: argparse.Namespace) -> tuple[str | None, Names]:
 
 
 def _in_file(path: str, renames: Renames, options: argparse.Namespace) -> int:
+    if options.copy or options.put_back:
+        raise InvalidRename("--copy and --put-back are for stores.", hint=f"Of a file there is {path}.bak.")
     with progress_bar("opcode") as progress:
         report = rename_in_file(path, renames, dry_run=options.dry_run, progress=progress)
     if options.json:
