@@ -23,6 +23,7 @@ from perdure.errors import (
     CyclicFlow,
     DiskFull,
     DriverMissing,
+    EvolutionWarning,
     FileChanged,
     FlowError,
     IdInUse,
@@ -32,6 +33,9 @@ from perdure.errors import (
     InvalidRename,
     JobTimeout,
     KeyMissing,
+    MissingUpgrade,
+    NameClash,
+    NewerClass,
     NewerFormat,
     NoSuchPath,
     NotAStore,
@@ -54,9 +58,12 @@ from perdure.errors import (
     UnknownTag,
     UnloadableResult,
     UntrustedRecord,
+    UpgradeFailed,
     WorkerDied,
     WrongView,
 )
+from perdure.evolution.renames import declare_names, move_module, rename
+from perdure.evolution.versions import register_class, upgrade, versioned
 from perdure.ids import Id, IdFactory, JobIdFactory
 from perdure.objects.instances.persistable import Persistable
 from perdure.objects.remembering import WORK as _WORK
@@ -64,6 +71,11 @@ from perdure.objects.store import Store
 from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_store, register, store_on
 from perdure.objects.transactions.savepoints import Savepoint
 from perdure.objects.transactions.transaction import Transaction
+from perdure.pickling.lasting import member as _member  # noqa: F401  # what payloads call members of enumerations by
+from perdure.pickling.lasting import shape as _shape  # noqa: F401  # what payloads tell the layout of a class by
+from perdure.pickling.lasting import stable as _stable  # noqa: F401  # what payloads call a class by its stable name by
+from perdure.pickling.opaque import Opaque
+from perdure.pickling.opaque import makes as _made  # noqa: F401  # what payloads call to make what was opaque
 from perdure.pickling.outside import outside as _outside  # noqa: F401  # what payloads call something outside by
 from perdure.pickling.outside import reference
 from perdure.pickling.references import named as _named  # noqa: F401  # what payloads call a class of a script by
@@ -107,18 +119,17 @@ _WORK.update({
 __all__ = [
     "AccessDenied", "Attempt", "CannotIndex", "CannotLoad", "CannotPickle", "CannotRename", "CannotResolve",
     "ClassNotFound", "ConflictError", "ConnectionLost", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing",
-    "FileChanged", "FilesystemStore",
-    "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidArgument", "InvalidId",
-    "InvalidRename",
-    "Job", "JobIdFactory",
-    "JobState", "JobTimeout", "Key", "KeyMissing", "MemoryStore", "NewerFormat", "NoSuchPath", "NotAStore",
-    "NotFound", "NotIndexed", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "ReadOnly",
-    "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "Savepoint", "SnapshotTooOld", "SqlStore",
-    "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed", "StoreNotFound", "Transaction",
-    "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult", "Unpickler", "UntrustedRecord",
-    "WorkerDied", "WrongView", "compatible_formats", "dump", "dumps", "flow", "format_version", "job", "load",
-    "loads", "make_store", "outside", "reference", "register", "rerun", "resume", "start",
-    "store_on",
+    "EvolutionWarning", "FileChanged", "FilesystemStore", "Flow", "FlowError", "Id", "IdFactory", "IdInUse",
+    "IllegalTransition", "InvalidArgument", "InvalidId", "InvalidRename", "Job", "JobIdFactory", "JobState",
+    "JobTimeout", "Key", "KeyMissing", "MemoryStore", "MissingUpgrade", "NameClash", "NewerClass", "NewerFormat",
+    "NoSuchPath", "NotAStore", "NotFound", "NotIndexed", "Opaque", "OutcomeUnknown", "PerdureError", "Persistable",
+    "Pickler", "ReadOnly", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "Savepoint",
+    "SnapshotTooOld", "SqlStore", "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed",
+    "StoreNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult",
+    "Unpickler", "UntrustedRecord", "UpgradeFailed", "WorkerDied", "WrongView", "compatible_formats",
+    "declare_names", "dump", "dumps", "flow", "format_version", "job", "load", "loads", "make_store", "move_module",
+    "outside", "reference", "register", "register_class", "rename", "rerun", "resume", "start", "store_on",
+    "upgrade", "versioned",
 ]  # fmt: skip
 
 

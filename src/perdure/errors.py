@@ -192,6 +192,14 @@ class CannotLoad(PerdureError, ValueError):
     """The record is whole and trusted, but the classes in it refuse the stored state."""
 
 
+class UpgradeFailed(CannotLoad):
+    """A step of an upgrade raised; `.step` names it, `.version` is the one that it begins at. The record stays."""
+
+
+class NewerClass(CannotLoad):
+    """A record was written by a later version of its class than the one that is here."""
+
+
 class CannotResolve(CannotLoad, LookupError):
     """Something outside of the store, to which a record refers by `.tag` and `.key`, cannot be had."""
 
@@ -204,12 +212,27 @@ class UnknownTag(CannotResolve):
     """A record refers to something outside of the store by a tag for which nothing is registered here."""
 
 
+# -- classes that change ---------------------------------------------------------------------------------
+
+
 class InvalidRename(PerdureError, ValueError):
     """Names of classes or modules that are to be changed are no names, clash, or lead in a circle."""
 
 
 class CannotRename(PerdureError, ValueError):
     """A name in a pickle cannot be changed with certainty; `.position` and `.opcode` say where, the message why."""
+
+
+class NameClash(PerdureError, ValueError):
+    """Two classes claim one name; `.path` is the name."""
+
+
+class MissingUpgrade(PerdureError, ValueError):
+    """The steps of a versioned class do not lead from its oldest version to its newest, or one is there twice."""
+
+
+class EvolutionWarning(UserWarning):
+    """What is stored does not quite fit its class any more; nothing is lost, and it is said once."""
 
 
 # -- flows -----------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Classes change: names that were given up, and what is made of objects that were saved before."""
+"""Classes that change: stable names, versions and upgrades, renames and moves. Pure steps on plain state; no I/O."""

@@ -33,6 +33,7 @@ from perdure.records.seal import Key
 
 T = TypeVar("T")
 Trust = Literal["all"]
+Missing = Literal["opaque"]
 CodeChoice = Literal["recorded", "off"]
 HistoryChoice = Literal["on", "off"]
 
@@ -93,14 +94,19 @@ class Store(Asking, HistoryFace):
         return Id(transaction.save_many(self.desk(), [obj])[0])
 
     @overload
-    def load(self, id_: Id[T], *, trust: Trust | None = None, prefetch: Paths = ()) -> T: ...
+    def load(self, id_: Id[T], *, trust: Trust | None = None, prefetch: Paths = (), missing: None = None) -> T: ...
     @overload
-    def load(self, id_: str, *, trust: Trust | None = None, prefetch: Paths = ()) -> Any: ...
-    def load(self, id_: str, *, trust: Trust | None = None, prefetch: Paths = ()) -> Any:
+    def load(
+        self, id_: str, *, trust: Trust | None = None, prefetch: Paths = (), missing: Missing | None = None
+    ) -> Any: ...
+    def load(
+        self, id_: str, *, trust: Trust | None = None, prefetch: Paths = (), missing: Missing | None = None
+    ) -> Any:
         """The object of that id; in one view always the same one. What it refers to loads when it is touched.
 
         What `prefetch` leads to (`"items.owner"`, or several such paths) is loaded at once, with one read a step;
-        `NoSuchPath` if that is nowhere.
+        `NoSuchPath` if that is nowhere. With `missing="opaque"` an object, or a part of it, whose class is not here is
+        an `Opaque`; loaded again once its class can be found, it is of that.
         Raises `NotFound`, `InvalidId`, `UntrustedRecord` (unless `trust="all"` is given here or at opening),
         `CorruptRecord`, `ClassNotFound`, `CannotLoad`.
         """
@@ -115,19 +121,21 @@ class Store(Asking, HistoryFace):
                     entry = None
                 if entry is not None and entry.state in LOADED:
                     obj = entry()
-                    if obj is not None and not prefetch:
+                    if obj is not None and not prefetch and not entry.facts.opaque and missing is None:
                         return obj
-        return self.load_many((id_,), trust=trust, prefetch=prefetch)[0] if prefetch else self._load(id_, trust)
+        if prefetch:
+            return self.load_many((id_,), trust=trust, prefetch=prefetch, missing=missing)[0]
+        return self._load(id_, trust, missing)
 
-    def _load(self, id_: str, trust: Trust | None) -> Any:
+    def _load(self, id_: str, trust: Trust | None, missing: Missing | None) -> Any:
         desk = self.desk()
         checked = id_ if type(id_) is Id else parse_id(id_)
         desk.view.refresh()
         if desk.transaction is not None:
             self._refuse_removed(desk, (checked,))
-        if trust is None:
+        if trust is None and missing is None:
             return desk.view.load_one(checked)
-        with _trusting(desk.view, trust):
+        with _allowing(desk.view, trust, missing, (checked,)):
             return desk.view.load_one(checked)
 
     def replace(self, id_: str, obj: object) -> None:
@@ -157,19 +165,21 @@ class Store(Asking, HistoryFace):
 
     @overload
     def load_many(
-        self, ids: Iterable[Id[T]], *, trust: Trust | None = None, prefetch: Paths = ()
+        self, ids: Iterable[Id[T]], *, trust: Trust | None = None, prefetch: Paths = (), missing: None = None
     ) -> builtins.list[T]: ...
     @overload
     def load_many(
-        self, ids: Iterable[str], *, trust: Trust | None = None, prefetch: Paths = ()
+        self, ids: Iterable[str], *, trust: Trust | None = None, prefetch: Paths = (), missing: Missing | None = None
     ) -> builtins.list[Any]: ...
-    def load_many(self, ids: Iterable[str], *, trust: Trust | None = None, prefetch: Paths = ()) -> builtins.list[Any]:
+    def load_many(
+        self, ids: Iterable[str], *, trust: Trust | None = None, prefetch: Paths = (), missing: Missing | None = None
+    ) -> builtins.list[Any]:
         """The objects of those ids, read at once. Raises as `load` does; `NotFound` names all that are missing."""
         desk = self.desk()
         checked = [id_ if type(id_) is Id else parse_id(id_) for id_ in ids]
         desk.view.refresh()
         self._refuse_removed(desk, checked)
-        with _trusting(desk.view, trust):
+        with _allowing(desk.view, trust, missing, checked):
             found = desk.view.load_many(checked)
             if prefetch:
                 desk.view.prefetch(found, prefetch)
@@ -358,14 +368,18 @@ def _trusts_all(trust: str | None) -> bool:
 
 
 @contextmanager
-def _trusting(view: View, trust: Trust | None) -> Iterator[None]:
-    """Within the block the view opens records without a good seal, if the caller spelled it."""
-    before = view.trust_all
-    view.trust_all = before or _trusts_all(trust)
+def _allowing(view: View, trust: Trust | None, missing: Missing | None, ids: Iterable[str]) -> Iterator[None]:
+    """Within the block the view opens records without a good seal, and with missing classes, if the caller said so."""
+    if missing not in (None, "opaque"):
+        raise ValueError(f"missing is 'opaque' or not given, not {missing!r}")
+    before = view.trust_all, view.opaque
+    view.trust_all = view.trust_all or _trusts_all(trust)
+    if missing is not None:
+        view.allow_missing(ids)
     try:
         yield
     finally:
-        view.trust_all = before
+        view.trust_all, view.opaque = before
 
 
 def _records_code(code: str) -> bool:

@@ -26,6 +26,8 @@ from perdure.backends.sqlite.backend import NO_COLUMNS, SqliteBackend
 from perdure.backends.urls import SERVERS, open_server, refuse_options, split_table, with_table, without_password
 from perdure.clock import Clock
 from perdure.errors import InvalidArgument, KeyMissing, UnknownScheme
+from perdure.evolution.renames import declare_names
+from perdure.evolution.versions import require_complete_chains
 from perdure.ids import IdFactory
 from perdure.keys import KeyRing, read_key_file
 from perdure.objects.instances.columns import Accessor, ExtraFields
@@ -41,7 +43,7 @@ WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 _EVERYWHERE = ("idfactory", "protocol", "trust", "clock", "code", "resources", "cache_size", "history")
 _KNOWN = (
     *_EVERYWHERE,
-    *("directory", "url", "table_name", "extra_fields", "create", "key", "read_only", "timeout"),
+    *("directory", "url", "table_name", "extra_fields", "create", "key", "read_only", "timeout", "names"),
 )
 
 
@@ -265,16 +267,23 @@ def register(scheme: str, constructor: Constructor) -> None:
     _constructors[scheme] = constructor
 
 
-def make_store(uri: str | os.PathLike[str], *args: Any, **extra_args: Any) -> Store:
+def make_store(
+    uri: str | os.PathLike[str], *args: Any, names: str | os.PathLike[str] | None = None, **extra_args: Any
+) -> Store:
     """Open the store at `uri`: `memory:`, `sqlite:///shop.db`, `postgresql://user@host/database`, `mysql://…`,
     `mariadb://…`, `file:///var/jobs`, or a path of a directory.
 
     Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`,
     `resources` (a mapping, for references to what is outside of the store), `extra_fields` (a function of the object
     for each column: a name, or a column of SQLAlchemy's), `history="off"`
-    (what is replaced or removed is kept for a minute only).
-    Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`.
+    (what is replaced or removed is kept for a minute only). `names` is a TOML file of renames, which hold for this
+    process from now on (`declare_names`).
+    Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`;
+    `MissingUpgrade` where the upgrades of a class have a gap.
     """
+    if names is not None:
+        declare_names(names)
+    require_complete_chains()
     text = _text(uri)
     scheme = _scheme(text)
     if scheme is None:

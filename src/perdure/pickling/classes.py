@@ -4,6 +4,7 @@
   name given to `python -m`, or the stem of its file. When that very script runs, the name means `__main__`'s class
   again, never a second import.
 - A name is only given to what can be found again under it.
+- What is declared of a name (`declared`) comes before what is found under it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,13 @@ from pathlib import PurePath
 from typing import Any
 
 from perdure.errors import CannotPickle, ClassNotFound, PerdureError
+from perdure.pickling.declared import DECLARED
 
 MAIN = "__main__"
+WAYS_OUT = (
+    "If it is called otherwise now, say so with perdure.rename or perdure.move_module;"
+    ' load(id, missing="opaque") shows what is stored without it.'
+)
 
 
 def main_module_name() -> str:
@@ -49,7 +55,7 @@ def name_of(obj: Any) -> str:
     try:
         found = _walk(sys.modules[module], qualname)
     except (KeyError, AttributeError):
-        found = None
+        found = DECLARED.known.get(f"{public_module(module)}:{qualname}")
     if found is not obj:
         raise CannotPickle(
             f"{module}.{qualname} is not what is found under that name.",
@@ -66,6 +72,17 @@ def find(name: str) -> Any:
 
 def find_global(module: str, qualname: str) -> Any:
     """What is called `qualname` in `module`, which is imported if need be. Raises `ClassNotFound`."""
+    if DECLARED.active:
+        name = DECLARED.current(f"{module}:{qualname}" if qualname else module)
+        if name in DECLARED.known:
+            return DECLARED.known[name]
+        module, _, qualname = name.partition(":")
+    if not qualname:
+        raise ClassNotFound(
+            f"No class here has the stable name {module}.",
+            hint="Import the module that declares it with perdure.versioned. " + WAYS_OUT,
+            path=module,
+        )
     if module != MAIN and module == main_module_name():
         try:
             return _walk(sys.modules[MAIN], qualname)
@@ -84,7 +101,7 @@ def find_global(module: str, qualname: str) -> Any:
         said = f"{error}" if usual else f"importing it raises {type(error).__name__}: {error}"
         raise ClassNotFound(
             f"{module}:{qualname} cannot be found here: {said}.",
-            hint="Make its module importable (start in its directory, or install it).",
+            hint="Make its module importable (start in its directory, or install it). " + WAYS_OUT,
             path=f"{module}:{qualname}",
         ) from error
 

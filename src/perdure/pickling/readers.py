@@ -5,6 +5,7 @@
 - The head of a frame tells its length: just its bytes are taken from a file, and a length that lies costs nothing.
 - An `Unpickler` keeps its memo from one frame of a `Pickler` to the next, forgets it where a new memo begins, and
   notices where a frame is missing.
+- Classes that were renamed, moved, or given other attributes since are found and filled by names; see `rebuilding`.
 - References to the outside are resolved where the seal is good, by what is registered here, with `resources`.
 - Whatever the bytes are, only a `PerdureError` comes out, or `EOFError` where there are none.
 """
@@ -14,15 +15,19 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import tee
 from typing import Any
 
-from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, PerdureError
+from perdure.errors import CannotLoad, CorruptRecord, PerdureError
 from perdure.keys import KeyRing
-from perdure.pickling import outside
+from perdure.pickling import lasting, outside
+from perdure.pickling.classes import find, find_global
+from perdure.pickling.declared import DECLARED
 from perdure.pickling.outline import path_to
 from perdure.pickling.outside import Resolver, Resources, resources_of
 from perdure.pickling.plain import load_plain, load_plain_from
+from perdure.pickling.rebuilding import Rebuilder, Reshaped, check_shape
 from perdure.pickling.scan import Source
 from perdure.pickling.together import resolved_together
 from perdure.records.frame import MAGIC, NARROW_HEAD, WIDE_HEAD, decode, frame_length, refuse_newer
@@ -56,8 +61,7 @@ def loads(
         raise EOFError("Ran out of input")
     if data[:1] == MAGIC[:1]:
         record = _first_of(_open(data, key, trusting))
-        loader = _Loader(io.BytesIO(record.payload), encoding=encoding, errors=errors, buffers=buffers)
-        return _build(loader.prepared(given, record))
+        return _value(record, given, encoding, errors, buffers)
     if trusting:
         loader = _Loader(io.BytesIO(data), encoding=encoding, errors=errors, buffers=buffers)
         return _build(loader.prepared(given, None))
@@ -80,11 +84,22 @@ def load(
     source = _Next(file)
     if source.is_frame:
         record = _first_of(_open(source.read_frame(), key, trusting))
-        loader = _Loader(io.BytesIO(record.payload), encoding=encoding, errors=errors, buffers=buffers)
-        return _build(loader.prepared(given, record))
+        return _value(record, given, encoding, errors, buffers)
     if trusting:
         return _build(_Loader(source, encoding=encoding, errors=errors, buffers=buffers).prepared(given, None))
     return load_plain_from(source, encoding=encoding, errors=errors, buffers=buffers)
+
+
+def _value(record: Record, given: Resources, encoding: str, errors: str, buffers: Iterable[Any] | None) -> Any:
+    """The value in a frame: by C pickle, or by names where its classes are not what they were."""
+    first, again = (None, None) if buffers is None else tee(buffers)
+    loader = _Loader(io.BytesIO(record.payload), encoding=encoding, errors=errors, buffers=first)
+    loader.prepared(given, record)
+    try:
+        return _build(loader)
+    except Reshaped:
+        source = io.BytesIO(record.payload)
+        return _build(Rebuilder(source, loader.find_class, encoding=encoding, errors=errors, buffers=again))
 
 
 class Unpickler(pickle.Unpickler):
@@ -108,7 +123,7 @@ class Unpickler(pickle.Unpickler):
         self._feed = _Feed(file, key, _is_trusting(trust, "Unpickler"), encoding, errors, buffers)
         self._resources = resources_of(resources)
         self._fix_imports = fix_imports
-        self._inner = _Inner(self)
+        self._inner: Any = _Inner(self)
         super().__init__(file, fix_imports=fix_imports, encoding=encoding, errors=errors)
 
     def load(self) -> Any:
@@ -132,10 +147,21 @@ class Unpickler(pickle.Unpickler):
 
     def _load(self, source: Source, goes_on: bool, count: int) -> Any:
         feed = self._feed
-        feed.current, feed.count = source, NOTHING
+        feed.begin(source, NOTHING)
         if not goes_on:
             self._inner = _Inner(self)
-        value = _build(self._inner, wrap=type(self) is Unpickler)
+        before: dict[int, Any] = self._inner.memo.copy() if goes_on else {}
+        wrap = type(self) is Unpickler
+        try:
+            value = _build(self._inner, wrap=wrap)
+        except Reshaped:
+            told = self._inner.told
+            self._inner = _InnerRebuilder(self)
+            self._inner.memo.update(before)
+            for cls, text, version in told:
+                self._inner.note_shape(cls, text, version)
+            feed.begin(feed.again(), NOTHING, again=True)
+            value = _build(self._inner, wrap=wrap)
         feed.count = count
         return value
 
@@ -153,8 +179,14 @@ class _Inner(pickle.Unpickler):
             buffers=feed.buffers,
         )
         self.outer = outer
+        self.told: list[tuple[Any, str, int]] = []  # layouts that fitted: later frames do not tell them again
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if module_name == lasting.MODULE:
+            if global_name == lasting.SHAPE and self.outer._feed.is_frame:
+                return self._check
+            if global_name in _OWN:
+                return _OWN[global_name]
         return self.outer.find_class(module_name, global_name)
 
     def find_here(self, module_name: str, global_name: str, /) -> Any:
@@ -162,10 +194,40 @@ class _Inner(pickle.Unpickler):
         return super().find_class(module_name, global_name)
 
     def persistent_load(self, pid: Any) -> Any:
-        own = getattr(self.outer, "persistent_load", None)
-        if own is None:
-            raise pickle.UnpicklingError("a persistent id needs a subclass of Unpickler with persistent_load")
-        return own(pid)
+        return _resolved(self.outer, pid)
+
+    def _check(self, cls: Any, text: str, version: int = 0) -> Any:
+        check_shape(cls, text, version)
+        self.told.append((cls, text, version))
+        return cls
+
+
+class _InnerRebuilder(Rebuilder):
+    """The same by names, from the frame on whose classes are not what they were."""
+
+    def __init__(self, outer: Unpickler):
+        feed = outer._feed
+        super().__init__(
+            feed, outer.find_class, fix_imports=False, encoding=feed.encoding, errors=feed.errors, buffers=feed.buffers
+        )
+        self.outer = outer
+
+    def find_here(self, module_name: str, global_name: str, /) -> Any:
+        """What is found by that name."""
+        return find_global(module_name, global_name)
+
+    def persistent_load(self, pid: Any) -> Any:
+        return _resolved(self.outer, pid)
+
+
+_OWN = {function.__name__: function for function in lasting.LASTING}
+
+
+def _resolved(outer: Unpickler, pid: Any) -> Any:
+    own = getattr(outer, "persistent_load", None)
+    if own is None:
+        raise pickle.UnpicklingError("a persistent id needs a subclass of Unpickler with persistent_load")
+    return own(pid)
 
 
 class _Loader(pickle.Unpickler):
@@ -188,6 +250,8 @@ class _Loader(pickle.Unpickler):
             record = self.record
             held = [] if record is None else [(_name(record), record.payload, record.flags)]
             return Resolver(self.resources, self.place_of, resolved_together(held, self.resources))
+        if global_name == lasting.SHAPE and module_name == lasting.MODULE and self.record is not None:
+            return check_shape
         return _found(super().find_class, module_name, global_name)
 
 
@@ -212,15 +276,54 @@ class _Feed:
         self.trusting = trusting
         self.encoding = encoding
         self.errors = errors
-        self.buffers = None if buffers is None else iter(buffers)
+        self.buffers = None if buffers is None else _Replayed(buffers)
         self.count = NOTHING
         self.current: Source = io.BytesIO()
+        self.is_frame = False
+
+    def begin(self, source: Source, count: int, *, again: bool = False) -> None:
+        """Give the bytes of the next pickle; `again`: of the same one from its beginning, with its buffers."""
+        self.current, self.count = source, count
+        self.is_frame = isinstance(source, io.BytesIO)
+        if self.buffers is not None:
+            self.buffers.begin(again=again)
+
+    def again(self) -> Source:
+        """The frame that is being read, from its beginning."""
+        assert isinstance(self.current, io.BytesIO)
+        return io.BytesIO(self.current.getvalue())
 
     def read(self, size: int, /) -> bytes:
         return self.current.read(size)
 
     def readline(self) -> bytes:
         return self.current.readline()
+
+
+class _Replayed:
+    """Buffers beside a pickle, which may have to be given once more."""
+
+    def __init__(self, buffers: Iterable[Any]):
+        self._buffers = iter(buffers)
+        self._given: list[Any] = []
+        self._left: Iterator[Any] = iter(())
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        for buffer in self._left:
+            return buffer
+        buffer = next(self._buffers)
+        self._given.append(buffer)
+        return buffer
+
+    def begin(self, *, again: bool) -> None:
+        """Another pickle comes, or the same one again."""
+        if again:
+            self._left = iter([*self._given])
+        else:
+            self._given = []
 
 
 class _Next:
@@ -296,21 +399,31 @@ def _first_of(record: Record) -> Record:
     return record
 
 
-def _found(find: Callable[[str, str], Any], module_name: str, global_name: str) -> Any:
+def _found(find_here: Callable[[str, str], Any], module_name: str, global_name: str) -> Any:
+    if DECLARED.active:
+        name = f"{module_name}:{global_name}"
+        if DECLARED.current(name) != name or name in DECLARED.known:
+            return find(name)
+        if global_name == "getattr" and module_name in ("builtins", "__builtin__"):
+            return _declared_attribute  # nested classes, as protocols below 4 spell them
     try:
-        return find(module_name, global_name)
-    except (ImportError, AttributeError) as error:
-        raise ClassNotFound(
-            f"{module_name}:{global_name} cannot be found here: {error}.",
-            hint="Make its module importable (start in its directory, or install it).",
-            path=f"{module_name}:{global_name}",
-        ) from error
+        return find_here(module_name, global_name)
+    except (ImportError, AttributeError):
+        return find_global(module_name, global_name)  # raises ClassNotFound
+
+
+def _declared_attribute(obj: Any, *rest: Any) -> Any:
+    if isinstance(obj, type) and rest:
+        name = f"{obj.__module__}:{obj.__qualname__}.{rest[0]}"
+        if DECLARED.current(name) != name or name in DECLARED.known:
+            return find(name)
+    return getattr(obj, *rest)
 
 
 def _build(unpickler: Any, *, wrap: bool = True) -> Any:
     try:
         return unpickler.load()
-    except (PerdureError, MemoryError):
+    except (PerdureError, MemoryError, Reshaped):
         raise
     except Exception as error:
         if not wrap:

@@ -4,6 +4,7 @@
 - The revision of a frame counts the dumps of one `Pickler` since its memo was empty.
 - A dump that fails writes nothing and leaves the `Pickler` as it was.
 - Buffers that go out of band are not under the seal.
+- Classes are told with the names of their attributes, and members of enumerations by name; see `lasting`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any, Protocol
 from perdure.errors import CannotPickle, PerdureError, TransactionError
 from perdure.keys import KeyRing
 from perdure.pickling.deep import LOWEST_PROTOCOL, DeepPickler
-from perdure.pickling.outside import REGISTERED, reduction
+from perdure.pickling.lasting import Telling, is_class_or_function
 from perdure.pickling.paths import find_unpicklable
+from perdure.pickling.references import named
 from perdure.records.frame import encoder
 from perdure.records.seal import Key
 from perdure.records.values import NO_FIELDS, VALUE, Draft
@@ -69,6 +71,31 @@ def dump(
     file.write(dumps(obj, protocol, key=key, buffer_callback=buffer_callback))
 
 
+NESTED = 4  # the first protocol that can name what is nested in a class
+
+
+class _Told(Telling):
+    """What `dumps` says of objects, beside what pickle does."""
+
+    protocol: int
+
+    def reducer_override(self, obj: Any) -> Any:
+        if not is_class_or_function(obj):
+            return self.of_instance(obj)
+        told = self.told(obj) if isinstance(obj, type) else NotImplemented
+        if told is NotImplemented and self.protocol < NESTED and "." in obj.__qualname__:
+            return named, (f"{obj.__module__}:{obj.__qualname__}",)
+        return told
+
+
+class _ValuePickler(_Told, pickle.Pickler):
+    pass
+
+
+class _DeepValuePickler(_Told, DeepPickler):
+    pass
+
+
 class Pickler(pickle.Pickler):
     """Writes objects to one file and keeps the references between them; subclasses have the hooks of `pickle`'s.
 
@@ -76,6 +103,7 @@ class Pickler(pickle.Pickler):
     """
 
     _own_override: Callable[[Any], Any] | None = None
+    _telling: _Told
 
     def __init__(
         self,
@@ -89,6 +117,8 @@ class Pickler(pickle.Pickler):
         number = _checked_protocol(protocol, buffer_callback)
         callback = None if buffer_callback is None else _Answers(buffer_callback)
         self._frames = _Frames(file, number, fix_imports, callback, key)
+        self._telling = _Told()
+        self._telling.protocol = number
         super().__init__(self._frames.payload, number, fix_imports=fix_imports, buffer_callback=callback)
 
     def dump(self, obj: Any, /) -> None:
@@ -117,7 +147,8 @@ class Pickler(pickle.Pickler):
     def _write(self, obj: Any, known: int) -> None:
         frames = self._frames
         frames.begin()
-        if REGISTERED and self._own_override is None:
+        self._telling.telling = None
+        if self._own_override is None:
             self._own_override = getattr(self, "reducer_override", _asks_nothing)
             vars(self)["reducer_override"] = self._override
         try:
@@ -157,10 +188,10 @@ class Pickler(pickle.Pickler):
         self.memo = deep.memo
 
     def _override(self, obj: Any) -> Any:
-        """What a subclass says goes first; then, what is registered as a reference to the outside."""
+        """What a subclass says goes first; then what perdure says."""
         assert self._own_override is not None
         told = self._own_override(obj)
-        return reduction(obj) if told is NotImplemented else told
+        return self._telling.reducer_override(obj) if told is NotImplemented else told
 
     def _claims(self, part: Any) -> bool:
         """Whether a hook takes `part`, so that it is not to blame."""
@@ -175,16 +206,6 @@ class Pickler(pickle.Pickler):
 
 def _asks_nothing(obj: Any) -> Any:
     return NotImplemented
-
-
-class _OutsidePickler(pickle.Pickler):
-    def reducer_override(self, obj: Any) -> Any:
-        return reduction(obj)
-
-
-class _DeepOutsidePickler(DeepPickler):
-    def reducer_override(self, obj: Any) -> Any:
-        return reduction(obj)
 
 
 class _Frames:
@@ -240,10 +261,10 @@ def _checked_protocol(protocol: int | None, buffer_callback: BufferCallback | No
 
 
 def _c_payload(obj: Any, protocol: int, callback: _Answers | None) -> bytes:
-    if not REGISTERED:
-        return pickle.dumps(obj, protocol, buffer_callback=callback)
     payload = io.BytesIO()
-    _OutsidePickler(payload, protocol, buffer_callback=callback).dump(obj)
+    pickler = _ValuePickler(payload, protocol, buffer_callback=callback)
+    pickler.protocol = protocol
+    pickler.dump(obj)
     return payload.getvalue()
 
 
@@ -251,7 +272,9 @@ def _deep_payload(obj: Any, protocol: int, callback: _Answers | None) -> bytes:
     if callback is not None:
         callback.begin(again=True)
     payload = io.BytesIO()
-    _DeepOutsidePickler(payload, max(protocol, LOWEST_PROTOCOL), buffer_callback=callback).dump(obj)
+    pickler = _DeepValuePickler(payload, max(protocol, LOWEST_PROTOCOL), buffer_callback=callback)
+    pickler.protocol = max(protocol, LOWEST_PROTOCOL)
+    pickler.dump(obj)
     return payload.getvalue()
 
 

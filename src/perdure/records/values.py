@@ -28,6 +28,7 @@ OUTSIDE = 0x0100  # the payload refers to something outside of the store
 KEPT = 0x0008  # saved by name or by `save`, not only because something refers to it
 
 NO_FIELDS: Fields = {}
+CLASS_FIELD = "class"  # of a record whose class has a stable name: where that class was, as `module:Name`
 
 
 class Record(NamedTuple):

@@ -10,11 +10,15 @@ from perdure.ids import prefix_of
 from perdure.objects.instances.ghosts import ghost_class
 from perdure.objects.instances.guests import is_guest_class
 from perdure.objects.instances.indexing import indexed_names, taker
+from perdure.objects.instances.opaque import opaque_name
 from perdure.objects.instances.persistable import Persistable
+from perdure.objects.instances.plans import Plan
 from perdure.objects.instances.states import is_simple
-from perdure.pickling.classes import name_of
+from perdure.pickling.classes import name_of, public_module, shown_name
+from perdure.pickling.declared import versioned_of
+from perdure.pickling.layouts import layout_of
 from perdure.records.shape import Shape, shape_of
-from perdure.records.values import INTERNAL, REDUCED, STATE, Fields
+from perdure.records.values import CLASS_FIELD, INTERNAL, NO_FIELDS, REDUCED, STATE, Fields
 
 LEARNING = 8  # objects of a class that are searched for references among their attributes
 MOST_SHAPES = 100  # of a class
@@ -29,7 +33,7 @@ class ClassFacts:
 
     __slots__ = (
         "_told", "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "guest", "indexed", "links",
-        "links_to_learn", "module", "name", "prefix", "shapes", "simple", "untried",
+        "links_to_learn", "module", "name", "opaque", "plan", "prefix", "shapes", "simple", "untried", "version",
     )  # fmt: skip
 
     def __init__(self, cls: type[Any]):
@@ -41,20 +45,28 @@ class ClassFacts:
                 hint="Let a Persistable hold the value in an attribute.",
             )
         self.cls = cls
-        self.name = name_of(cls)
-        self.module = self.name.partition(":")[0]
+        versioned = versioned_of(cls)
+        if versioned is not None:
+            versioned.require_complete()
+        stands_for = opaque_name(cls)
+        self.opaque = stands_for is not None
+        self.name = stands_for or (versioned.name if versioned is not None else name_of(cls))
+        self.version = 0 if versioned is None else versioned.version
+        self.module = public_module(cls.__module__)
         self.prefix = prefix_of(cls)
         self.ghost = None if self.guest else ghost_class(cls)
         self.eager = self.ghost is None and not self.guest
         self.untried = issubclass(cls, BaseException)  # made again with `args`, which need not be what `__init__` takes
-        self.simple = self.ghost is not None and is_simple(cls)
-        self.direct = self.simple and cls is not Lost  # filled from its record without detours
+        self.simple = self.ghost is not None and is_simple(cls) and not self.opaque
+        layout = layout_of(cls) if not self.opaque else None
+        self.plan = None if layout is None else Plan(cls, layout)
+        self.direct = self.simple and cls is not Lost and self.plan is None  # filled from its record without detours
         # Perdure's own classes name what can be shown of them without unpickling; see flows.
         told: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)
         self._told = told
         self.learn_index()
         internal = INTERNAL if getattr(cls, "__record_internal__", False) else 0
-        self.flags = internal | (STATE if self.simple else REDUCED)
+        self.flags = internal | (STATE if self.simple or self.opaque else REDUCED)
         self.links: dict[str, None] = {}  # attributes that were seen to hold nothing but a reference
         self.links_to_learn = LEARNING
         self.shapes: dict[tuple[str, ...], Shape | None] = {}  # names of attributes -> what their payload begins with
@@ -64,6 +76,8 @@ class ClassFacts:
         """What the class names in `__indexed__` by now: in a session it may be set later than the class is used."""
         self.indexed = () if self._told else indexed_names(self.cls)
         self.fields = taker(self.name, self.indexed) if self.indexed else self._told
+        if self.version:
+            self.fields = _with_class(self.fields, shown_name(self.cls))
 
     def learn_links(self, names: Iterable[str]) -> None:
         """Attributes that hold nothing but a reference: their places stand beside the state from now on."""
@@ -95,6 +109,15 @@ def is_kind_of(cls: type[Any], base: type[Any]) -> bool:
         return issubclass(cls, base)
     except Exception:  # noqa: BLE001 (hooks of the user's run here; abstract classes do not take what has no hash)
         return False
+
+
+def _with_class(take: Callable[[Any], Fields] | None, name: str) -> Callable[[Any], Fields]:
+    """A stable name cannot be imported: the header says where its class was."""
+
+    def taken(obj: Any) -> Fields:
+        return {CLASS_FIELD: name, **(NO_FIELDS if take is None else take(obj))}
+
+    return taken
 
 
 _facts: dict[int, ClassFacts] = {}  # by address: metaclasses may not be hashable; the facts hold the class

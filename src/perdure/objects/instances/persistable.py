@@ -62,6 +62,8 @@ class Sight(Protocol):
 
     def forget(self, entry: Entry) -> None: ...
 
+    def is_lenient(self, entry: Entry) -> bool: ...
+
 
 class Facts(Protocol):
     """What an entry tells of the class of its object; see `perdure.objects.instances.classes`."""
@@ -72,6 +74,8 @@ class Facts(Protocol):
     guest: bool
     direct: bool
     flags: int
+    opaque: bool
+    plan: Any
     simple: bool
     links: dict[str, None]
     links_to_learn: int

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from perdure.errors import CannotLoad, CannotPickle
 from perdure.objects.instances.ghosts import own_slots
 from perdure.objects.instances.persistable import Persistable
+from perdure.pickling.layouts import ASIDE, POSITIONS, kept_aside, layout_of, natural, put
 
 PROTOCOL = 5
 
@@ -98,6 +99,8 @@ def reduced(obj: Any, cls: type[Any]) -> Reduced:
     function, args, state, items, pairs, setter = told + (None,) * (6 - len(told))
     if type(state) is dict and not state and getattr(cls, "__setstate__", None) is BaseException.__setstate__:
         state = None  # there is an empty dict once anybody has looked for one
+    if type(state) is list or ASIDE:
+        state = _named(obj, cls, state)
     if function is _NEW_OBJECT:
         making = Making(None, args[1:], {})
     elif function is _NEW_OBJECT_EX:
@@ -107,6 +110,18 @@ def reduced(obj: Any, cls: type[Any]) -> Reduced:
     return making, Filling(
         state, None if items is None else list(items), None if pairs is None else list(pairs), setter
     )
+
+
+def _named(obj: Any, cls: type[Any], state: Any) -> Any:
+    """A state with the names of its attributes where pickle leaves them out, and with what was kept aside."""
+    layout = layout_of(cls)
+    if layout is not None and layout.form == POSITIONS and type(state) is list:
+        state = dict(zip(layout.names, state, strict=True))
+    aside = kept_aside(obj)
+    if not aside or layout is None:
+        return state
+    parts = state if type(state) is tuple else (state, None)
+    return natural(cls, {**(parts[0] or {}), **(parts[1] or {}), **aside})
 
 
 def make(cls: type[Any], making: Making) -> Any:
@@ -135,17 +150,7 @@ def fill(obj: Any, filling: Filling) -> None:
     if filling.setter is not None:
         filling.setter(obj, state)
     elif state is not None:
-        set_state = getattr(obj, "__setstate__", None)
-        if set_state is not None:
-            set_state(state)
-            return
-        slots = None
-        if isinstance(state, tuple) and len(state) == 2:
-            state, slots = state
-        if state:
-            put_simple_state(obj, state)
-        for name, value in (slots or {}).items():
-            _set(obj, name, value)
+        put(obj, state)
 
 
 def attributes(obj: Any) -> Iterator[tuple[str, Any]]:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from perdure.errors import CannotLoad, PerdureError
+from perdure.errors import CannotLoad, ClassNotFound, NewerClass, PerdureError, UpgradeFailed
+from perdure.objects.instances import states
+from perdure.objects.instances.classes import ClassFacts
 from perdure.objects.payloads.pieces import Pieced, opened
 from perdure.pickling import outside
 from perdure.pickling.classes import find_global
+from perdure.pickling.lasting import SHAPE
+from perdure.pickling.layouts import POSITIONS, natural, newer
 from perdure.pickling.outline import path_to
 from perdure.pickling.outside import OutsideReference, Resolver, Resources
+from perdure.pickling.rebuilding import Rebuilder, Reshaped, check_shape
 from perdure.pickling.references import MODULE, NAME
 from perdure.pickling.together import resolved_together
 from perdure.records.frame import Parts, record_of
 from perdure.records.shape import parse_shape
-from perdure.records.values import KIND_BITS, LINKED, OUTSIDE, SHAPED, STATE, VALUE, Record
+from perdure.records.values import KIND_BITS, LINKED, OUTSIDE, SHAPED, STATE, Record
 
 Outside = Callable[[str, Any], Any]  # tag and key -> the object, or what stands for it
 
@@ -49,6 +54,8 @@ class ObjectUnpickler(pickle.Unpickler):
                 return self.objects.__getitem__
             if name == outside.NAME:
                 return self.outside
+            if name == SHAPE:
+                return check_shape
         return find_global(module, name)
 
 
@@ -62,21 +69,71 @@ class StateUnpickler(pickle.Unpickler):
     objects: Sequence[Any]
 
     def find_class(self, module: str, name: str) -> Any:
-        if name == NAME and module == MODULE:
-            return self.objects.__getitem__
+        if module == MODULE:
+            if name == NAME:
+                return self.objects.__getitem__
+            if name == SHAPE:
+                return check_shape
         return find_global(module, name)
 
 
-def state_of(record: Record, objects: Sequence[Any], outside: Outside | None = None) -> Any:
-    """A simple object's state, or a plain value."""
+class Loading:
+    """What is pickled in a payload, one after the other: by C pickle, or by names where that does not do.
+
+    With `lenient`, objects whose class cannot be found are `Opaque`; else that is `ClassNotFound`.
+    """
+
+    def __init__(self, payload: bytes, objects: Sequence[Any], outside: Outside | None, *, lenient: bool):
+        self._given = payload, objects, outside
+        self._lenient = lenient
+        self._fast = ObjectUnpickler(payload, objects, outside)
+        self._slow: Rebuilder | None = None
+        self._done = 0
+
+    def load(self) -> Any:
+        """The next one."""
+        if self._slow is None:
+            try:
+                value = self._fast.load()
+            except Reshaped:
+                self._begin_again()
+            except ClassNotFound:
+                if not self._lenient:
+                    raise
+                self._begin_again()
+            else:
+                self._done += 1
+                return value
+        assert self._slow is not None
+        return self._slow.load()
+
+    @property
+    def was_rebuilt(self) -> bool:
+        """Whether something in it is not as its class has it now, or its class is missing."""
+        return self._slow is not None
+
+    def _begin_again(self) -> None:
+        payload, objects, outside = self._given
+        find = ObjectUnpickler(payload, objects, outside).find_class
+        if isinstance(payload, Pieced):
+            file, buffers = opened(payload)
+            self._slow = Rebuilder(file, find, lenient=self._lenient, buffers=buffers)
+        else:
+            self._slow = Rebuilder(BytesIO(payload), find, lenient=self._lenient)
+        for _ in range(self._done):
+            self._slow.load()
+
+
+def state_of(record: Record, objects: Sequence[Any], outside: Outside | None = None, *, lenient: bool = True) -> Any:
+    """A simple object's state as it is stored, or a plain value."""
     try:
         if record.flags & SHAPED:
             shape = parse_shape(record.payload)
-            values = ObjectUnpickler(record.payload[len(shape.head) :], objects, outside).load()
+            values = Loading(record.payload[len(shape.head) :], objects, outside, lenient=lenient).load()
             for place in shape.links:
                 values[place] = objects[values[place]]
             return dict(zip(shape.names, values, strict=True))
-        loaded = ObjectUnpickler(record.payload, objects, outside).load()
+        loaded = Loading(record.payload, objects, outside, lenient=lenient).load()
         if not record.flags & LINKED:
             return loaded
         state, links = loaded
@@ -87,6 +144,45 @@ def state_of(record: Record, objects: Sequence[Any], outside: Outside | None = N
         raise
     except Exception as error:  # the user's own constructors and state methods run here: anything may come out
         raise refused(record, error) from error
+
+
+def parts_to_make(
+    facts: ClassFacts, record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
+) -> states.Reduced:
+    """How the object in a record is made and what is put into it, as its class has it now.
+
+    Everything is read, and upgraded, before anything is made. Raises `UpgradeFailed`, `NewerClass`.
+    """
+    if record.flags & KIND_BITS == STATE:
+        state = state_of(record, objects, outside, lenient=lenient)
+        making, filling = states.BARE, states.Filling(state, None, None, None)
+    else:
+        loading = Loading(record.payload, objects, outside, lenient=lenient)
+        making, filling = states.Making(*loading.load()), states.Filling(*loading.load())
+    return making, upgraded(facts, record, filling)
+
+
+def upgraded(facts: ClassFacts, record: Record, filling: states.Filling) -> states.Filling:
+    """What is put into an object, as its class has it now."""
+    if facts.plan is None:
+        if record.class_version and not facts.opaque:
+            raise placed(newer(facts.cls, record.class_version, 0), record)
+        return filling
+    try:
+        return filling._replace(state=facts.plan.state(record, filling.state))
+    except (UpgradeFailed, NewerClass) as error:
+        raise placed(error, record) from error.__cause__
+
+
+T = TypeVar("T", bound=CannotLoad)
+
+
+def placed(error: T, record: Record) -> T:
+    """The error, which names the record from now on."""
+    if not error.ids:
+        error.ids = (record.id,)
+        error.message = f"{name_in_paths(record)} cannot be loaded. {error.message}"
+    return error
 
 
 def resolver_for(record: Record, resources: Resources, found: dict[str, Any]) -> Resolver | None:
@@ -111,21 +207,25 @@ def name_in_paths(record: Record) -> str:
     return record.id or record.class_name.rpartition(":")[2]
 
 
-def comparable(record: Record) -> Any:
-    """The graph in a record, in the form that `Encoder` gives.
+def comparable(record: Record, facts: ClassFacts | None) -> Any:
+    """The graph in a record, in the form that `Encoder` gives of an object of that class as it is now.
 
     `StoredReference` and `OutsideReference` are in the place of what it refers to: nothing is loaded or resolved.
     """
     objects = [StoredReference(id_) for id_ in record.references]
-    if record.flags & KIND_BITS in (STATE, VALUE):
+    if facts is None or (facts.plan is None and facts.simple and record.flags & KIND_BITS == STATE):
         return state_of(record, objects, OutsideReference)
-    unpickler = ObjectUnpickler(record.payload, objects, OutsideReference)
     try:
-        return unpickler.load(), unpickler.load()
+        making, filling = parts_to_make(facts, record, objects, OutsideReference)
     except PerdureError:
         raise
     except Exception as error:  # as above
         raise refused(record, error) from error
+    if facts.simple:
+        return filling.state if making == states.BARE and filling[1:] == (None, None, None) else (making, filling)
+    if facts.plan is not None and facts.plan.layout.form != POSITIONS:
+        filling = filling._replace(state=natural(facts.cls, filling.state))
+    return tuple(making), tuple(filling)
 
 
 def refused(record: Record, error: BaseException) -> CannotLoad:

@@ -10,10 +10,11 @@ from io import BytesIO
 from pickle import loads
 from typing import Any
 
-from perdure.errors import PerdureError
+from perdure.errors import ClassNotFound, PerdureError
 from perdure.objects.instances import states
 from perdure.objects.instances.persistable import DOZING, GHOST, LOADING, Entry
-from perdure.objects.payloads.decoding import StateUnpickler, refused
+from perdure.objects.payloads.decoding import Loading, StateUnpickler, refused
+from perdure.pickling.rebuilding import Reshaped
 from perdure.records.frame import Parts, record_of
 from perdure.records.values import LINKED, PLAIN, Record
 
@@ -29,8 +30,11 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
             state = loads(payload)
         else:
             unpickler = StateUnpickler(BytesIO(payload))
-            unpickler.objects = [*map(held.__getitem__, references)] if references else ()
-            state = unpickler.load()
+            unpickler.objects = objects = [*map(held.__getitem__, references)] if references else ()
+            try:
+                state = unpickler.load()
+            except (Reshaped, ClassNotFound) as error:
+                state = _rebuilt(entry, payload, objects, error)
         if shape is not None:
             names, links, head = shape
             payload = head + payload
@@ -53,6 +57,14 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
             states.clear(obj)
             entry.state = GHOST
     entry.revision, entry.flags, entry.references, entry.digest = revision, flags, references, hash(payload)
+
+
+def _rebuilt(entry: Entry, payload: bytes, objects: Sequence[Any], error: Exception) -> Any:
+    """What C pickle could not read, by names; raises the error where a class is missing, and may not be."""
+    lenient = entry.view.is_lenient(entry)
+    if isinstance(error, ClassNotFound) and not lenient:
+        raise error
+    return Loading(payload, objects, None, lenient=lenient).load()
 
 
 def _linked(

@@ -27,11 +27,12 @@ from perdure.objects.instances.states import BARE, PROTOCOL, Reduced, make, redu
 from perdure.objects.payloads.pieces import Given, Part, has_large, joined, taken_out
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
-from perdure.pickling.outside import REGISTERED, outside, reduction
+from perdure.pickling.lasting import LASTING, Telling
+from perdure.pickling.outside import outside
 from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
 from perdure.records.buffers import LARGE
-from perdure.records.values import BUFFERED, OUTSIDE, PLAIN, SHAPED
+from perdure.records.values import BUFFERED, INTERNAL, KEPT, OUTSIDE, PLAIN, SHAPED
 
 _marks = count(1)
 _attribute = object.__getattribute__
@@ -44,13 +45,14 @@ LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
 # PLAIN, OUTSIDE and BUFFERED as they fit. A bare tuple, since one is made for each object.
 Encoded = tuple[bytes, tuple[str, ...], Any, int]
 SHAPED_PLAIN = SHAPED | PLAIN
+_LASTING = frozenset(map(id, LASTING))
 
 
-class _Hooks:
+class _Hooks(Telling):
     """What both picklers do with objects that are records of their own, and with what has no lasting name."""
 
     place_of: Callable[[Any], int]
-    by_name: Callable[[Any], Any]
+    name_it: Callable[[Any], Any]
     asked: bool  # whether anything was pickled that is no plain value
 
     def reducer_override(self, obj: Any) -> Any:
@@ -61,7 +63,15 @@ class _Hooks:
             return reference, (self.place_of(obj),)
         if isinstance(obj, (type, FunctionType)):
             return self.by_name(obj)
-        return reduction(obj) if REGISTERED else NotImplemented
+        return self.of_instance(obj)
+
+    def by_name(self, obj: Any) -> Any:
+        """How a class or function is named; a class with declared attributes is told with them, the first time."""
+        if isinstance(obj, type) and "_perdure_ghost_of" not in obj.__dict__:
+            told = self.told(obj)
+            if told is not NotImplemented:
+                return told
+        return self.name_it(obj)
 
 
 class _FastPickler(_Hooks, pickle.Pickler):
@@ -98,6 +108,9 @@ class Encoder:
             found = self.encode_simple(obj, facts) if under is None and obj is not self._declined else None
             state = simple_state(obj)
             return found or self._dump(obj, (state,), state, under)
+        if facts.opaque:
+            record = obj.record
+            return record.payload, record.references, None, record.flags & ~(KEPT | INTERNAL)
         making, filling = self._ask(obj, facts)
         told = (tuple(making), tuple(filling))  # plain tuples: payloads name no class of perdure's
         return self._dump(obj, told, told, under)
@@ -179,14 +192,14 @@ class Encoder:
         places = self._places
         return places.setdefault(id_, len(places))
 
-    def by_name(self, obj: Any) -> Any:
+    def name_it(self, obj: Any) -> Any:
         """Note the name of a class or function; say it ourselves where C pickle would say another."""
         real = obj.__dict__.get("_perdure_ghost_of") if isinstance(obj, type) else None
         if real is not None:
             return named, (name_of(real),)
         if obj is outside:
             self._outside = True
-        elif obj is not reference and obj is not named:
+        elif id(obj) not in _LASTING:
             self.names.add(f"{public_module(obj.__module__)}:{obj.__qualname__}")
         if obj.__module__ == MAIN:
             return named, (name_of(obj),)
@@ -258,14 +271,14 @@ class Encoder:
     def _new_pickler(self) -> _FastPickler:
         self._parts, self._outside = [], False
         pickler = self._pickler = _FastPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
-        pickler.place_of, pickler.by_name = self.place_of, self.by_name
+        pickler.place_of, pickler.name_it = self.place_of, self.name_it
         return pickler
 
     def _pickled_deep(self, obj: Any, graphs: tuple[Any, ...]) -> tuple[bytes, int]:
         self._places = {}
         self._parts = []
         pickler = _DeepPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
-        pickler.place_of, pickler.by_name = self.place_of, self.by_name
+        pickler.place_of, pickler.name_it = self.place_of, self.name_it
         for graph in graphs:
             pickler.dump(graph)
         return self._gathered(obj, buffers_only=True)

@@ -12,8 +12,10 @@ from typing import Any
 
 from perdure.errors import PerdureError
 from perdure.objects.instances import states
+from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.ghosts import assign_class
-from perdure.objects.payloads.decoding import ObjectUnpickler, Outside, refused, state_of
+from perdure.objects.instances.opaque import fill_opaque
+from perdure.objects.payloads.decoding import Loading, Outside, parts_to_make, refused, upgraded
 from perdure.records.values import KIND_BITS, STATE, Record
 
 
@@ -23,13 +25,15 @@ def refill(obj: Any, cls: type[Any], record: Record, objects: Sequence[Any], out
     `objects` are those at the places that the payload refers to, `outside` finds those that are in no store. Raises
     `CannotLoad` if the class refuses.
     """
+    facts = facts_of(cls)
     with user_code(record):
-        if record.flags & KIND_BITS == STATE:
-            bare, filling = None, states.Filling(state_of(record, objects, outside), None, None, None)
-        else:
-            unpickler = ObjectUnpickler(record.payload, objects, outside)
-            bare = states.make(cls, states.Making(*unpickler.load()))
-            filling = states.Filling(*unpickler.load())
+        making, filling = parts_to_make(facts, record, objects, outside)
+        if facts.opaque:
+            assign_class(obj, cls)
+            states.clear(obj)
+            fill_opaque(obj, record, making.args, filling.state, filling.items or filling.pairs)
+            return
+        bare = None if record.flags & KIND_BITS == STATE else states.make(cls, making)
         assign_class(obj, cls)
         states.clear(obj)
         if bare is not None:
@@ -41,22 +45,18 @@ def refill(obj: Any, cls: type[Any], record: Record, objects: Sequence[Any], out
 def detached(cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None) -> Any:
     """A copy of the object in a record that belongs to no view; `objects` are those that the payload refers to."""
     with user_code(record):
-        if record.flags & KIND_BITS == STATE:
-            copy, filling = (
-                states.make(cls, states.BARE),
-                states.Filling(state_of(record, objects, outside), None, None, None),
-            )
-        else:
-            unpickler = ObjectUnpickler(record.payload, objects, outside)
-            copy, filling = states.make(cls, states.Making(*unpickler.load())), states.Filling(*unpickler.load())
+        making, filling = parts_to_make(facts_of(cls), record, objects, outside)
+        copy = states.make(cls, making)
         states.fill(copy, filling)
     return copy
 
 
-def refill_guest(obj: Any, record: Record, objects: Sequence[Any], outside: Outside | None) -> None:
+def refill_guest(
+    obj: Any, record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
+) -> None:
     """Give a guest the state in a record; a ghost does not know yet that it has it."""
     with user_code(record):
-        obj.__setstate__(guest_state(record, objects, outside))
+        obj.__setstate__(guest_state(type(obj), record, objects, outside, lenient=lenient))
 
 
 def detached_guest(cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None) -> Any:
@@ -71,11 +71,13 @@ def new_guest(cls: Any) -> Any:
     return cls.__new__(cls)
 
 
-def guest_state(record: Record, objects: Sequence[Any], outside: Outside | None) -> Any:
-    """The state in a guest's record."""
-    unpickler = ObjectUnpickler(record.payload, objects, outside)
-    unpickler.load()  # how it is made: bare
-    return states.Filling(*unpickler.load()).state
+def guest_state(
+    cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
+) -> Any:
+    """The state in a guest's record, as its class has it now."""
+    loading = Loading(record.payload, objects, outside, lenient=lenient)
+    loading.load()  # how it is made: bare
+    return upgraded(facts_of(cls), record, states.Filling(*loading.load())).state
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from perdure.objects.payloads.decoding import resolver_for
 from perdure.objects.payloads.encoding import Encoder
 from perdure.objects.payloads.filling import detached, detached_guest, new_guest
 from perdure.objects.payloads.pieces import attached, contents_of
+from perdure.objects.views.naming import class_named
 from perdure.objects.views.view import View
-from perdure.pickling.classes import find
 from perdure.records.frame import decode
 from perdure.records.values import KEPT, KIND_BITS, NO_FIELDS, VALUE, Batch, Draft, Fields, Record
 
@@ -83,7 +83,7 @@ def _method(view: View, draft: Draft) -> tuple[type[Any], Callable[..., Any]] | 
         return None
     entry = view.entry(draft.id)
     try:
-        cls = entry.cls if entry is not None else find(draft.class_name)
+        cls = entry.cls if entry is not None else class_named(draft.class_name, draft.fields)
         facts = facts_of(cls)
     except ClassNotFound:
         return None
@@ -128,9 +128,9 @@ def _merge(
     error: ConflictError,
 ) -> Draft:
     mine = Record(*draft)
-    if not _kind(old) == _kind(stored) == _kind(mine):
-        raise error
     cls, method = how
+    if any(record.flags & KIND_BITS == VALUE or _class_of(record) is not cls for record in (old, stored, mine)):
+        raise error
     referred: dict[str, Referred] = {}
     outside: dict[str, Any] = {}
 
@@ -151,7 +151,12 @@ def _merge(
         encoder.release()
         flags |= facts.flags | (draft.flags | stored.flags) & KEPT
         draft = draft._replace(
-            base=stored.revision, flags=flags, references=references, fields=NO_FIELDS, payload=payload
+            class_version=facts.version,
+            base=stored.revision,
+            flags=flags,
+            references=references,
+            fields=NO_FIELDS,
+            payload=payload,
         )
         return draft._replace(fields=_fields(draft, cls, view))
     except Exception as cause:  # the user's own code ran: anything may come out
@@ -169,8 +174,12 @@ def _fields(merged: Draft, cls: type[Any], view: View) -> Fields:
     return header_fields(copy, facts, view.extra_fields)
 
 
-def _kind(record: Record) -> tuple[int, str, int]:
-    return record.flags & KIND_BITS, record.class_name, record.class_version
+def _class_of(record: Record) -> Any:
+    """The class that a record names, by whatever name and version: the copies are as the class is now."""
+    try:
+        return class_named(record.class_name, record.fields)
+    except ClassNotFound:
+        return None
 
 
 def _only_referred(obj: Any) -> Any:

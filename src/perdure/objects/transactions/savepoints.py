@@ -153,7 +153,7 @@ class Image:
         finally:
             encoder.release()
         record = self._record(found[1], None, None)
-        if now is not None and self._is_same(record, now):
+        if now is not None and self._is_same(record, now, None):
             return value
         return state_of(record, [self._objects[id_] for id_ in record.references], self._outside(record))
 
@@ -212,7 +212,7 @@ class Image:
                 return entry is not None and (is_as_stored(entry, now) or not self._view.differing([(entry, now)]))
         except PerdureError:
             return False  # what cannot be pickled, or compared, is not what could be
-        return self._is_same(self._record(state, facts, entry), now)
+        return self._is_same(self._record(state, facts, entry), now, facts)
 
     def _put_back(self, kept: _Kept) -> None:
         obj, facts, entry, flags, forced, state, objects = kept
@@ -230,12 +230,12 @@ class Image:
             view.enlisted[entry.address] = obj
         refill(obj, facts.cls, record, objects, self._outside(record))
 
-    def _is_same(self, then: Record, now: Encoded) -> bool:
+    def _is_same(self, then: Record, now: Encoded, facts: ClassFacts | None) -> bool:
         payload, references, graph, _ = now
         if (payload, references) == (then.payload, then.references):
             return True
         try:
-            stored = comparable(then)
+            stored = comparable(then, facts)
         except CannotLoad:  # state methods that look at what they refer to have met a stand-in
             return False
         return same_state(stored, graph, self._id_of)
@@ -254,8 +254,8 @@ class Image:
     def _record(state: Encoded, facts: ClassFacts | None, entry: Entry | None) -> Record:
         payload, references, _, flags = state
         kind = VALUE if facts is None else STATE if facts.simple else REDUCED
-        name = "" if facts is None else facts.name
-        return Record("" if entry is None else entry.id, 0, kind | flags, name, 0, "", references, {}, payload)
+        name, version = ("", 0) if facts is None else (facts.name, facts.version)
+        return Record("" if entry is None else entry.id, 0, kind | flags, name, version, "", references, {}, payload)
 
 
 def _without_graph(encoded: Encoded) -> Encoded:

@@ -27,8 +27,8 @@ from perdure.objects.instances.columns import indexed_fields
 from perdure.objects.instances.indexing import indexed_names
 from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.commits import ROUNDS, Desk
+from perdure.objects.views.naming import class_named
 from perdure.objects.views.view import View
-from perdure.pickling.classes import find
 from perdure.records.buffers import digests_of
 from perdure.records.frame import decode, encoder
 from perdure.records.values import INTERNAL, KIND_BITS, VALUE, Batch, Buffer, Commit, Draft, Record
@@ -166,7 +166,7 @@ def _indexed(view: View, draft: Draft) -> tuple[str, ...]:
     if draft.flags & KIND_BITS == VALUE:
         return indexed_fields((), view.extra_fields)
     try:
-        cls = find(draft.class_name)
+        cls = class_named(draft.class_name, draft.fields)
     except ClassNotFound:
         return tuple(draft.fields)
     return indexed_fields(indexed_names(cls), view.extra_fields)

@@ -28,7 +28,7 @@ from perdure.objects.payloads.pieces import contents_of
 from perdure.objects.views.comparing import is_as_stored
 from perdure.objects.views.view import View
 from perdure.pickling.classes import shown_name
-from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft, Fields
+from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft, Fields, Record
 
 _new_text = str.__new__  # what Id() comes to, in half the time
 _new_tuple = tuple.__new__
@@ -226,7 +226,9 @@ class Worklist:
         flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
         code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
         fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
-        self._drafts.append(_new_tuple(Draft, (entry.id, 0, flags, facts.name, 0, code, references, fields, payload)))
+        self._drafts.append(
+            _new_tuple(Draft, (entry.id, 0, flags, facts.name, facts.version, code, references, fields, payload))
+        )
         if self._encoder.giving and id(obj) in self._encoder.giving:
             self._looked_at.append((entry, obj))  # who holds its arrays can be told when the pickler has let them go
         elif facts.ghost is not None and not is_held(graph):
@@ -388,17 +390,25 @@ class Worklist:
             self._created.append(entry)
             entry.digest, entry.references = hash(payload), references  # if the commit fails, it is written again
         flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
-        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
-        fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
-        parts = (entry.id, entry.revision, flags, facts.name, 0, code, references, fields, payload)
+        version = facts.version
+        if facts.opaque:
+            fields, code, version = obj.record.fields, obj.record.code, obj.record.class_version
+        else:
+            code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+            fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
+        parts = (entry.id, entry.revision, flags, facts.name, version, code, references, fields, payload)
         self._drafts.append(_new_tuple(Draft, parts))
 
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
-        fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
-        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
         payload, references, _, payload_flags = encoded
         flags |= payload_flags
-        self._drafts.append(Draft(id_, base, flags, facts.name, 0, code, references, fields, payload))
+        if facts.opaque:
+            record: Record = obj.record
+            self._drafts.append(Draft(*record)._replace(id=id_, base=base, flags=flags))
+            return
+        fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
+        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        self._drafts.append(Draft(id_, base, flags, facts.name, facts.version, code, references, fields, payload))
 
     def _fields(self, obj: Any, facts: ClassFacts) -> Fields:
         fields = header_fields(obj, facts, self._extra)

@@ -59,8 +59,8 @@ class Comparing(Reader):
                 parts = self.decoder()(frame)
                 if (
                     parts[1] == entry.revision
-                    and not _surely_differs(parts, encoded)
-                    and _holds(record_of(parts), encoded)
+                    and not _surely_differs(entry, parts, encoded)
+                    and _holds(entry, record_of(parts), encoded)
                 ):
                     note_stored(entry, encoded)  # these bytes, too, mean unchanged
                     continue
@@ -86,8 +86,11 @@ def note_stored(entry: Entry, encoded: Encoded) -> None:
     entry.digest, entry.references = hash(encoded[0]), encoded[1]
 
 
-def _surely_differs(parts: Parts, encoded: Encoded) -> bool:
+def _surely_differs(entry: Entry, parts: Parts, encoded: Encoded) -> bool:
     """Whether names of attributes, or a text, number or None in one of them, are others: the usual change."""
+    plan = entry.facts.plan
+    if plan is not None and not plan.fits(parts):
+        return False  # what is stored means something else by now
     shape, flags = parts[9], parts[2] | encoded[3]
     if shape is None or not parts[2] & encoded[3] & PLAIN or flags & BUFFERED or type(encoded[2]) is not dict:
         return False
@@ -104,13 +107,14 @@ def _surely_differs(parts: Parts, encoded: Encoded) -> bool:
     return False
 
 
-def _holds(record: Record, encoded: Encoded) -> bool:
+def _holds(entry: Entry, record: Record, encoded: Encoded) -> bool:
     """Whether the record has the graph that was encoded; in doubt it has not. Large pieces: their digests decide."""
     laid = laid_over(record, encoded[0])
     if laid is None:
         return False
     try:
-        stored = comparable(laid)
+        facts: Any = entry.facts
+        stored = comparable(laid, facts)
     except CannotLoad:  # state methods that look at what they refer to have met a stand-in
         return False
     return same_state(stored, encoded[2], _reference)

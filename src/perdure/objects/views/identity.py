@@ -33,6 +33,9 @@ class IdentityMap(ABC):
     @abstractmethod
     def touch(self, entry: Entry, obj: Any, *, force: bool = False) -> None: ...
 
+    @abstractmethod
+    def is_lenient(self, entry: Entry) -> bool: ...
+
     def forget(self, entry: Entry) -> None:
         """The object of the entry is gone, or is no longer this store's."""
         if self._entries.get(entry.number) is entry:

@@ -1,0 +1,51 @@
+"""How a stored state of a class becomes one of today's: decided once for each class and each shape of its records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perdure.pickling.layouts import Layout, Told, completed, evolved
+from perdure.records.frame import Parts
+from perdure.records.shape import Shape
+from perdure.records.values import Record
+
+
+class Plan:
+    """For a class that has a version, or attributes by its declaration; other classes have none."""
+
+    __slots__ = ("_fitting", "_unfitting", "cls", "layout")
+
+    def __init__(self, cls: type[Any], layout: Layout):
+        self.cls = cls
+        self.layout = layout
+        self._fitting: dict[int, Shape] = {}  # by address, held: shapes whose states need nothing
+        self._unfitting: dict[int, Shape] = {}
+
+    def fits(self, parts: Parts) -> bool:
+        """Whether the state in a record of a simple class is as the class has it now."""
+        shape = parts[9]
+        if shape is None or not self.is_current(parts[4]):
+            return False
+        if self._fitting.get(id(shape)) is shape:
+            return True
+        return self._unfitting.get(id(shape)) is not shape and self._look_at(shape)
+
+    def is_current(self, version: int) -> bool:
+        """Whether a record of that version needs no step of an upgrade."""
+        own = self.layout.version
+        return version == own or (own == 1 and version == 0)
+
+    def state(self, record: Record, state: Any) -> Any:
+        """The state in a record as the class has it now; raises what `evolved` does."""
+        return evolved(self.cls, state, Told(self.layout.form, self.layout.names if _is_old(state) else (), record[4]))
+
+    def _look_at(self, shape: Shape) -> bool:
+        state = dict.fromkeys(shape.names)
+        fits = len(completed(self.cls, self.layout, state, None)) == len(shape.names)
+        (self._fitting if fits else self._unfitting)[id(shape)] = shape
+        return fits
+
+
+def _is_old(state: Any) -> bool:
+    """Whether the names of its attributes are not in the state: formats before 2."""
+    return type(state) is list

@@ -1,0 +1,131 @@
+"""From names of classes in records to classes: what they are here, what stands for those that are not, who made them.
+
+- A name is looked up once in each view. A stable name cannot be imported: the header says where its class was.
+- A class that is not here is `ClassNotFound`, which names the record and the code that made it; whoever asked for
+  `missing="opaque"` gets an `Opaque` instead, until the class can be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from perdure.backends.base import Backend, number_of
+from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, NewerFormat, SnapshotTooOld, StorageError
+from perdure.objects.instances import states
+from perdure.objects.instances.classes import ClassFacts, facts_of
+from perdure.objects.instances.ghosts import assign_class
+from perdure.objects.instances.guests import is_guest_class
+from perdure.objects.instances.opaque import opaque_class
+from perdure.objects.instances.persistable import GHOST, Entry, Persistable
+from perdure.objects.views.replaced import Following
+from perdure.pickling.classes import find
+from perdure.pickling.lasting import stable
+from perdure.records.frame import Parts, parse_unverified
+from perdure.records.values import CLASS_FIELD, NO_FIELDS, Fields, Record
+
+SHOWN = 12  # characters of a commit
+
+
+class Classes(Following):
+    """An identity map that knows the classes of its records."""
+
+    backend: Backend
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opaque = False  # whether what is loaded now may have classes that are not here
+        self._lenient: set[int] = set()  # numbers of those that were loaded so
+        self._classes: dict[str, ClassFacts] = {}
+
+    def is_lenient(self, entry: Entry) -> bool:
+        """Whether the object may have parts whose classes are not here."""
+        return self.opaque or entry.facts.opaque or entry.number in self._lenient
+
+    def allow_missing(self, ids: Iterable[str]) -> None:
+        """Let these have parts whose classes are not here from now on; and all that is loaded while `opaque` is set."""
+        self.opaque = True
+        self._lenient.update(map(number_of, ids))
+
+    def facts_named(self, class_name: str, id_: str, fields: Fields = NO_FIELDS) -> ClassFacts:
+        """What is known of the class that a record names; `fields` are those of the record, where they are at hand."""
+        facts = self._classes.get(class_name)
+        if facts is None:
+            try:
+                cls = class_named(class_name, fields)
+            except ClassNotFound as error:
+                if self.opaque:
+                    return facts_of(opaque_class(class_name))
+                error.ids = (id_,)
+                error.message = f"The class of {id_} is not here: {error.message}"
+                raise
+            if not isinstance(cls, type) or not (issubclass(cls, Persistable) or is_guest_class(cls)):
+                raise ClassNotFound(
+                    f"{class_name}, the class of {id_}, is not a Persistable here.",
+                    hint="Something that others refer to was replaced by a plain value, or its code changed.",
+                    ids=(id_,),
+                )
+            facts = self._classes[class_name] = facts_of(cls)
+        return facts
+
+    def explained(self, error: ClassNotFound, id_: str, parts: Parts | Record) -> ClassNotFound:
+        """The error with the record that names what is not there, its class and the commit that it came from."""
+        if "code" in error.details or (error.ids and error.ids != (id_,)):
+            return error
+        if not error.ids:
+            error.message = f"{id_} cannot be loaded. {error.message}"
+        error.ids = (id_,)
+        code = parts[5]
+        commit, summary = self._made_by(code)
+        error.details = {**error.details, "class_name": parts[3], "code": code, "commit": commit}
+        if code:
+            told = f"commit {commit[:SHOWN]}" if commit else summary
+            error.message = f"{error.message} It is a {parts[3]}, saved by the code of {code}: {told}."
+        return error
+
+    def _made_by(self, code: str) -> tuple[str, str]:
+        """The commit and the summary of a code record, by its header."""
+        try:
+            frame = self.backend.read([code]).get(code) if code else None
+            fields = NO_FIELDS if frame is None else parse_unverified(frame).fields
+        except (CorruptRecord, NewerFormat, SnapshotTooOld, StorageError):
+            fields = NO_FIELDS
+        return str(fields.get("commit") or ""), str(fields.get("summary") or "")
+
+    def _heal(self, entry: Entry, obj: Any) -> bool:
+        """Make an opaque object a ghost of its class, if that can be found by now; whether something is to be loaded.
+
+        Raises `ClassNotFound` where it is still missing, and may not be.
+        """
+        record = obj.record
+        facts = self.facts_named(record.class_name, entry.id, record.fields)
+        if facts.opaque:
+            return False
+        try:
+            assign_class(obj, facts.ghost or facts.cls)
+        except TypeError:  # the layouts of the two classes differ: whoever holds the opaque one keeps that
+            self._part_with(entry)
+            return True
+        states.clear(obj)
+        entry.facts, entry.state = facts, GHOST
+        self.enlisted.pop(entry.address, None)
+        return True
+
+    def _find_again(self, entry: Entry, obj: Any, record: Record) -> None:
+        """Make a ghost of the right class of one whose class was not there before; raises if it still is not."""
+        facts = self.facts_named(record.class_name, entry.id, record.fields)
+        try:
+            assign_class(obj, facts.ghost or facts.cls)
+        except TypeError as error:
+            raise CannotLoad(
+                f"{entry.id} is seen as an object without a class, and cannot become a {facts.cls.__qualname__}.",
+                hint="Let go of what refers to it, and load that again.",
+                ids=(entry.id,),
+            ) from error
+        entry.facts = facts
+
+
+def class_named(class_name: str, fields: Fields = NO_FIELDS) -> Any:
+    """What the name of a class in a record means here. Raises `ClassNotFound`."""
+    hint = fields.get(CLASS_FIELD)
+    return stable(class_name, hint) if isinstance(hint, str) and ":" not in class_name else find(class_name)

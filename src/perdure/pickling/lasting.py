@@ -1,0 +1,138 @@
+"""What payloads say of classes beside their names: the layout that they had, their version, the names of members.
+
+- A class with a layout is named, and then told: a call of `_shape` with the class and a text, once in each payload. The
+  values of its instances are stored just as pickle stores them; who reads compares one text.
+- `_stable` names a class by its stable name, and says where it was last; `_member` names a member of an enumeration.
+- These names, all in `perdure`, are part of format 2 for ever.
+- `Telling` is what a pickler does with all that; each pickler begins anew with each pickle.
+"""
+
+from __future__ import annotations
+
+import enum
+from contextlib import suppress
+from functools import reduce
+from operator import or_
+from types import FunctionType
+from typing import Any
+
+from perdure.errors import CannotLoad, ClassNotFound
+from perdure.pickling.classes import WAYS_OUT, find, public_module
+from perdure.pickling.declared import DECLARED, versioned_of
+from perdure.pickling.layouts import layout_of
+from perdure.pickling.opaque import Missing, OpaqueValue, makes
+from perdure.pickling.outside import REGISTERED, reduction
+from perdure.pickling.references import named
+
+MODULE = "perdure"
+SHAPE, STABLE, MEMBER, MADE = "_shape", "_stable", "_member", "_made"
+_ENUM_REDUCE = enum.Enum.__reduce_ex__
+
+
+def shape(cls: Any, text: str, version: int = 0) -> Any:
+    """What payloads name where they tell the layout of a class; perdure's unpicklers compare it."""
+    return cls
+
+
+def stable(name: str, hint: str) -> Any:
+    """The class with that stable name; the module of `hint`, where it was last, is imported if need be."""
+    if name not in DECLARED.known:
+        with suppress(ClassNotFound):
+            find(hint)
+        if name not in DECLARED.known:
+            raise ClassNotFound(
+                f"No class here has the stable name {name}; it was {hint} when this was saved.",
+                hint="Import the module that declares it with perdure.versioned. " + WAYS_OUT,
+                path=name,
+                was=hint,
+            )
+    return DECLARED.known[name]
+
+
+def member(cls: Any, name: str, value: Any) -> Any:
+    """The member of an enumeration with that name (several flags: joined by `|`). Raises `CannotLoad`."""
+    found = cls.__dict__.get("_member_map_", {})
+    if name in found:
+        return found[name]
+    if issubclass(cls, enum.Flag):
+        return reduce(or_, (_one(cls, each, value) for each in name.split("|") if each), cls(0))
+    return _one(cls, name, value)
+
+
+def _one(cls: Any, name: str, value: Any) -> Any:
+    found = cls.__dict__.get("_member_map_", {})
+    if name not in found:
+        called = f"{public_module(cls.__module__)}:{cls.__qualname__}"
+        now = DECLARED.current(f"{called}.{name}").rpartition(".")[2] if DECLARED.active else name
+        if now not in found:
+            raise CannotLoad(
+                f"{called} has no member {name} any more (its value was {value!r:.80}).",
+                hint=f'If it is called otherwise now, say so: perdure.rename("{called}.{name}", "{called}.NEW_NAME").',
+                path=f"{called}.{name}",
+            )
+        name = now
+    return found[name]
+
+
+for _function, _name in ((shape, SHAPE), (stable, STABLE), (member, MEMBER)):
+    _function.__module__ = MODULE
+    _function.__qualname__ = _function.__name__ = _name
+
+LASTING = (shape, stable, member, named, makes)
+
+
+class Telling:
+    """A mix-in for picklers, for their `reducer_override`."""
+
+    telling: Any = None  # the class whose layout is just being told: the next time it is only named
+
+    def told(self, cls: Any) -> Any:
+        """How a class is named: with its layout the first time, else as pickle or its stable name has it."""
+        layout = layout_of(cls)
+        if layout is None:
+            return NotImplemented
+        if self.telling is not cls:
+            self.telling = cls
+            return shape, ((cls, layout.text, layout.version) if layout.version else (cls, layout.text))
+        self.telling = None
+        versioned = versioned_of(cls)
+        if versioned is None:
+            return NotImplemented
+        return stable, (versioned.name, f"{public_module(cls.__module__)}:{cls.__qualname__}")
+
+    def of_instance(self, obj: Any) -> Any:
+        """How an object that is neither class nor function is stored, where that is not pickle's way."""
+        cls = type(obj)
+        if isinstance(cls, enum.EnumType):
+            return _told_member(cls, obj)
+        if cls is Missing:
+            return self._told_missing(obj)
+        if cls is OpaqueValue:
+            return NotImplemented  # it says itself what was stored
+        return reduction(obj) if REGISTERED else NotImplemented
+
+    def _told_missing(self, missing: Missing) -> Any:
+        told = missing.told
+        if told is not None and self.telling is not missing:
+            self.telling = missing
+            text = told.form + " ".join(told.names)
+            return shape, ((missing, text, told.version) if told.version else (missing, text))
+        self.telling = None
+        return (stable, (missing.name, missing.hint)) if missing.hint else (named, (missing.name,))
+
+
+def _told_member(cls: Any, obj: Any) -> Any:
+    if cls.__reduce_ex__ is not _ENUM_REDUCE or "<locals>" in cls.__qualname__:
+        return NotImplemented
+    name = obj._name_
+    if issubclass(cls, enum.Flag) and name not in cls._member_map_:
+        flags = [*obj]
+        if reduce(or_, flags, cls(0)) != obj:
+            return NotImplemented  # bits that no member has
+        name = "|".join(flag._name_ for flag in flags)
+    return (member, (cls, name, obj._value_)) if name is not None else NotImplemented
+
+
+def is_class_or_function(obj: Any) -> bool:
+    """What pickle stores by name."""
+    return isinstance(obj, (type, FunctionType))
