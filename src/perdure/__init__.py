@@ -94,6 +94,7 @@ from perdure.records.seal import Key
 
 if TYPE_CHECKING:
     from perdure.flows import Attempt, Flow, Job, JobState, Run, RunState, flow, job, rerun, resume, start
+    from perdure.upkeep.sampling import freeze_samples
 
 __version__ = "0.1.0"
 
@@ -101,7 +102,7 @@ _LATE = {
     "Attempt": "perdure.flows.attempts", "Flow": "perdure.flows.definitions", "Job": "perdure.flows.model",
     "JobState": "perdure.flows.states", "Run": "perdure.flows.model", "RunState": "perdure.flows.states",
     "flow": "perdure.flows.definitions", "job": "perdure.flows.definitions", "rerun": "perdure.flows.running",
-    "resume": "perdure.flows.running", "start": "perdure.flows.running",
+    "resume": "perdure.flows.running", "start": "perdure.flows.running", "freeze_samples": "perdure.upkeep.sampling",
 }  # fmt: skip
 
 # Classes of perdure's own records, which name them so: found here wherever they live, but not public.
@@ -127,9 +128,9 @@ __all__ = [
     "SnapshotTooOld", "SqlStore", "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed",
     "StoreNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult",
     "Unpickler", "UntrustedRecord", "UpgradeFailed", "WorkerDied", "WrongView", "compatible_formats",
-    "declare_names", "dump", "dumps", "flow", "format_version", "job", "load", "loads", "make_store", "move_module",
-    "outside", "reference", "register", "register_class", "rename", "rerun", "resume", "start", "store_on",
-    "upgrade", "versioned",
+    "declare_names", "dump", "dumps", "flow", "format_version", "freeze_samples", "job", "load", "loads",
+    "make_store", "move_module", "outside", "reference", "register", "register_class", "rename", "rerun", "resume",
+    "start", "store_on", "upgrade", "versioned",
 ]  # fmt: skip
 
 

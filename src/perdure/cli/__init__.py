@@ -37,6 +37,8 @@ _VERBS = {
     "ls": ("perdure.cli.listing", "list the objects of a store"),
     "export": ("perdure.cli.tables", "write fields of objects as CSV"),
     "reindex": ("perdure.cli.tables", "bring a full store to the index that a class has now"),
+    "upgrade": ("perdure.cli.evolving", "bring all records to their classes as they are now"),
+    "plan": ("perdure.cli.evolving", "count records by class, version and attributes"),
     "log": ("perdure.cli.keeping", "list the commits of a store, the newest first"),
     "rename": ("perdure.cli.renaming", "change names of classes and modules, in a store or a file of pickles"),
     "undo": ("perdure.cli.keeping", "take back one commit"),

@@ -30,3 +30,28 @@ class Collected(NamedTuple):
     removed: int
     objects: int
     ids: tuple[str, ...]
+
+
+class Upgraded(NamedTuple):
+    """What was written anew (or would be) of how many `objects`, how many could not be, and why: the first of them."""
+
+    written: int
+    objects: int
+    failures: int
+    problems: tuple[Problem, ...]
+
+
+class Planned(NamedTuple):
+    """Records of one class, version and shape: how many there are now, and how many older versions in the history.
+
+    `attributes` are those that the records tell; None where they do not. `nested`: values inside of records, which
+    count once for each record that holds some. `example` is the id of one.
+    """
+
+    class_name: str
+    version: int
+    attributes: tuple[str, ...] | None
+    nested: bool
+    records: int
+    older: int
+    example: str

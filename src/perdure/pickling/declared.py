@@ -82,9 +82,10 @@ class Declared:
             for old, new in names.items():
                 _check(old, pattern)
                 _check(new, pattern)
-                if (":" in old) != (":" in new) and pattern is _NAME and ":" in new:
+                if pattern is _NAME and ":" not in old and ":" not in new:
                     raise InvalidRename(
-                        f"{old} names a module, and {new} something in one.", hint="Write module:Name on both sides."
+                        f"{old} and {new} name no class.",
+                        hint="Write module:Name; or move_module(old, new) for a module.",
                     )
                 if there.get(old, new) != new:
                     raise InvalidRename(

@@ -17,7 +17,7 @@ from types import FunctionType
 from typing import Any
 
 from perdure.errors import CannotLoad, ClassNotFound
-from perdure.pickling.classes import WAYS_OUT, find, public_module
+from perdure.pickling.classes import find, public_module
 from perdure.pickling.declared import DECLARED, versioned_of
 from perdure.pickling.layouts import layout_of
 from perdure.pickling.opaque import Missing, OpaqueValue, makes
@@ -36,17 +36,14 @@ def shape(cls: Any, text: str, version: int = 0) -> Any:
 
 def stable(name: str, hint: str) -> Any:
     """The class with that stable name; the module of `hint`, where it was last, is imported if need be."""
-    if name not in DECLARED.known:
+    if name not in DECLARED.known and DECLARED.current(name) == name:
         with suppress(ClassNotFound):
             find(hint)
-        if name not in DECLARED.known:
-            raise ClassNotFound(
-                f"No class here has the stable name {name}; it was {hint} when this was saved.",
-                hint="Import the module that declares it with perdure.versioned. " + WAYS_OUT,
-                path=name,
-                was=hint,
-            )
-    return DECLARED.known[name]
+    try:
+        return find(name)
+    except ClassNotFound as error:
+        error.message += f" It was {hint} when this was saved."
+        raise
 
 
 def member(cls: Any, name: str, value: Any) -> Any:

@@ -188,8 +188,9 @@ def _upgraded(cls: type[Any], state: Any, version: int, newest: int) -> Any:
 def newer(cls: type[Any], version: int, newest: int) -> NewerClass:
     """The error for a record of a version that the class does not have yet."""
     has = f"is at version {newest} here" if newest else "has no version here"
+    by = f"version {version}" if version else "a version"
     return NewerClass(
-        f"It was written by version {version} of {shown(cls)}, which {has}.",
+        f"It was written by {by} of {shown(cls)}, which {has}.",
         hint="Use the release of your program that wrote it, or a later one.",
         version=version,
         known=newest,
@@ -207,7 +208,7 @@ def completed(cls: type[Any], layout: Layout, state: dict[str, Any], told: Told 
             elif name in layout.needs:
                 _say(cls, name, "is new and has no default: objects that were stored before do not have it")
     for name in state:
-        if name not in layout.names and _is_gone(cls, layout, name, before):
+        if name not in layout.names and _is_gone(layout, name, before):
             kept = "is kept" if layout.keeps else "has no place in it: it is lost when what holds it is next saved"
             _say(cls, name, f"is no more an attribute of the class; what is stored of it {kept}")
     if layout.form == POSITIONS:  # in the order in which it would be stored now
@@ -215,21 +216,11 @@ def completed(cls: type[Any], layout: Layout, state: dict[str, Any], told: Told 
     return state
 
 
-def _is_gone(cls: type[Any], layout: Layout, name: str, before: tuple[str, ...]) -> bool:
-    """Whether an attribute that is not declared was declared before, or could not be there any more."""
-    if name in layout.slots:
-        return False
-    if not layout.has_dict or name in before:
-        return True
-    if not layout.names or hasattr(cls, name):
-        return False  # without fields anything may be an attribute
-    # What methods set beside the fields is no leftover.
-    return not any(
-        name in function.__code__.co_names
-        for base in cls.__mro__
-        for function in vars(base).values()
-        if hasattr(function, "__code__")
-    )
+def _is_gone(layout: Layout, name: str, before: tuple[str, ...]) -> bool:
+    """Whether an attribute that is not declared was declared before, or has no place any more."""
+    if name in layout.slots or (layout.has_dict and not layout.names):
+        return False  # a class that declares nothing may have any attribute
+    return name in before or not layout.has_dict
 
 
 _said: set[tuple[str, str]] = set()

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from perdure.pickling import outside, references
+from perdure.pickling import lasting, outside, references
+from perdure.pickling.layouts import by_name, told_by
 from perdure.pickling.outside import OutsideReference, same_text
 from perdure.pickling.paths import dict_steps, is_atom, state_steps
 from perdure.records.shape import parse_shape
@@ -58,6 +59,28 @@ def joined(name: str, steps: str) -> str:
     return f"{name} → {steps}" if steps else name
 
 
+class Layout(NamedTuple):
+    """A class whose layout a payload tells: its name, the names of its attributes, its version."""
+
+    name: str
+    names: tuple[str, ...]
+    version: int
+
+
+def told_layouts(payload: bytes, flags: int) -> tuple[tuple[str, ...] | None, list[Layout]]:
+    """The names of the attributes in the state of a record, and the layouts that its payload tells, each once.
+
+    None, and none, where it cannot be followed.
+    """
+    found: list[Layout] = []
+    made = _outline(payload, flags, found)
+    names = None
+    if isinstance(made, _StandIn) and flags & KIND_BITS in (STATE, REDUCED):
+        state = by_name(made.state, None)
+        names = None if state is None else tuple(map(str, state))
+    return names, list(dict.fromkeys(found))
+
+
 class _StandIn:
     """Any object of any class: what it was made with, and what was put into it."""
 
@@ -92,29 +115,39 @@ class _StandIn:
         self.pairs.append((key, value))
 
 
-def _stand_in_class(*_: Any) -> type[_StandIn]:
-    return type("_StandIn", (_StandIn,), {})
+def _stand_in_class(name: str = "", *_: Any) -> type[_StandIn]:
+    return type("_StandIn", (_StandIn,), {"name": name})
 
 
 class _Outliner(pickle.Unpickler):
+    told: list[Layout] | None = None
+
+    def _tell(self, cls: Any, text: str, version: int = 0) -> Any:
+        if self.told is not None:
+            self.told.append(Layout(getattr(cls, "name", ""), told_by(text, version).names, version))
+        return cls
+
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name == outside.MODULE:
             if global_name == outside.NAME:
                 return OutsideReference
-            if global_name == references.named.__name__:
+            if global_name in (references.named.__name__, lasting.STABLE):
                 return _stand_in_class  # it gives the class that it is called with the name of
-        return _stand_in_class()
+            if global_name == lasting.SHAPE:
+                return self._tell
+        return _stand_in_class(f"{module_name}:{global_name}")
 
     def persistent_load(self, pid: Any) -> Any:
         return _StandIn(pid)
 
 
-def _outline(payload: bytes, flags: int) -> Any:
+def _outline(payload: bytes, flags: int, told: list[Layout] | None = None) -> Any:
     if flags & BUFFERED:
         return None
     try:
         shape = parse_shape(payload) if flags & SHAPED else None
         unpickler = _Outliner(io.BytesIO(payload if shape is None else payload[len(shape.head) :]), buffers=repeat(b""))
+        unpickler.told = told
         graph = unpickler.load()
         if shape is not None:
             return _made((), dict(zip(shape.names, graph, strict=True)))

@@ -2,7 +2,8 @@
 
     length of the shape (2 bytes, little-endian) | shape | pickled list of the values, in the order of the names
 
-- A shape is JSON: `[[names of the attributes], [places among them that hold nothing but a reference]]`.
+- A shape is JSON: `[[names of the attributes], [places among them that hold nothing but a reference]]`. For a class that
+  declares its attributes, a third list has the places of those that it does not declare, if there are any.
 - In the place of such a reference the list has its place among the record's references.
 - Many records share a shape, byte by byte: it is made once, and parsed once.
 """
@@ -29,11 +30,11 @@ class Shape(NamedTuple):
     head: bytes
 
 
-def shape_of(names: Sequence[str], links: Sequence[int]) -> Shape | None:
-    """The shape with those names; None if a payload cannot begin with it."""
+def shape_of(names: Sequence[str], links: Sequence[int], beside: Sequence[int] = ()) -> Shape | None:
+    """The shape with those names, `beside` being the places of what is not declared; None if there can be none."""
     if len(names) > MOST_NAMES or any(type(name) is not str for name in names):
         return None
-    text = json.dumps([names, links], separators=(",", ":")).encode()
+    text = json.dumps([names, links, beside] if beside else [names, links], separators=(",", ":")).encode()
     return Shape(tuple(names), tuple(links), len(text).to_bytes(2, "little") + text) if len(text) <= LONGEST else None
 
 
@@ -48,11 +49,18 @@ def parse_shape(payload: bytes) -> Shape:
     return found
 
 
+def declared_names(shape: Shape) -> tuple[str, ...]:
+    """The names of the attributes that the class declared, if it declared any."""
+    beside = [*json.loads(shape.head[2:]), ()][2]
+    return tuple(name for place, name in enumerate(shape.names) if place not in beside)
+
+
 def _parse(head: bytes) -> Shape:
     try:
-        names, links = json.loads(head[2:])
+        names, links, *rest = json.loads(head[2:])
         count = len(names)
-        if not all(type(name) is str for name in names) or not all(0 <= place < count for place in links):
+        places = [*links, *(rest[0] if rest else ())]
+        if not all(type(name) is str for name in names) or not all(0 <= place < count for place in places):
             raise ValueError("names or places")
     except (ValueError, TypeError, RecursionError) as error:
         raise CorruptRecord(f"The names of the record's attributes cannot be read: {error}.") from error

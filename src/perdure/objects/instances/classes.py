@@ -89,15 +89,22 @@ class ClassFacts:
         """The shape of states with those names, and with references in all of `links`; None if they get none."""
         if len(self.shapes) >= MOST_SHAPES:
             return None  # attributes of this class are as good as the keys of a dict
-        found = self.shapes[names] = shape_of(names, [place for place, name in enumerate(names) if name in self.links])
+        links = [place for place, name in enumerate(names) if name in self.links]
+        found = self.shapes[names] = shape_of(names, links, self._beside(names))
         return found
+
+    def _beside(self, names: tuple[str, ...]) -> list[int]:
+        """The places of attributes that the class does not declare, where it declares any."""
+        declared = () if self.plan is None else self.plan.layout.names
+        return [place for place, name in enumerate(names) if name not in declared] if declared else []
 
     def shape_without(self, shape: Shape, place: int) -> Shape | None:
         """The shape of states that have no reference at one place of `shape.links`."""
         key = shape.head, place
         found = self._without.get(key)
         if found is None and len(self._without) < MOST_SHAPES:
-            found = self._without[key] = shape_of(shape.names, [link for link in shape.links if link != place])
+            links = [link for link in shape.links if link != place]
+            found = self._without[key] = shape_of(shape.names, links, self._beside(shape.names))
         return found
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from perdure.pickling.layouts import Layout, Told, completed, evolved
 from perdure.records.frame import Parts
-from perdure.records.shape import Shape
-from perdure.records.values import Record
+from perdure.records.shape import Shape, declared_names, parse_shape
+from perdure.records.values import SHAPED, Record
 
 
 class Plan:
@@ -37,15 +37,16 @@ class Plan:
 
     def state(self, record: Record, state: Any) -> Any:
         """The state in a record as the class has it now; raises what `evolved` does."""
-        return evolved(self.cls, state, Told(self.layout.form, self.layout.names if _is_old(state) else (), record[4]))
+        names: tuple[str, ...] = ()
+        if record.flags & SHAPED:
+            names = declared_names(parse_shape(record.payload))
+        elif type(state) is list:  # of a dataclass, before format 2 told the names
+            names = self.layout.names
+        return evolved(self.cls, state, Told(self.layout.form, names, record.class_version))
 
     def _look_at(self, shape: Shape) -> bool:
         state = dict.fromkeys(shape.names)
-        fits = len(completed(self.cls, self.layout, state, None)) == len(shape.names)
+        told = Told(self.layout.form, declared_names(shape), self.layout.version)
+        fits = len(completed(self.cls, self.layout, state, told)) == len(shape.names)
         (self._fitting if fits else self._unfitting)[id(shape)] = shape
         return fits
-
-
-def _is_old(state: Any) -> bool:
-    """Whether the names of its attributes are not in the state: formats before 2."""
-    return type(state) is list

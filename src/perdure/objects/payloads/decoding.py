@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple, TypeVar
 
-from perdure.errors import CannotLoad, ClassNotFound, NewerClass, PerdureError, UpgradeFailed
+from perdure.errors import CannotLoad, ClassNotFound, PerdureError
 from perdure.objects.instances import states
 from perdure.objects.instances.classes import ClassFacts
 from perdure.objects.payloads.pieces import Pieced, opened
@@ -83,10 +83,18 @@ class Loading:
     With `lenient`, objects whose class cannot be found are `Opaque`; else that is `ClassNotFound`.
     """
 
-    def __init__(self, payload: bytes, objects: Sequence[Any], outside: Outside | None, *, lenient: bool):
+    def __init__(
+        self,
+        payload: bytes,
+        objects: Sequence[Any],
+        outside: Outside | None,
+        *,
+        lenient: bool,
+        kind: type[ObjectUnpickler] = ObjectUnpickler,
+    ):
         self._given = payload, objects, outside
         self._lenient = lenient
-        self._fast = ObjectUnpickler(payload, objects, outside)
+        self.fast = kind(payload, objects, outside)
         self._slow: Rebuilder | None = None
         self._done = 0
 
@@ -94,7 +102,7 @@ class Loading:
         """The next one."""
         if self._slow is None:
             try:
-                value = self._fast.load()
+                value = self.fast.load()
             except Reshaped:
                 self._begin_again()
             except ClassNotFound:
@@ -140,6 +148,8 @@ def state_of(record: Record, objects: Sequence[Any], outside: Outside | None = N
         for name, place in links.items():
             state[name] = objects[place]
         return state
+    except CannotLoad as error:
+        raise placed(error, record) from error.__cause__
     except PerdureError:
         raise
     except Exception as error:  # the user's own constructors and state methods run here: anything may come out
@@ -170,7 +180,7 @@ def upgraded(facts: ClassFacts, record: Record, filling: states.Filling) -> stat
         return filling
     try:
         return filling._replace(state=facts.plan.state(record, filling.state))
-    except (UpgradeFailed, NewerClass) as error:
+    except CannotLoad as error:
         raise placed(error, record) from error.__cause__
 
 
@@ -178,7 +188,7 @@ T = TypeVar("T", bound=CannotLoad)
 
 
 def placed(error: T, record: Record) -> T:
-    """The error, which names the record from now on."""
+    """The error, which names the record from now on, if it names none."""
     if not error.ids:
         error.ids = (record.id,)
         error.message = f"{name_in_paths(record)} cannot be loaded. {error.message}"

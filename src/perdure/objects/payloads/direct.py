@@ -10,10 +10,10 @@ from io import BytesIO
 from pickle import loads
 from typing import Any
 
-from perdure.errors import ClassNotFound, PerdureError
+from perdure.errors import CannotLoad, ClassNotFound, PerdureError
 from perdure.objects.instances import states
 from perdure.objects.instances.persistable import DOZING, GHOST, LOADING, Entry
-from perdure.objects.payloads.decoding import Loading, StateUnpickler, refused
+from perdure.objects.payloads.decoding import Loading, StateUnpickler, placed, refused
 from perdure.pickling.rebuilding import Reshaped
 from perdure.records.frame import Parts, record_of
 from perdure.records.values import LINKED, PLAIN, Record
@@ -48,6 +48,8 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
                 state = _linked(state, references, held, entry)
             states.put_simple_state(obj, state)
         entry.state = DOZING
+    except CannotLoad as error:
+        raise placed(error, record_of(parts)) from error.__cause__
     except PerdureError:
         raise
     except Exception as error:  # the user's own constructors and state methods run here: anything may come out

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from perdure.errors import PerdureError
+from perdure.errors import CannotLoad, PerdureError
 from perdure.objects.instances import states
 from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.ghosts import assign_class
 from perdure.objects.instances.opaque import fill_opaque
-from perdure.objects.payloads.decoding import Loading, Outside, parts_to_make, refused, upgraded
+from perdure.objects.payloads.decoding import Loading, Outside, parts_to_make, placed, refused, upgraded
 from perdure.records.values import KIND_BITS, STATE, Record
 
 
@@ -85,6 +85,8 @@ def user_code(record: Record) -> Iterator[None]:
     """What comes out of constructors and state methods of users' classes becomes `CannotLoad`, with the record."""
     try:
         yield
+    except CannotLoad as error:
+        raise placed(error, record) from error.__cause__
     except PerdureError:
         raise
     except Exception as error:  # the user's own code ran: anything may come out

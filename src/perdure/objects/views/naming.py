@@ -21,6 +21,7 @@ from perdure.objects.instances.persistable import GHOST, Entry, Persistable
 from perdure.objects.views.replaced import Following
 from perdure.pickling.classes import find
 from perdure.pickling.lasting import stable
+from perdure.pickling.layouts import newer
 from perdure.records.frame import Parts, parse_unverified
 from perdure.records.values import CLASS_FIELD, NO_FIELDS, Fields, Record
 
@@ -65,7 +66,12 @@ class Classes(Following):
                     hint="Something that others refer to was replaced by a plain value, or its code changed.",
                     ids=(id_,),
                 )
-            facts = self._classes[class_name] = facts_of(cls)
+            facts = facts_of(cls)
+            if ":" not in class_name and not facts.version:
+                error = newer(cls, 0, 0)
+                error.ids, error.message = (id_,), f"{id_} cannot be loaded. {error.message}"
+                raise error
+            self._classes[class_name] = facts
         return facts
 
     def explained(self, error: ClassNotFound, id_: str, parts: Parts | Record) -> ClassNotFound:
