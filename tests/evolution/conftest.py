@@ -1,4 +1,4 @@
-"""Classes that change within one process: modules are made from texts, and what they declare is forgotten afterwards."""
+"""Classes that change within one process: modules are made from texts, what they declare is forgotten afterwards."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import servers
 
-from perdure import outside
+from perdure import Store, make_store
 from perdure.evolution import versions
 from perdure.pickling import layouts
 from perdure.pickling.declared import DECLARED
+from perdure.upkeep import check
 
 HEAD = """
 import collections, enum, functools, typing
@@ -62,4 +65,47 @@ def define() -> Iterator[Define]:
         forget(name)
 
 
-assert outside  # the package is whole before modules are made
+EVERYWHERE = ("memory", "directory", "sqlite", *servers.KINDS)
+
+
+class Place:
+    """Where a store is; `open` opens it once more, as another program would (without what is in memory)."""
+
+    def __init__(self, kind: str, folder: Path):
+        self.kind, self.folder = kind, folder
+        self.opened: list[Store] = []
+        if kind in ("memory", "directory", "sqlite"):
+            urls = {
+                "memory": "memory:",
+                "directory": str(folder / "objects"),
+                "sqlite": f"sqlite:///{folder}/objects.db",
+            }
+            self.url = urls[kind]
+        else:
+            self.url = f"{servers.url_of(kind)}#table={servers.table_of(folder)}"
+
+    def open(self, **settings: Any) -> Store:
+        first = self.opened[0] if self.kind == "memory" and self.opened else None
+        store = make_store(self.url, **settings) if first is None else Store(first.backend, first.key, **settings)
+        self.opened.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self.opened:
+            store.close()
+        if self.kind in servers.KINDS:
+            servers.drop_tables(self.kind, {servers.table_of(self.folder)})
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "place" in metafunc.fixturenames:
+        metafunc.parametrize("place", EVERYWHERE, indirect=True)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A store on each backend; at the end of the test it is whole."""
+    place = Place(request.param, tmp_path)
+    yield place
+    assert check(place.open()) == []
+    place.close()

@@ -11,7 +11,6 @@ import pytest
 
 import perdure
 from perdure.objects.payloads import decoding
-from perdure.pickling import rebuilding
 
 BEFORE = """
 @dataclass(frozen=True, slots=True)
@@ -129,18 +128,24 @@ def values_of(shop, protocol=5):
 
 def check_values(values, shop, protocol=5):
     point = values["point"]
-    assert (point.x, point.y, point.z) == (1, 2, []) and values["again"] is point and values["class"] is shop.Point
+    assert (point.x, point.y, point.z) == (1, 2, [])
+    assert values["again"] is point
+    assert values["class"] is shop.Point
     assert values["circle"][0] is values
     assert (values["plain"].name, values["plain"].tags, values["plain"].size, values["plain"].gone) == ("pen", {}, 3, 1)
-    assert values["pair"] == shop.Pair(left=1, right=2, middle=7) and values["old"] == shop.Old(a=1, b=2)
-    assert values["red"] is shop.Colour.RED and values["high"] is shop.Level.HIGH
-    assert values["rights"] is shop.Rights.READ | shop.Rights.WRITE and values["read"] is shop.Rights.READ
+    assert values["pair"] == shop.Pair(left=1, right=2, middle=7)
+    assert values["old"] == shop.Old(a=1, b=2)
+    assert values["red"] is shop.Colour.RED
+    assert values["high"] is shop.Level.HIGH
+    assert values["rights"] is shop.Rights.READ | shop.Rights.WRITE
+    assert values["read"] is shop.Rights.READ
     assert values["none"] is shop.Rights(0)
     assert values["keys"] == {shop.Pair(left=1, right=2): shop.Colour.GREEN}
     assert {each for each in values["set"] if isinstance(each, shop.Colour)} == {shop.Colour.RED}
     assert [(p.x, p.y, p.z) for p in values["set"] if isinstance(p, shop.Point)] == [(3, 4, [])]
     if protocol >= 2:
-        assert (values["open"].x, values["open"].new) == (8, 5) and values["slots"].here == 1
+        assert (values["open"].x, values["open"].new) == (8, 5)
+        assert values["slots"].here == 1
         assert (values["own"].x, values["own"].y) == (3, 4)
 
 
@@ -156,7 +161,9 @@ def test_values_load_by_name(define, protocol):
     before = values_of(shop, protocol)
     data = perdure.dumps(before, protocol)
     same = perdure.loads(data)
-    assert same["point"] == before["point"] and same["red"] is shop.Colour.RED and same["pair"] == before["pair"]
+    assert same["point"] == before["point"]
+    assert same["red"] is shop.Colour.RED
+    assert same["pair"] == before["pair"]
     shop = define("shop", AFTER_HASHED)
     check_values(perdure.loads(data), shop, protocol)
 
@@ -195,7 +202,8 @@ def test_one_pickler_writes_and_one_unpickler_reads_by_name(define, tmp_path):
         first, buffer = unpickler.load()
         assert (first.x, first.y, first.z, bytes(buffer)) == (1, 2, [], b"one")
         again, pair = unpickler.load()
-        assert again is first and pair == shop.Pair(left=1, right=2)
+        assert again is first
+        assert pair == shop.Pair(left=1, right=2)
         (last,) = unpickler.load()
         assert (last.x, last.y) == (5, 6)
 
@@ -227,7 +235,8 @@ def test_records_of_dataclasses_get_defaults_and_keep_what_is_gone(define):
     before = store.revision()
     with pytest.warns(perdure.EvolutionWarning, match="shop:SlotDoc: 'gone' is no more an attribute"):
         pen, ink, frozen, slots = store.load_many(ids)
-    assert (pen.name, pen.tags, pen.size) == ("pen", [], 3) and pen.tags is not ink.tags
+    assert (pen.name, pen.tags, pen.size) == ("pen", [], 3)
+    assert pen.tags is not ink.tags
     assert (frozen.x, frozen.y, frozen.z, slots.here) == (1, 2, 3, 1)
     with store.transaction():
         assert [each.changed for each in (pen, ink, frozen, slots) if each.persistent_id] == [False] * 4
@@ -292,9 +301,9 @@ def test_a_field_without_a_default_is_said_and_a_tuple_without_one_is_refused(de
     assert caught.value.ids == (id_,)
 
 
-@pytest.mark.parametrize("old, new", [
+@pytest.mark.parametrize(("old", "new"), [
     ("class A(typing.NamedTuple):\n    x: int\n    y: int\n", "@dataclass\nclass A:\n    y: int\n    x: int\n"),
-    ("@dataclass(frozen=True, slots=True)\nclass A:\n    x: int\n    y: int\n", "@dataclass\nclass A:\n    y: int\n    x: int\n"),
+    ("@dataclass(frozen=True, slots=True)\nclass A:\n    x: int\n    y: int\n", "class A: pass\n"),
     ("@dataclass\nclass A:\n    x: int\n    y: int\n", "@dataclass(slots=True)\nclass A:\n    y: int\n    x: int\n"),
     ("@dataclass(slots=True)\nclass A:\n    x: int\n    y: int\n", "class A:\n    pass\n"),
 ])  # fmt: skip
@@ -338,7 +347,9 @@ def test_plain_pickle_loads_the_same_classes_wrong(define):
     data = pickle.dumps([shop.Point(1, 2), shop.Pair(1, 2), shop.Colour.RED])
     shop = define("shop", AFTER)
     point, pair, colour = pickle.loads(data)
-    assert (point.x, point.y) == (2, 1) and pair.right == 1 and colour is shop.Colour.GREEN
+    assert (point.x, point.y) == (2, 1)
+    assert pair.right == 1
+    assert colour is shop.Colour.GREEN
 
 
 def test_copies_are_not_touched_by_it(define):

@@ -95,7 +95,9 @@ def test_records_without_a_version_are_upgraded_from_the_first(saved, define):
     order, slotted, custom, items, value = store.load_many(ids)
     assert vars(order).keys() == {"net", "rows", "currency", "tags", "price", "pair", "slotted"}
     assert (order.net, order.rows, order.currency, order.tags) == (5, [1], "EUR", [])
-    assert order.price == shop.Price(3, 0.5) and order.pair == shop.Pair(2, 3) and order.slotted is slotted
+    assert order.price == shop.Price(3, 0.5)
+    assert order.pair == shop.Pair(2, 3)
+    assert order.slotted is slotted
     assert (slotted.net, slotted.tax) == (5, 0)
     assert (custom.net, custom.seven) == (5, 7)
     assert (items, items.kind, items.name) == ([1, 2], "few", "unnamed")
@@ -121,7 +123,8 @@ def test_an_upgraded_object_is_not_changed_and_is_written_once_it_is(saved, defi
     record = frame_of(store, ids[0])
     assert (record.class_name, record.class_version, record.fields) == ("shop.Order", 3, {"class": "shop:Order"})
     again = perdure.Store(store.backend, store.key).load(ids[0])
-    assert again.tags == ["late"] and not again.changed
+    assert again.tags == ["late"]
+    assert not again.changed
 
 
 def test_a_default_that_is_added_is_each_objects_own(define):
@@ -142,7 +145,8 @@ def test_values_without_a_store_are_upgraded_too(define, protocol):
     data = perdure.dumps(circle, protocol)
     shop = define("shop", SECOND)
     price, pair, itself = perdure.loads(data)
-    assert (price, pair) == (shop.Price(3, 0.5), shop.Pair(2, 3)) and itself[2] is itself
+    assert (price, pair) == (shop.Price(3, 0.5), shop.Pair(2, 3))
+    assert itself[2] is itself
     data = perdure.dumps([price, pair], max(protocol, 2))  # slots need protocol 2
     assert perdure.loads(data) == [price, pair]
 
@@ -246,7 +250,9 @@ def test_a_version_that_is_none_is_refused(wrong):
 
 def test_two_classes_claim_one_stable_name(define):
     define("shop", "@perdure.versioned('shop.A')\nclass A: pass\n")
-    with pytest.raises(perdure.NameClash, match="shop.A is claimed by shop2:A, but it is the name of shop:A") as caught:
+    with pytest.raises(
+        perdure.NameClash, match=r"shop.A is claimed by shop2:A, but it is the name of shop:A"
+    ) as caught:
         define("shop2", "@perdure.versioned('shop.A')\nclass A: pass\n")
     assert caught.value.path == "shop.A"
     with pytest.raises(perdure.NameClash):
@@ -369,7 +375,8 @@ def test_a_savepoint_brings_an_upgraded_object_back(saved, define):
         order.net = 99
         order.price.net = 98
         savepoint.rollback()
-        assert (order.net, order.price.net) == (5, 3) and not order.changed
+        assert (order.net, order.price.net) == (5, 3)
+        assert not order.changed
 
 
 def test_queries_see_what_was_stored_until_the_store_is_upgraded(saved, define):

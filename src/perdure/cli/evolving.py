@@ -38,17 +38,17 @@ def call_upgrade(options: argparse.Namespace) -> int:
     if options.names:
         declare_names(options.names)
     options.store = options.url or options.store
-    with open_store(options, read_only=options.dry_run) as store, progress_bar("object") as progress:
+    with open_store(options, read_only=options.dry_run) as store, progress_bar("record") as progress:
         done = upgrade(store, dry_run=options.dry_run, progress=progress)
     if options.json:
         print_json({**done._asdict(), "problems": [problem._asdict() for problem in done.problems]})
     else:
         does = "would be written anew" if options.dry_run else "written anew"
-        print(f"{counted(done.written, 'object')} of {done.objects} {does}.")
+        print(f"{counted(done.written, 'record')} of {done.objects} {does}.")
         for problem in done.problems:
             print(f"{clean(problem.id)}: {clean(problem.what)}", file=sys.stderr)
         if done.failures:
-            print(f"{counted(done.failures, 'object')} could not be looked at, and stayed.", file=sys.stderr)
+            print(f"{counted(done.failures, 'record')} could not be looked at, and stayed.", file=sys.stderr)
     return 3 if done.failures else 0
 
 

@@ -103,13 +103,13 @@ class Declared:
         self._note()
 
     def _refuse_circles(self) -> None:
+        for old, new in (*self.renames.items(), *self.moves.items()):
+            if old == new:
+                raise InvalidRename(f"{old} is renamed to itself.", hint="Take the rename away.", path=old)
         for name in (*self.renames, *self.renames.values()):
             self.current(name)
         for module in (*self.moves, *self.moves.values()):
             self.current(f"{module}:_")
-        for old, new in (*self.renames.items(), *self.moves.items()):
-            if old == new:
-                raise InvalidRename(f"{old} is renamed to itself.", hint="Take the rename away.", path=old)
 
     def know(self, names: Iterable[str], meaning: Any) -> None:
         """Let the names mean that class. Raises `NameClash` where one means another class that is still there.

@@ -2,8 +2,8 @@
 
     length of the shape (2 bytes, little-endian) | shape | pickled list of the values, in the order of the names
 
-- A shape is JSON: `[[names of the attributes], [places among them that hold nothing but a reference]]`. For a class that
-  declares its attributes, a third list has the places of those that it does not declare, if there are any.
+- A shape is JSON: `[[names of the attributes], [places among them that hold nothing but a reference]]`. For a class
+  that declares its attributes, a third list has the places of those that it does not declare, if there are any.
 - In the place of such a reference the list has its place among the record's references.
 - Many records share a shape, byte by byte: it is made once, and parsed once.
 """

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from perdure.objects.instances.persistable import Persistable
@@ -17,9 +18,10 @@ _classes: dict[str, type[Any]] = {}
 
 
 class OpaqueRecord(Persistable, Opaque):  # this order: instances can become those of any usual class, and back
-    """An object of a store whose class is not here; `record` is what is stored."""
+    """An object of a store whose class is not here; `record` is what is stored, `referred` what it refers to."""
 
     record: Record
+    referred: Sequence[Any]
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "changed":
@@ -45,10 +47,10 @@ def opaque_name(cls: type[Any]) -> str | None:
     return name
 
 
-def fill_opaque(obj: Any, record: Record, args: Any, state: Any, items: Any) -> None:
+def fill_opaque(obj: Any, record: Record, referred: Sequence[Any], args: Any, state: Any, items: Any) -> None:
     """Give a bare one what is stored of it."""
     named = by_name(state, None)
     obj.__dict__.update(
-        record=record, _class_name=record.class_name, _args=tuple(args), _items=[*(items or ())],
+        record=record, referred=referred, _class_name=record.class_name, _args=tuple(args), _items=[*(items or ())],
         _state=state if named is None else named,
     )  # fmt: skip

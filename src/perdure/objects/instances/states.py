@@ -121,7 +121,8 @@ def _named(obj: Any, cls: type[Any], state: Any) -> Any:
     if not aside or layout is None:
         return state
     parts = state if type(state) is tuple else (state, None)
-    return natural(cls, {**(parts[0] or {}), **(parts[1] or {}), **aside})
+    whole = {**(parts[0] or {}), **(parts[1] or {}), **aside}
+    return whole if layout.form == POSITIONS else natural(cls, whole)
 
 
 def make(cls: type[Any], making: Making) -> Any:

@@ -109,11 +109,18 @@ class Encoder:
             state = simple_state(obj)
             return found or self._dump(obj, (state,), state, under)
         if facts.opaque:
-            record = obj.record
-            return record.payload, record.references, None, record.flags & ~(KEPT | INTERNAL)
+            return self._as_stored(obj, under)
         making, filling = self._ask(obj, facts)
         told = (tuple(making), tuple(filling))  # plain tuples: payloads name no class of perdure's
         return self._dump(obj, told, told, under)
+
+    def _as_stored(self, obj: Any, under: str | None) -> Encoded:
+        """What an opaque object was loaded from."""
+        self._places, self._itself = {}, None if under is None else (obj, under)
+        for target in obj.referred:
+            self.place_of(target)
+        record = obj.record
+        return record.payload, tuple(self._places), None, record.flags & ~(KEPT | INTERNAL)
 
     def encode_simple(self, obj: Any, facts: ClassFacts) -> Encoded | None:
         """What `encode` does for an object of a simple class, on a short way; None where it takes the long one."""

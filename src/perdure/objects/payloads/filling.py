@@ -31,7 +31,7 @@ def refill(obj: Any, cls: type[Any], record: Record, objects: Sequence[Any], out
         if facts.opaque:
             assign_class(obj, cls)
             states.clear(obj)
-            fill_opaque(obj, record, making.args, filling.state, filling.items or filling.pairs)
+            fill_opaque(obj, record, objects, making.args, filling.state, filling.items or filling.pairs)
             return
         bare = None if record.flags & KIND_BITS == STATE else states.make(cls, making)
         assign_class(obj, cls)

@@ -68,9 +68,9 @@ class Classes(Following):
                 )
             facts = facts_of(cls)
             if ":" not in class_name and not facts.version:
-                error = newer(cls, 0, 0)
-                error.ids, error.message = (id_,), f"{id_} cannot be loaded. {error.message}"
-                raise error
+                lost = newer(cls, 0, 0)
+                lost.ids, lost.message = (id_,), f"{id_} cannot be loaded. {lost.message}"
+                raise lost
             self._classes[class_name] = facts
         return facts
 

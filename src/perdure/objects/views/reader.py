@@ -328,7 +328,7 @@ class Reader(Whole):
             making, filling = parts_to_make(facts, record, objects, resolver, lenient=self.is_lenient(entry))
             if facts.opaque:
                 assign_class(obj, entry.cls)
-                fill_opaque(obj, record, making.args, filling.state, filling.items or filling.pairs)
+                fill_opaque(obj, record, objects, making.args, filling.state, filling.items or filling.pairs)
             else:
                 bare = states.make(entry.cls, making)
                 assign_class(obj, entry.cls)
