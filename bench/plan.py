@@ -156,6 +156,15 @@ OBJECTS: dict[str, Stage] = {
         "commits_rich",
         ("rich",),
     ),
+    "evolution": Stage(
+        (Run("evolving", "load", "evolving"),),
+        (
+            Comparison(
+                "load all of a versioned dataclass, nothing to upgrade / of a plain class", "evolving on",
+                "evolving off", 1.03,
+            ),
+        ),
+    ),
 }  # fmt: skip
 
 

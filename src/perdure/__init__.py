@@ -72,8 +72,7 @@ from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_
 from perdure.objects.transactions.savepoints import Savepoint
 from perdure.objects.transactions.transaction import Transaction
 from perdure.pickling.lasting import member as _member  # noqa: F401  # what payloads call members of enumerations by
-from perdure.pickling.lasting import shape as _shape  # noqa: F401  # what payloads tell the layout of a class by
-from perdure.pickling.lasting import stable as _stable  # noqa: F401  # what payloads call a class by its stable name by
+from perdure.pickling.lasting import shape as _shape  # noqa: F401  # what payloads call a class with a layout by
 from perdure.pickling.opaque import Opaque
 from perdure.pickling.opaque import makes as _made  # noqa: F401  # what payloads call to make what was opaque
 from perdure.pickling.outside import outside as _outside  # noqa: F401  # what payloads call something outside by

@@ -1,15 +1,17 @@
 """What payloads say of classes beside their names: the layout that they had, their version, the names of members.
 
-- A class with a layout is named, and then told: a call of `_shape` with the class and a text, once in each payload. The
-  values of its instances are stored just as pickle stores them; who reads compares one text.
-- `_stable` names a class by its stable name, and says where it was last; `_member` names a member of an enumeration.
+- A class with a layout is named by a call of `_shape`, with its name and a text, once in each payload. The values of
+  its instances are stored just as pickle stores them; who reads compares one text.
+- A versioned class is named by its stable name there, with its version and where it was last.
+- `_member` names a member of an enumeration; `_made` makes what was opaque before.
 - These names, all in `perdure`, are part of format 2 for ever.
-- `Telling` is what a pickler does with all that; each pickler begins anew with each pickle.
+- `Telling` is what a pickler does with all that.
 """
 
 from __future__ import annotations
 
 import enum
+import sys
 from contextlib import suppress
 from functools import reduce
 from operator import or_
@@ -18,20 +20,23 @@ from typing import Any
 
 from perdure.errors import CannotLoad, ClassNotFound
 from perdure.pickling.classes import find, public_module
-from perdure.pickling.declared import DECLARED, versioned_of
-from perdure.pickling.layouts import layout_of
+from perdure.pickling.declared import DECLARED
+from perdure.pickling.layouts import Layout, layout_of
 from perdure.pickling.opaque import Missing, OpaqueValue, makes
 from perdure.pickling.outside import REGISTERED, reduction
 from perdure.pickling.references import named
 
 MODULE = "perdure"
-SHAPE, STABLE, MEMBER, MADE = "_shape", "_stable", "_member", "_made"
+SHAPE, MEMBER, MADE = "_shape", "_member", "_made"
 _ENUM_REDUCE = enum.Enum.__reduce_ex__
 
 
-def shape(cls: Any, text: str, version: int = 0) -> Any:
-    """What payloads name where they tell the layout of a class; perdure's unpicklers compare it."""
-    return cls
+def shape(name: str, text: str, version: int = 0, hint: str = "") -> Any:
+    """The class of that name. `text` tells the layout that it had; perdure's unpicklers compare it.
+
+    A stable name comes with the `version`, and the `hint` where its class was last: that module is imported if need be.
+    """
+    return stable(name, hint) if hint else find(name)
 
 
 def stable(name: str, hint: str) -> Any:
@@ -71,31 +76,20 @@ def _one(cls: Any, name: str, value: Any) -> Any:
     return found[name]
 
 
-for _function, _name in ((shape, SHAPE), (stable, STABLE), (member, MEMBER)):
+for _function, _name in ((shape, SHAPE), (member, MEMBER)):
     _function.__module__ = MODULE
     _function.__qualname__ = _function.__name__ = _name
 
-LASTING = (shape, stable, member, named, makes)
+LASTING = (shape, member, named, makes)
 
 
 class Telling:
     """A mix-in for picklers, for their `reducer_override`."""
 
-    telling: Any = None  # the class whose layout is just being told: the next time it is only named
-
     def told(self, cls: Any) -> Any:
-        """How a class is named: with its layout the first time, else as pickle or its stable name has it."""
+        """How a class is named, if it has a layout."""
         layout = layout_of(cls)
-        if layout is None:
-            return NotImplemented
-        if self.telling is not cls:
-            self.telling = cls
-            return shape, ((cls, layout.text, layout.version) if layout.version else (cls, layout.text))
-        self.telling = None
-        versioned = versioned_of(cls)
-        if versioned is None:
-            return NotImplemented
-        return stable, (versioned.name, f"{public_module(cls.__module__)}:{cls.__qualname__}")
+        return (shape, layout.args) if layout is not None and is_found(cls, layout) else NotImplemented
 
     def of_instance(self, obj: Any) -> Any:
         """How an object that is neither class nor function is stored, where that is not pickle's way."""
@@ -103,19 +97,29 @@ class Telling:
         if isinstance(cls, enum.EnumType):
             return _told_member(cls, obj)
         if cls is Missing:
-            return self._told_missing(obj)
+            return _told_missing(obj)
         if cls is OpaqueValue:
             return NotImplemented  # it says itself what was stored
         return reduction(obj) if REGISTERED else NotImplemented
 
-    def _told_missing(self, missing: Missing) -> Any:
-        told = missing.told
-        if told is not None and self.telling is not missing:
-            self.telling = missing
-            text = told.form + " ".join(told.names)
-            return shape, ((missing, text, told.version) if told.version else (missing, text))
-        self.telling = None
-        return (stable, (missing.name, missing.hint)) if missing.hint else (named, (missing.name,))
+
+def is_found(cls: type[Any], layout: Layout) -> bool:
+    """Whether the class is what is found under its name; where it is not, pickle says so."""
+    found: Any = sys.modules.get(cls.__module__)
+    qualname = cls.__qualname__
+    if getattr(found, "__dict__", {}).get(qualname) is cls:
+        return True
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found is cls or DECLARED.known.get(layout.args[0]) is cls
+
+
+def _told_missing(missing: Missing) -> Any:
+    told = missing.told
+    if told is None:
+        return named, (missing.name,)
+    args = (missing.name, told.form + " ".join(told.names))
+    return shape, ((*args, told.version, missing.hint) if missing.hint else args)
 
 
 def _told_member(cls: Any, obj: Any) -> Any:

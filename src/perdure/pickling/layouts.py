@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from weakref import ref
 
 from perdure.errors import CannotLoad, EvolutionWarning, NewerClass
+from perdure.pickling.classes import shown_name
 from perdure.pickling.declared import versioned_of
 
 ARGUMENTS, POSITIONS, NAMES = "(", "[", ""  # how the values are stored: to __new__, as a list, by their names
@@ -43,13 +44,22 @@ class Told(NamedTuple):
 class Layout:
     """What is declared of a class now."""
 
-    __slots__ = ("defaults", "form", "has_dict", "keeps", "names", "needs", "sets_itself", "slots", "text", "version")
+    __slots__ = (
+        "args", "defaults", "form", "has_dict", "keeps", "name", "names", "needs", "sets_itself", "slots", "text",
+        "version",
+    )  # fmt: skip
 
     def __init__(self, cls: type[Any], form: str, names: Iterable[str], version: int):
         self.form = form
         self.names = tuple(names)
         self.text = form + " ".join(self.names)
         self.version = version
+        self.name = shown_name(cls)
+        versioned = versioned_of(cls)
+        # What payloads say of the class: see `perdure.pickling.lasting.shape`.
+        self.args: tuple[Any, ...] = (self.name, self.text)
+        if versioned is not None:
+            self.args = (versioned.name, self.text, version, self.name)
         self.slots = frozenset(_slot_names(cls))
         self.has_dict = cls.__dictoffset__ != 0
         self.keeps = self.has_dict or (cls.__weakrefoffset__ != 0)
@@ -174,7 +184,7 @@ def evolved(cls: type[Any], state: Any, told: Told | None) -> Any:
     else:
         found = _upgraded(cls, before, version or 1, layout.version)
     if layout is None or type(found) is not dict or (layout.sets_itself and not layout.version):
-        return state if found is named else found
+        return state if found is named and type(state) is not list else found
     return completed(cls, layout, found, told)
 
 

@@ -122,16 +122,16 @@ def _stand_in_class(name: str = "", *_: Any) -> type[_StandIn]:
 class _Outliner(pickle.Unpickler):
     told: list[Layout] | None = None
 
-    def _tell(self, cls: Any, text: str, version: int = 0) -> Any:
+    def _tell(self, name: str, text: str, version: int = 0, *_: str) -> Any:
         if self.told is not None:
-            self.told.append(Layout(getattr(cls, "name", ""), told_by(text, version).names, version))
-        return cls
+            self.told.append(Layout(name, told_by(text, version).names, version))
+        return _stand_in_class(name)
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name == outside.MODULE:
             if global_name == outside.NAME:
                 return OutsideReference
-            if global_name in (references.named.__name__, lasting.STABLE):
+            if global_name == references.named.__name__:
                 return _stand_in_class  # it gives the class that it is called with the name of
             if global_name == lasting.SHAPE:
                 return self._tell

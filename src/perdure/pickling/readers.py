@@ -158,8 +158,8 @@ class Unpickler(pickle.Unpickler):
             told = self._inner.told
             self._inner = _InnerRebuilder(self)
             self._inner.memo.update(before)
-            for cls, text, version in told:
-                self._inner.note_shape(cls, text, version)
+            for args in told:
+                self._inner.note_shape(*args)
             feed.begin(feed.again(), NOTHING, again=True)
             value = _build(self._inner, wrap=wrap)
         feed.count = count
@@ -179,7 +179,7 @@ class _Inner(pickle.Unpickler):
             buffers=feed.buffers,
         )
         self.outer = outer
-        self.told: list[tuple[Any, str, int]] = []  # layouts that fitted: later frames do not tell them again
+        self.told: list[tuple[Any, ...]] = []  # layouts that fitted: later frames do not tell them again
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name == lasting.MODULE:
@@ -196,9 +196,9 @@ class _Inner(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         return _resolved(self.outer, pid)
 
-    def _check(self, cls: Any, text: str, version: int = 0) -> Any:
-        check_shape(cls, text, version)
-        self.told.append((cls, text, version))
+    def _check(self, *args: Any) -> Any:
+        cls = check_shape(*args)
+        self.told.append(args)
         return cls
 
 

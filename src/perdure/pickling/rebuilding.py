@@ -10,11 +10,13 @@ from __future__ import annotations
 import _compat_pickle
 import copyreg
 import pickle
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from perdure.errors import ClassNotFound
-from perdure.pickling.lasting import MADE, MEMBER, MODULE, SHAPE, STABLE, member, stable
+from perdure.pickling.declared import DECLARED
+from perdure.pickling.lasting import MADE, MEMBER, MODULE, SHAPE, member, shape
 from perdure.pickling.layouts import ARGUMENTS, Told, evolved, layout_of, made_of_fields, put, told_by
 from perdure.pickling.opaque import Missing, OpaqueValue
 from perdure.pickling.references import named
@@ -27,15 +29,31 @@ class Reshaped(Exception):
     """A payload tells a layout that its class does not have any more: it has to be rebuilt."""
 
 
-def check_shape(cls: Any, text: str, version: int = 0) -> Any:
-    """Stands for `_shape` while C pickle reads: stops it where what is told does not fit."""
-    layout = layout_of(cls)
+def check_shape(name: str, text: str, version: int = 0, hint: str = "") -> Any:
+    """Stands for `_shape` while C pickle reads: the class, if what is told fits it; stops the reading else."""
+    known = _FITTING.get((name, text, version))
+    if known is not None:
+        cls, module, qualname = known
+        if hint:
+            found = DECLARED.known.get(name)
+        else:
+            found = getattr(sys.modules.get(module), "__dict__", {}).get(qualname)
+        if found is cls:
+            return cls
+    cls = shape(name, text, version, hint)
+    layout = layout_of(cls) if isinstance(cls, type) else None
     if layout is None or layout.text != text or layout.version != version:
         raise Reshaped
+    if len(_FITTING) < MOST_FITTING and not DECLARED.renames and not DECLARED.moves:
+        _FITTING[name, text, version] = cls, cls.__module__, cls.__qualname__
     return cls
 
 
-_OWN = {SHAPE: "note_shape", STABLE: "_stable", MEMBER: "_member", MADE: "_make", named.__name__: "_named"}
+MOST_FITTING = 1000  # layouts that are remembered
+_FITTING: dict[tuple[str, str, int], tuple[Any, str, str]] = {}
+
+
+_OWN = {SHAPE: "note_shape", MEMBER: "_member", MADE: "_make", named.__name__: "_named"}
 
 
 class Rebuilder(pickle._Unpickler):
@@ -87,7 +105,7 @@ class Rebuilder(pickle._Unpickler):
                 module = _compat_pickle.IMPORT_MAPPING[module]
         return self._found(f"{module}:{name}", "", self._find, module, name)
 
-    def _found(self, name: str, hint: str, find: Callable[..., Any], *args: str) -> Any:
+    def _found(self, name: str, hint: str, find: Callable[..., Any], *args: Any) -> Any:
         try:
             return find(*args)
         except ClassNotFound:
@@ -98,11 +116,9 @@ class Rebuilder(pickle._Unpickler):
     def _named(self, name: str) -> Any:
         return self._found(name, "", named, name)
 
-    def _stable(self, name: str, hint: str) -> Any:
-        return self._found(name, hint, stable, name, hint)
-
-    def note_shape(self, cls: Any, text: str, version: int = 0) -> Any:
+    def note_shape(self, name: str, text: str, version: int = 0, hint: str = "") -> Any:
         """Stands for `_shape`: what comes of the class is filled by the names that are told."""
+        cls = self._found(name, hint, shape, name, text, version, hint)
         told = told_by(text, version)
         if type(cls) is Missing:
             cls.told = told

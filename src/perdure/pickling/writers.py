@@ -147,7 +147,6 @@ class Pickler(pickle.Pickler):
     def _write(self, obj: Any, known: int) -> None:
         frames = self._frames
         frames.begin()
-        self._telling.telling = None
         if self._own_override is None:
             self._own_override = getattr(self, "reducer_override", _asks_nothing)
             vars(self)["reducer_override"] = self._override

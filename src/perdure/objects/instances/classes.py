@@ -32,8 +32,8 @@ class ClassFacts:
     """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
 
     __slots__ = (
-        "_told", "_without", "cls", "direct", "eager", "fields", "flags", "ghost", "guest", "indexed", "links",
-        "links_to_learn", "module", "name", "opaque", "plan", "prefix", "shapes", "simple", "untried", "version",
+        "_told", "_without", "cls", "direct", "eager", "fields", "fit", "fit_version", "flags", "ghost",
+        "guest", "indexed", "links", "links_to_learn", "module", "name", "opaque", "plan", "prefix", "shapes", "simple", "untried", "version",
     )  # fmt: skip
 
     def __init__(self, cls: type[Any]):
@@ -60,7 +60,10 @@ class ClassFacts:
         self.simple = self.ghost is not None and is_simple(cls) and not self.opaque
         layout = layout_of(cls) if not self.opaque else None
         self.plan = None if layout is None else Plan(cls, layout)
-        self.direct = self.simple and cls is not Lost and self.plan is None  # filled from its record without detours
+        # Filled from its record without detours: always, or where the record has just this shape and version.
+        self.direct = self.simple and cls is not Lost and self.plan is None
+        self.fit: Shape | None = None
+        self.fit_version = -1
         # Perdure's own classes name what can be shown of them without unpickling; see flows.
         told: Callable[[Any], Fields] | None = getattr(cls, "__record_fields__", None)
         self._told = told

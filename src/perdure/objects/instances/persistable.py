@@ -73,6 +73,8 @@ class Facts(Protocol):
     ghost: type[Any] | None
     guest: bool
     direct: bool
+    fit: Any
+    fit_version: int
     flags: int
     opaque: bool
     plan: Any

@@ -28,6 +28,7 @@ from perdure.objects.payloads.pieces import Given, Part, has_large, joined, take
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
 from perdure.pickling.lasting import LASTING, Telling
+from perdure.pickling.lasting import shape as shape_function
 from perdure.pickling.outside import outside
 from perdure.pickling.paths import find_unpicklable
 from perdure.pickling.references import named, reference
@@ -53,11 +54,12 @@ class _Hooks(Telling):
 
     place_of: Callable[[Any], int]
     name_it: Callable[[Any], Any]
+    names: set[str]
     asked: bool  # whether anything was pickled that is no plain value
 
     def reducer_override(self, obj: Any) -> Any:
         self.asked = True
-        if obj is reference:
+        if obj is reference or obj is shape_function:
             return NotImplemented
         if is_record(obj):
             return reference, (self.place_of(obj),)
@@ -70,6 +72,7 @@ class _Hooks(Telling):
         if isinstance(obj, type) and "_perdure_ghost_of" not in obj.__dict__:
             told = self.told(obj)
             if told is not NotImplemented:
+                self.names.add(told[1][-1] if len(told[1]) > 2 else told[1][0])
                 return told
         return self.name_it(obj)
 
@@ -278,14 +281,14 @@ class Encoder:
     def _new_pickler(self) -> _FastPickler:
         self._parts, self._outside = [], False
         pickler = self._pickler = _FastPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
-        pickler.place_of, pickler.name_it = self.place_of, self.name_it
+        pickler.place_of, pickler.name_it, pickler.names = self.place_of, self.name_it, self.names
         return pickler
 
     def _pickled_deep(self, obj: Any, graphs: tuple[Any, ...]) -> tuple[bytes, int]:
         self._places = {}
         self._parts = []
         pickler = _DeepPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
-        pickler.place_of, pickler.name_it = self.place_of, self.name_it
+        pickler.place_of, pickler.name_it, pickler.names = self.place_of, self.name_it, self.names
         for graph in graphs:
             pickler.dump(graph)
         return self._gathered(obj, buffers_only=True)

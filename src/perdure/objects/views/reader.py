@@ -175,7 +175,7 @@ class Reader(Whole):
         id_ = ""
         try:
             for id_, parts in records.items():
-                own_id, _, flags, class_name, _, _, references, fields, _, _ = parts
+                own_id, _, flags, class_name, version, _, references, fields, _, shape = parts
                 if own_id != id_:
                     raise CannotLoad(f"The record under {id_} says that it is {own_id}.", ids=(id_,))
                 if flags & KIND_BITS == VALUE:
@@ -195,7 +195,9 @@ class Reader(Whole):
                 if entry.state != GHOST:
                     continue  # another one's state has asked for it
                 loaded.append(entry)
-                if flags & _NOT_DIRECT != STATE or not (entry.facts.direct or _fits(entry.facts, parts)):
+                known_facts = entry.facts
+                is_direct = known_facts.direct or (shape is known_facts.fit and version == known_facts.fit_version)
+                if flags & _NOT_DIRECT != STATE or not (is_direct or _fits(known_facts, parts)):
                     record = attached(record_of(parts), self.backend)
                     self._put_state(entry, obj, record, [held[target] for target in references], outside)
                     continue
@@ -340,5 +342,8 @@ class Reader(Whole):
 
 
 def _fits(facts: Any, parts: Parts) -> bool:
-    """Whether a record of a class with declared attributes, or a version, can be filled in as it is."""
-    return facts.simple and facts.plan is not None and bool(facts.plan.fits(parts))
+    """Whether a record of a class with declared attributes, or a version, can be filled in as it is; remembered."""
+    if not facts.simple or facts.plan is None or not facts.plan.fits(parts):
+        return False
+    facts.fit, facts.fit_version = parts[9], parts[4]
+    return True
