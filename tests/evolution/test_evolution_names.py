@@ -153,7 +153,7 @@ def test_a_file_of_renames(define, tmp_path):
     define("old_shop", None)
     shop = define("shop", NEW)
     file = tmp_path / "renames.toml"
-    file.write_text('[rename]\n"old_shop:Cart" = "old_shop:Basket"\n[move]\nold_shop = "shop"\n')
+    file.write_text('[rename]\n"old_shop:Cart" = "old_shop:Basket"\n[move_module]\nold_shop = "shop"\n')
     with perdure.make_store(tmp_path / "store", names=file) as store:
         assert store.load(id_).__class__ is shop.Basket
 
@@ -168,6 +168,11 @@ def test_a_file_that_says_something_else_declares_nothing(tmp_path, text):
     with pytest.raises(perdure.InvalidRename):
         perdure.declare_names(file)
     assert not DECLARED.active
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(perdure.NotFound, match="There is no file"):
+        perdure.make_store("memory:", names=tmp_path / "none.toml")
 
 
 def test_a_class_that_nobody_could_import_is_registered():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 
 import pytest
@@ -125,6 +126,38 @@ def test_an_upgraded_object_is_not_changed_and_is_written_once_it_is(saved, defi
     again = perdure.Store(store.backend, store.key).load(ids[0])
     assert again.tags == ["late"]
     assert not again.changed
+
+
+def test_values_of_classes_without_any_layout_are_upgraded_too(define):
+    text = "class Holder(Persistable): pass\nclass Note:\n    def __init__(self, text): self.text = text\n"
+    shop = define("shop", text)
+    holder = shop.Holder()
+    holder.notes = [shop.Note("a"), shop.Note("b")]
+    store = perdure.make_store("memory:")
+    id_, data = store.save(holder), perdure.dumps(holder.notes)
+    file = io.BytesIO()
+    pickler = perdure.Pickler(file)
+    pickler.dump(holder.notes[0])
+    pickler.dump(holder.notes)
+    shop = define(
+        "shop",
+        "class Holder(Persistable): pass\n"
+        "@perdure.versioned('shop.Note', version=2, formerly='shop:Note')\nclass Note: pass\n"
+        "perdure.upgrade(Note, 1, rename={'text': 'words'})\n",
+    )
+    store = perdure.Store(store.backend, store.key)
+    loaded = store.load(id_)
+    file.seek(0)
+    unpickler = perdure.Unpickler(file)
+    first, again = unpickler.load(), unpickler.load()
+    assert again[0] is first
+    for notes in (loaded.notes, perdure.loads(data), again):
+        assert [vars(note) for note in notes] == [{"words": "a"}, {"words": "b"}]
+    assert not loaded.changed
+    loaded.more = 1
+    store.save(loaded)
+    again = perdure.Store(store.backend, store.key).load(id_)
+    assert [vars(note) for note in again.notes] == [{"words": "a"}, {"words": "b"}]
 
 
 def test_a_default_that_is_added_is_each_objects_own(define):

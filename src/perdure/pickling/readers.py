@@ -27,7 +27,8 @@ from perdure.pickling.declared import DECLARED
 from perdure.pickling.outline import path_to
 from perdure.pickling.outside import Resolver, Resources, resources_of
 from perdure.pickling.plain import load_plain, load_plain_from
-from perdure.pickling.rebuilding import Rebuilder, Reshaped, check_shape
+from perdure.pickling.rebuilding import Rebuilder, Reshaped, check_named, check_shape, find_named
+from perdure.pickling.references import NAMED
 from perdure.pickling.scan import Source
 from perdure.pickling.together import resolved_together
 from perdure.records.frame import MAGIC, NARROW_HEAD, WIDE_HEAD, decode, frame_length, refuse_newer
@@ -99,7 +100,7 @@ def _value(record: Record, given: Resources, encoding: str, errors: str, buffers
         return _build(loader)
     except Reshaped:
         source = io.BytesIO(record.payload)
-        return _build(Rebuilder(source, loader.find_class, encoding=encoding, errors=errors, buffers=again))
+        return _build(Rebuilder(source, loader.find_again, encoding=encoding, errors=errors, buffers=again))
 
 
 class Unpickler(pickle.Unpickler):
@@ -183,11 +184,12 @@ class _Inner(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name == lasting.MODULE:
-            if global_name == lasting.SHAPE and self.outer._feed.is_frame:
-                return self._check
+            if self.outer._feed.is_frame and global_name in _CHECKED:
+                return self._check if global_name == lasting.SHAPE else _CHECKED[global_name]
             if global_name in _OWN:
                 return _OWN[global_name]
-        return self.outer.find_class(module_name, global_name)
+        found = self.outer.find_class(module_name, global_name)
+        return check_named(found) if self.outer._feed.is_frame else found
 
     def find_here(self, module_name: str, global_name: str, /) -> Any:
         """What C pickle finds, by the rules of the protocol that is being read."""
@@ -220,6 +222,7 @@ class _InnerRebuilder(Rebuilder):
         return _resolved(self.outer, pid)
 
 
+_CHECKED = {lasting.SHAPE: check_shape, NAMED: find_named}
 _OWN = {function.__name__: function for function in lasting.LASTING}
 
 
@@ -246,12 +249,18 @@ class _Loader(pickle.Unpickler):
         return "", path_to(_name(record), record.payload, record.flags, tag, key)
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if self.record is None:
+            return self.find_again(module_name, global_name)
+        if module_name == lasting.MODULE and global_name in _CHECKED:
+            return _CHECKED[global_name]
+        return check_named(self.find_again(module_name, global_name))
+
+    def find_again(self, module_name: str, global_name: str) -> Any:
+        """What is found of that name, also where states are filled by names afterwards."""
         if global_name == outside.NAME and module_name == outside.MODULE:
             record = self.record
             held = [] if record is None else [(_name(record), record.payload, record.flags)]
             return Resolver(self.resources, self.place_of, resolved_together(held, self.resources))
-        if global_name == lasting.SHAPE and module_name == lasting.MODULE and self.record is not None:
-            return check_shape
         return _found(super().find_class, module_name, global_name)
 
 

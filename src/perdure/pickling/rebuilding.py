@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from perdure.errors import ClassNotFound
-from perdure.pickling.declared import DECLARED
+from perdure.pickling.declared import DECLARED, MARK
 from perdure.pickling.lasting import MADE, MEMBER, MODULE, SHAPE, member, shape
-from perdure.pickling.layouts import ARGUMENTS, Told, evolved, layout_of, made_of_fields, put, told_by
+from perdure.pickling.layouts import ARGUMENTS, NAMES, Told, evolved, layout_of, made_of_fields, put, told_by
 from perdure.pickling.opaque import Missing, OpaqueValue
 from perdure.pickling.references import named
 
@@ -47,6 +47,18 @@ def check_shape(name: str, text: str, version: int = 0, hint: str = "") -> Any:
     if len(_FITTING) < MOST_FITTING and not DECLARED.renames and not DECLARED.moves:
         _FITTING[name, text, version] = cls, cls.__module__, cls.__qualname__
     return cls
+
+
+def check_named(found: Any) -> Any:
+    """What was found under a name alone; stops the reading if it has got a version since, and so maybe upgrades."""
+    if DECLARED.known and isinstance(found, type) and MARK in found.__dict__:
+        raise Reshaped
+    return found
+
+
+def find_named(name: str) -> Any:
+    """Stands for `_named` while C pickle reads."""
+    return check_named(named(name))
 
 
 MOST_FITTING = 1000  # layouts that are remembered
@@ -107,11 +119,14 @@ class Rebuilder(pickle._Unpickler):
 
     def _found(self, name: str, hint: str, find: Callable[..., Any], *args: Any) -> Any:
         try:
-            return find(*args)
+            found = find(*args)
         except ClassNotFound:
             if not self._lenient:
                 raise
             return self._missing.setdefault(name, Missing(name, hint))
+        if isinstance(found, type) and MARK in found.__dict__:  # it had no version yet, if nothing tells another
+            self.told.setdefault(id(found), (found, Told(NAMES, (), 0)))
+        return found
 
     def _named(self, name: str) -> Any:
         return self._found(name, "", named, name)

@@ -29,4 +29,4 @@ def named(name: str) -> Any:
 
 
 named.__module__ = "perdure"
-named.__qualname__ = named.__name__ = "_named"
+named.__qualname__ = named.__name__ = NAMED = "_named"

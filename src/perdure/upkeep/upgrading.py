@@ -29,6 +29,7 @@ from perdure.objects.views.view import View
 from perdure.pickling.declared import DECLARED
 from perdure.pickling.layouts import by_name
 from perdure.pickling.outside import OutsideReference
+from perdure.pickling.rebuilding import find_named
 from perdure.pickling.references import MODULE, named
 from perdure.records.frame import decode, parts_of
 from perdure.records.shape import parse_shape
@@ -208,7 +209,7 @@ class _Noting(ObjectUnpickler):
 
     def _named(self, name: str) -> Any:
         self._note(name)
-        return named(name)
+        return find_named(name)
 
     def _note(self, name: str) -> None:
         if DECLARED.current(name) != name:

@@ -32,8 +32,9 @@ class ClassFacts:
     """A class of persistable objects: its name in records, its ghost class, and how its state is taken."""
 
     __slots__ = (
-        "_told", "_without", "cls", "direct", "eager", "fields", "fit", "fit_version", "flags", "ghost",
-        "guest", "indexed", "links", "links_to_learn", "module", "name", "opaque", "plan", "prefix", "shapes", "simple", "untried", "version",
+        "_told", "_without", "cls", "direct", "eager", "fields", "fit", "fit_version", "flags", "ghost", "guest",
+        "indexed", "links", "links_to_learn", "module", "name", "opaque", "plan", "prefix", "shapes", "simple",
+        "untried", "version",
     )  # fmt: skip
 
     def __init__(self, cls: type[Any]):

@@ -17,8 +17,8 @@ from perdure.pickling.lasting import SHAPE
 from perdure.pickling.layouts import POSITIONS, natural, newer
 from perdure.pickling.outline import path_to
 from perdure.pickling.outside import OutsideReference, Resolver, Resources
-from perdure.pickling.rebuilding import Rebuilder, Reshaped, check_shape
-from perdure.pickling.references import MODULE, NAME
+from perdure.pickling.rebuilding import Rebuilder, Reshaped, check_named, check_shape, find_named
+from perdure.pickling.references import MODULE, NAME, NAMED
 from perdure.pickling.together import resolved_together
 from perdure.records.frame import Parts, record_of
 from perdure.records.shape import parse_shape
@@ -50,12 +50,19 @@ class ObjectUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module == MODULE:
+            if name == SHAPE:
+                return check_shape
+            if name == NAMED:
+                return find_named
+        return check_named(self.find_again(module, name))
+
+    def find_again(self, module: str, name: str) -> Any:
+        """What is found of that name, also where states are filled by names afterwards."""
+        if module == MODULE:
             if name == NAME:
                 return self.objects.__getitem__
             if name == outside.NAME:
                 return self.outside
-            if name == SHAPE:
-                return check_shape
         return find_global(module, name)
 
 
@@ -74,7 +81,9 @@ class StateUnpickler(pickle.Unpickler):
                 return self.objects.__getitem__
             if name == SHAPE:
                 return check_shape
-        return find_global(module, name)
+            if name == NAMED:
+                return find_named
+        return check_named(find_global(module, name))
 
 
 class Loading:
@@ -122,7 +131,7 @@ class Loading:
 
     def _begin_again(self) -> None:
         payload, objects, outside = self._given
-        find = ObjectUnpickler(payload, objects, outside).find_class
+        find = ObjectUnpickler(payload, objects, outside).find_again
         if isinstance(payload, Pieced):
             file, buffers = opened(payload)
             self._slow = Rebuilder(file, find, lenient=self._lenient, buffers=buffers)
