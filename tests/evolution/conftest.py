@@ -32,7 +32,7 @@ def declarations() -> Iterator[None]:
     """What a test declares is forgotten at its end."""
     assert not DECLARED.active, "a test before this one has left something declared"
     yield
-    DECLARED.known, DECLARED.renames, DECLARED.moves, DECLARED.active = {}, {}, {}, False
+    DECLARED.clear()
     versions.REGISTERED.clear()
     layouts._said.clear()
 

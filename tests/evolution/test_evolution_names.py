@@ -170,6 +170,22 @@ def test_a_file_that_says_something_else_declares_nothing(tmp_path, text):
     assert not DECLARED.active
 
 
+def test_queries_find_what_was_saved_under_old_names(define, place):
+    text = "class Cart(Persistable):\n    __indexed__ = ('size',)\n    def __init__(self, size): self.size = size\n"
+    old = define("old_shop", text)
+    place.open().save_many([old.Cart(size) for size in range(4)])
+    define("old_shop", None)
+    new = define("shop", text + "@perdure.versioned('shop.Sub')\nclass Sub(Cart): pass\n")
+    perdure.move_module("old_shop", "shop")
+    store = place.open()
+    store.save_many([new.Cart(2), new.Sub(3)])
+    for _ in range(2):
+        assert [cart.size for cart in store.find(new.Cart, size__gt=1, order_by="size")] == [2, 2, 3, 3]
+        assert store.count(new.Cart) == 6
+        assert store.count(new.Sub) == 1
+        assert len([*store.iterate(new.Cart)]) == 6
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(perdure.NotFound, match="There is no file"):
         perdure.make_store("memory:", names=tmp_path / "none.toml")

@@ -324,7 +324,7 @@ def test_a_class_that_lost_its_version(saved, define):
     shop = define("shop", "class Order(Persistable): pass\n")
     from perdure.pickling.declared import DECLARED
 
-    DECLARED.known.clear()
+    DECLARED.clear()
     perdure.rename("shop.Order", "shop:Order")
     with pytest.raises(perdure.NewerClass, match=f"{id_}.*which has no version here"):
         perdure.Store(store.backend, store.key).load(id_)

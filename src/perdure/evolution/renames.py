@@ -23,6 +23,6 @@ def move_module(old: str, new: str) -> None:
 
 
 def declare_names(path: str | os.PathLike[str]) -> None:
-    """Declare all renames and moves in a TOML file, or none: tables `[rename]` and `[move_module]`. Raises `InvalidRename`."""
+    """Declare all that a TOML file says, or nothing: tables `[rename]` and `[move_module]`. Raises `InvalidRename`."""
     names = read_names(path)
     DECLARED.declare(names.renames, names.moves)

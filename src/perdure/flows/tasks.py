@@ -36,7 +36,7 @@ from perdure.pickling.outside import NO_RESOURCES, Resources
 from perdure.records.buffers import digests_of
 from perdure.records.frame import Encoder
 from perdure.records.seal import Key
-from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Draft, Receipt, Version
+from perdure.records.values import CLASS_FIELD, INTERNAL, Batch, Buffer, Commit, Description, Draft, Receipt, Version
 
 BLOCK = 64  # numbers that are reserved at a time
 RING_AGAIN = 1.0  # seconds after which a job that swallowed its time-out is told again
@@ -258,7 +258,7 @@ def run_task(task: Task, place: Workplace) -> Outcome:
             store.save(held)
         result = held.persistent_id
         drafts = [draft for draft in backend.taken[0].drafts if draft.id == result or not draft.flags & INTERNAL]
-        names = store.desk().names | {draft.class_name for draft in drafts}
+        names = store.desk().names | {str(draft.fields.get(CLASS_FIELD, draft.class_name)) for draft in drafts}
         indexed, pieces = backend.taken[0].indexed, backend.taken[0].buffers
         buffers = {digest: pieces[digest] for draft in drafts for digest in digests_of(draft)}
         return Outcome(

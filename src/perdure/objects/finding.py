@@ -31,11 +31,13 @@ from perdure.objects.instances.ghosts import real_class
 from perdure.objects.instances.indexing import ALLOWED, attribute, cannot_index, indexed_names, plain
 from perdure.objects.instances.persistable import GHOST, Persistable, entry_of
 from perdure.objects.transactions.commits import Desk
+from perdure.objects.views.naming import class_named
 from perdure.objects.views.view import View
 from perdure.pickling.classes import find, main_module_name, shown_name
+from perdure.pickling.declared import DECLARED
 from perdure.records.frame import decode, parse_unverified
 from perdure.records.queries import OPERATORS, Condition, Query, arrange, matcher
-from perdure.records.values import Fields, Plain
+from perdure.records.values import NO_FIELDS, Fields, Plain, Record
 
 Order = str | Sequence[str]
 Row = tuple[str, int, Fields]  # id, number, fields
@@ -125,30 +127,33 @@ class Finding:
 
     def _class(self, desk: Desk, name: str) -> type[Any] | None:
         """The class of that name; None where it is not here, or its module may not be imported."""
-        module = name.partition(":")[0]
-        if module not in sys.modules and module != main_module_name():
-            if name in self._elsewhere or not self._is_trusted(desk, name):
+        now = DECLARED.current(name) if DECLARED.active else name
+        module = now.partition(":")[0]
+        fields = NO_FIELDS
+        if now not in DECLARED.known and module not in sys.modules and module != main_module_name():
+            trusted = None if name in self._elsewhere else self._trusted(desk, name)
+            if trusted is None:
                 return None
             self._elsewhere.add(name)  # what fails is not tried again; what does not is imported then
+            fields = trusted.fields
         try:
-            found = find(name)
+            found = class_named(name, fields)
         except ClassNotFound:
             return None
         except Exception:  # noqa: BLE001 (the user's module is run, anything may come out; loading its objects says it)
             return None
         return found if isinstance(found, type) else None
 
-    def _is_trusted(self, desk: Desk, name: str) -> bool:
-        """Whether the first record of that class has a good seal; False where there is none."""
+    def _trusted(self, desk: Desk, name: str) -> Record | None:
+        """The first record of that class, if it has a good seal; None where there is none."""
         view = desk.view
         for frame in self._backend.scan(class_name=name):
             try:
-                decode(frame, view.key, trust_all=view.trust_all)
+                return decode(frame, view.key, trust_all=view.trust_all)
             except PerdureError:
                 self._elsewhere.add(name)
-                return False
-            return True
-        return False
+                return None
+        return None
 
     def require_complete(self, names: Sequence[str], fields: Sequence[str], cls: type[Any], revision: int) -> None:
         """Raise `NotIndexed` if a record of these classes does not tell all the fields, at that revision or later."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from perdure.errors import InvalidRename, NameClash
 
+MOST_KNOWN = 10_000  # names whose answer is remembered
 MOST_STEPS = 100  # renames of one name, one after the other
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.([^\W\d]\w*|<locals>))*)?")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -45,9 +46,24 @@ class Declared:
         self.known: dict[str, Any] = {}  # stable, former and registered names -> what they mean
         self.renames: dict[str, str] = {}
         self.moves: dict[str, str] = {}
+        self.fitting: dict[tuple[str, str, int], tuple[Any, str, str]] = {}  # layouts that were seen to fit
+        self._current: dict[str, str] = {}  # names that were asked about
+
+    def clear(self) -> None:
+        """Forget everything that was declared: for tests."""
+        self.known, self.renames, self.moves = {}, {}, {}
+        self._note()
 
     def current(self, name: str) -> str:
         """The name as it is now, all renames and moves followed; it may be one of `known`."""
+        found = self._current.get(name)
+        if found is None:
+            found = self._followed(name)
+            if len(self._current) < MOST_KNOWN:
+                self._current[name] = found
+        return found
+
+    def _followed(self, name: str) -> str:
         for _ in range(MOST_STEPS):
             if name in self.known:
                 return name
@@ -107,9 +123,9 @@ class Declared:
             if old == new:
                 raise InvalidRename(f"{old} is renamed to itself.", hint="Take the rename away.", path=old)
         for name in (*self.renames, *self.renames.values()):
-            self.current(name)
+            self._followed(name)
         for module in (*self.moves, *self.moves.values()):
-            self.current(f"{module}:_")
+            self._followed(f"{module}:_")
 
     def know(self, names: Iterable[str], meaning: Any) -> None:
         """Let the names mean that class. Raises `NameClash` where one means another class that is still there.
@@ -130,6 +146,7 @@ class Declared:
 
     def _note(self) -> None:
         self.active = bool(self.known or self.renames or self.moves)
+        self.fitting, self._current = {}, {}
 
 
 DECLARED = Declared()

@@ -31,7 +31,7 @@ class Reshaped(Exception):
 
 def check_shape(name: str, text: str, version: int = 0, hint: str = "") -> Any:
     """Stands for `_shape` while C pickle reads: the class, if what is told fits it; stops the reading else."""
-    known = _FITTING.get((name, text, version))
+    known = DECLARED.fitting.get((name, text, version))
     if known is not None:
         cls, module, qualname = known
         if hint:
@@ -44,8 +44,8 @@ def check_shape(name: str, text: str, version: int = 0, hint: str = "") -> Any:
     layout = layout_of(cls) if isinstance(cls, type) else None
     if layout is None or layout.text != text or layout.version != version:
         raise Reshaped
-    if len(_FITTING) < MOST_FITTING and not DECLARED.renames and not DECLARED.moves:
-        _FITTING[name, text, version] = cls, cls.__module__, cls.__qualname__
+    if len(DECLARED.fitting) < MOST_FITTING:
+        DECLARED.fitting[name, text, version] = cls, cls.__module__, cls.__qualname__
     return cls
 
 
@@ -62,7 +62,6 @@ def find_named(name: str) -> Any:
 
 
 MOST_FITTING = 1000  # layouts that are remembered
-_FITTING: dict[tuple[str, str, int], tuple[Any, str, str]] = {}
 
 
 _OWN = {SHAPE: "note_shape", MEMBER: "_member", MADE: "_make", named.__name__: "_named"}
