@@ -7,9 +7,9 @@ import os
 import sys
 
 from perdure.cli.importing import import_users
-from perdure.cli.progress import progress_bar
 from perdure.cli.looking import print_json
 from perdure.cli.options import Command, Parser, add_json, add_store, open_store
+from perdure.cli.progress import progress_bar
 from perdure.cli.terminal import clean, counted, table
 from perdure.evolution.renames import declare_names
 from perdure.objects.reports import Planned
