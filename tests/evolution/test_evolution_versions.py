@@ -316,20 +316,6 @@ def test_a_record_that_is_newer_than_its_class(saved, define):
         perdure.loads(data)
 
 
-def test_a_class_that_lost_its_version(saved, define):
-    store, _ = saved
-    shop = define("shop", SECOND)
-    order = shop.Order()
-    id_ = store.save(order)
-    shop = define("shop", "class Order(Persistable): pass\n")
-    from perdure.pickling.declared import DECLARED
-
-    DECLARED.clear()
-    perdure.rename("shop.Order", "shop:Order")
-    with pytest.raises(perdure.NewerClass, match=f"{id_}.*which has no version here"):
-        perdure.Store(store.backend, store.key).load(id_)
-
-
 @pytest.mark.parametrize("nested", [False, True])
 def test_an_upgrade_that_raises_names_record_and_step_and_leaves_the_record(saved, define, nested):
     store, ids = saved

@@ -1,24 +1,19 @@
 """What names in records mean in this process: stable names, declared renames and moves, registered classes.
 
 - A name is that of a class, function or member as records spell it (`module:qualified.name`), or a stable name.
-- A rename holds for what is nested in it, too; a move for everything below the module. The longest old name
-  counts.
-- They are followed until none applies; a circle is refused when it is declared, and nothing of it stays.
-- What was nested into itself (`shop` to `shop.core`) is not nested again: names that begin with the new one stay.
+- A stable, former or registered name comes before renames, which are those of `renames`, followed to their end.
+- What is declared and cannot be is refused at once, and nothing of it stays.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from perdure.errors import InvalidRename, NameClash
+from perdure.pickling.renames import Renames
 
 MOST_KNOWN = 10_000  # names whose answer is remembered
-MOST_STEPS = 100  # renames of one name, one after the other
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.([^\W\d]\w*|<locals>))*)?")
-_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class Versioned(Protocol):
@@ -46,62 +41,32 @@ class Declared:
         self.known: dict[str, Any] = {}  # stable, former and registered names -> what they mean
         self.renames: dict[str, str] = {}
         self.moves: dict[str, str] = {}
+        self._renames = Renames()
         self.fitting: dict[tuple[str, str, int], tuple[Any, str, str]] = {}  # layouts that were seen to fit
         self._current: dict[str, str] = {}  # names that were asked about
 
     def clear(self) -> None:
         """Forget everything that was declared: for tests."""
-        self.known, self.renames, self.moves = {}, {}, {}
+        self.known, self.renames, self.moves, self._renames = {}, {}, {}, Renames()
         self._note()
 
     def current(self, name: str) -> str:
         """The name as it is now, all renames and moves followed; it may be one of `known`."""
         found = self._current.get(name)
         if found is None:
-            found = self._followed(name)
+            found = name if name in self.known else self._renames.of_text(name)
             if len(self._current) < MOST_KNOWN:
                 self._current[name] = found
         return found
 
-    def _followed(self, name: str) -> str:
-        for _ in range(MOST_STEPS):
-            if name in self.known:
-                return name
-            following = self._following(name)
-            if following is None:
-                return name
-            name = following
-        raise InvalidRename(f"The renames of {name} lead round in a circle.", hint="Take one of them away.", path=name)
-
-    def _following(self, name: str) -> str | None:
-        module, colon, qualname = name.partition(":")
-        head = qualname
-        while self.renames:
-            old = f"{module}{colon}{head}"
-            new = self.renames.get(old)
-            if new is not None and not _is_nested_in_itself(name, old, new):
-                return new + qualname[len(head) :]
-            head = head.rpartition(".")[0]
-            if not head:
-                break
-        head = module if colon else ""
-        while self.moves and head:
-            new = self.moves.get(head)
-            if new is not None and not _is_nested_in_itself(module, head, new):
-                return f"{new}{module[len(head) :]}{colon}{qualname}"
-            head = head.rpartition(".")[0]
-        return None
-
     def declare(self, renames: Mapping[str, str], moves: Mapping[str, str]) -> None:
         """Add them all, or none: raises `InvalidRename`."""
-        for names, pattern, there in ((renames, _NAME, self.renames), (moves, _MODULE, self.moves)):
+        for names, there in ((renames, self.renames), (moves, self.moves)):
             for old, new in names.items():
-                _check(old, pattern)
-                _check(new, pattern)
-                if pattern is _NAME and ":" not in old and ":" not in new:
+                wrong = next((name for name in (old, new) if not isinstance(name, str)), None)
+                if wrong is not None:
                     raise InvalidRename(
-                        f"{old} and {new} name no class.",
-                        hint="Write module:Name; or move_module(old, new) for a module.",
+                        f"{wrong!r:.80} is no name.", hint="Write module:Name, or the name of a module."
                     )
                 if there.get(old, new) != new:
                     raise InvalidRename(
@@ -109,23 +74,10 @@ class Declared:
                         hint="One old name means one new one; take one of the two away.",
                         path=old,
                     )
-        before = self.renames, self.moves
-        self.renames, self.moves = {**self.renames, **renames}, {**self.moves, **moves}
-        try:
-            self._refuse_circles()
-        except InvalidRename:
-            self.renames, self.moves = before
-            raise
+        both = {**self.renames, **renames}, {**self.moves, **moves}
+        self._renames = Renames(*both)
+        self.renames, self.moves = both
         self._note()
-
-    def _refuse_circles(self) -> None:
-        for old, new in (*self.renames.items(), *self.moves.items()):
-            if old == new:
-                raise InvalidRename(f"{old} is renamed to itself.", hint="Take the rename away.", path=old)
-        for name in (*self.renames, *self.renames.values()):
-            self._followed(name)
-        for module in (*self.moves, *self.moves.values()):
-            self._followed(f"{module}:_")
 
     def know(self, names: Iterable[str], meaning: Any) -> None:
         """Let the names mean that class. Raises `NameClash` where one means another class that is still there.
@@ -161,19 +113,9 @@ def versioned_of(cls: type[Any]) -> Versioned | None:
     return found
 
 
-def _is_nested_in_itself(name: str, old: str, new: str) -> bool:
-    return new.startswith(f"{old}.") and (name == new or name.startswith(f"{new}."))
-
-
 def _place(meaning: Any) -> tuple[Any, Any]:
     return getattr(meaning, "__module__", None), getattr(meaning, "__qualname__", None)
 
 
 def _shown(meaning: Any) -> str:
     return ":".join(map(str, _place(meaning)))
-
-
-def _check(name: object, pattern: re.Pattern[str]) -> None:
-    if not isinstance(name, str) or not pattern.fullmatch(name):
-        what = "module:Name" if pattern is _NAME else "the dotted name of a module"
-        raise InvalidRename(f"{name!r:.80} is no name that could be renamed.", hint=f"Write {what}.")

@@ -26,8 +26,12 @@ HIGHEST_PROTOCOL = 5
 
 Run = list[Slot]
 
-# Functions whose argument is a name: `module:Name`, or that of a module.
-TAKES_NAME = {("perdure", "_named"), ("perdure.pickling.classes", "find"), ("pkgutil", "resolve_name")}
+# Functions of which an argument is a name: `module:Name` (at which places), or that of a module.
+TAKES_NAME = {
+    ("perdure", "_named"): (0,), ("perdure", "_shape"): (0, 3), ("perdure.pickling.classes", "find"): (0,),
+    ("pkgutil", "resolve_name"): (0,),
+}  # fmt: skip
+WITH_MORE = {("perdure", "_shape")}  # whose other arguments say nothing that depends on the name
 TAKES_MODULE = {
     ("importlib", "import_module"), ("builtins", "__import__"), ("cloudpickle.cloudpickle", "subimport"),
     ("cloudpickle", "subimport"),
@@ -324,12 +328,22 @@ class Machine:
         if text is None:
             raise self.refuse(f"calls {':'.join(function.name)} with a name that is made up")
         is_module = function.name in TAKES_MODULE
-        new = self.renames.of_module(text) if is_module else self.renames.of_text(text)
-        if new != text and len(parts) > 1:
-            raise self.refuse(f"calls {':'.join(function.name)} with {text} and more, and {text} is to be {new}")
-        parts[0].want(new)
-        self.lookups.append(Lookup(self.place, text, new, (new, ""), self.protocol, ((parts[0], new),)))
-        self.event(function, *parts[1:], makes=True, told=new)
+        rename = self.renames.of_module if is_module else self.renames.of_text
+        if rename(text) != text and len(parts) > 1 and function.name not in WITH_MORE:
+            raise self.refuse(
+                f"calls {':'.join(function.name)} with {text} and more, and {text} is to be {rename(text)}"
+            )
+        places = TAKES_NAME.get(function.name, (0,))
+        told = []
+        for part in [parts[place] for place in places if place < len(parts)]:
+            name = text_of(part) if part.kind is Kind.TEXT else None
+            if name is None:
+                raise self.refuse(f"calls {':'.join(function.name)} with a name that is made up")
+            told.append(rename(name))
+            part.want(told[-1])
+            self.lookups.append(Lookup(self.place, name, told[-1], (told[-1], ""), self.protocol, ((part, told[-1]),)))
+        rest = [part for place, part in enumerate(parts) if place not in places]
+        self.event(function, *rest, makes=True, told=" ".join(told))
         if is_module:
             self.stack[-1].kind, self.stack[-1].name = Kind.MODULE, (text, "")
 

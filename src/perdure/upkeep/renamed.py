@@ -22,7 +22,7 @@ from perdure.pickling.rewriting import rewritten
 from perdure.pickling.slots import Followed, Kind, Slot, text_of
 from perdure.records.buffers import Piece, pack_table, read_table, table_size
 from perdure.records.shape import parse_shape
-from perdure.records.values import BUFFERED, LINKED, PLAIN, SHAPED, Draft, Fields, Record
+from perdure.records.values import BUFFERED, CLASS_FIELD, LINKED, PLAIN, SHAPED, Draft, Fields, Record
 
 Changed = Counter[tuple[str, str]]
 Rename = Callable[[str], str]
@@ -84,6 +84,9 @@ def _fields(record: Record, renames: Renames) -> Fields:
         value = record.fields.get(field)
         if isinstance(value, str):
             changed[field] = rename(value)
+    where = record.fields.get(CLASS_FIELD)
+    if isinstance(where, str) and renames.of_text(where) != where:
+        changed[CLASS_FIELD] = renames.of_text(where)
     return {**record.fields, **changed} if changed else record.fields
 
 

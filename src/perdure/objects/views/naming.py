@@ -21,7 +21,6 @@ from perdure.objects.instances.persistable import GHOST, Entry, Persistable
 from perdure.objects.views.replaced import Following
 from perdure.pickling.classes import find
 from perdure.pickling.lasting import stable
-from perdure.pickling.layouts import newer
 from perdure.records.frame import Parts, parse_unverified
 from perdure.records.values import CLASS_FIELD, NO_FIELDS, Fields, Record
 
@@ -66,12 +65,7 @@ class Classes(Following):
                     hint="Something that others refer to was replaced by a plain value, or its code changed.",
                     ids=(id_,),
                 )
-            facts = facts_of(cls)
-            if ":" not in class_name and not facts.version:
-                lost = newer(cls, 0, 0)
-                lost.ids, lost.message = (id_,), f"{id_} cannot be loaded. {lost.message}"
-                raise lost
-            self._classes[class_name] = facts
+            facts = self._classes[class_name] = facts_of(cls)
         return facts
 
     def explained(self, error: ClassNotFound, id_: str, parts: Parts | Record) -> ClassNotFound:
