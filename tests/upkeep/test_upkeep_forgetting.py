@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import perdure
 from perdure import NotFound, Persistable, SnapshotTooOld, StillReferred, Store, TransactionError, make_store
+from perdure.backends.filesystem.backend import FilesystemBackend
+from perdure.errors import DiskFull, OutcomeUnknown
+from perdure.files import Disk, Files
+from perdure.testing.faults import FaultyDisk
 from perdure.upkeep import check
 
 SECRET = "pass" + "word-of-nobody"
@@ -131,3 +138,41 @@ def test_the_text_of_a_module_is_forgotten(
         store.save(leaky.Leak())
     finally:
         del sys.modules["leaky"]
+
+
+def test_forgetting_that_a_full_disk_cuts_off_is_done_by_the_same_call_again(tmp_path: Path) -> None:
+    secret = b"the-password-of-nobody"
+    hints: list[str] = []  # of calls that had removed the object when the disk was full
+    is_done = False
+    for step in range(1000):
+        folder = tmp_path / str(step)
+        disk = FaultyDisk(Disk(), error=errno.ENOSPC)
+        store = store_in(folder, disk)
+        id_ = store.save({"secret": secret, "more": "x" * 3000})
+        disk.at = len(disk.steps) + step
+        try:
+            store.forget(id_)
+            is_done = disk.at >= len(disk.steps)
+        except (DiskFull, OutcomeUnknown) as error:
+            if id_ not in store.list():
+                hints.append(error.hint)
+            if isinstance(error, OutcomeUnknown):  # this process writes no more
+                store.close()
+                store = store_in(folder, Disk())
+            store.forget(id_)
+        assert id_ not in store.list()
+        assert store.check() == []
+        store.close()
+        assert [path for path in folder.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
+        if is_done:
+            break
+    assert is_done
+    assert hints
+    assert all("repeat the call" in hint for hint in hints)
+
+
+def store_in(folder: Path, disk: Disk) -> Store:
+    def opened(new_key: Callable[[], int]) -> FilesystemBackend:
+        return FilesystemBackend(folder, new_key=new_key, files=Files(disk))
+
+    return perdure.store_on(opened, code="off")

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from perdure.errors import ConflictError, NotFound, TransactionError
+from perdure.errors import ConflictError, NotFound, StorageError, StoreBusy, TransactionError
 from perdure.ids import parse_id
 from perdure.objects.coding import Code, Source
 from perdure.objects.store import Store
@@ -35,6 +35,9 @@ def forget(store: Store, id_: str) -> None:
         backend.erase([checked])
         if drop_unnamed(store):
             backend.erase([checked])  # once more: nothing of what was dropped stays in the files
+    except (StorageError, StoreBusy) as error:
+        error.hint = f"{checked} is removed, but not erased yet: repeat the call, which does the rest. {error.hint}"
+        raise
     except ValueError as error:
         raise ConflictError(
             f"{checked} came back by another commit while it was erased.",
