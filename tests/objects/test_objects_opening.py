@@ -92,3 +92,40 @@ def test_a_directory_that_this_user_may_not_enter() -> None:
     finally:
         closed.chmod(0o700)
         shutil.rmtree(closed)
+
+
+LEFT_OVER = """
+import os, sys
+import perdure, perdure.backends.sqlite.backend
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    perdure.make_store(sys.argv[1], read_only=True)
+except perdure.AccessDenied as error:
+    print(error.hint)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are other rights there")
+def test_a_log_that_was_left_over_is_read_where_its_index_can_be_made() -> None:
+    folder = Path(tempfile.mkdtemp())  # not below a folder of pytest's, which no other user may enter
+    store = make_store(f"sqlite:///{folder}/first.db")
+    store.save([1, 2])
+    for name in ("first.db", "first.db-wal"):
+        shutil.copy(folder / name, folder / name.replace("first", "second"))
+    store.close()
+    before = (folder / "second.db").read_bytes(), (folder / "second.db-wal").read_bytes()
+    try:
+        folder.chmod(0o555)
+        for path in folder.iterdir():
+            path.chmod(0o444)
+        url = f"sqlite:///{folder}/second.db"
+        done = subprocess.run([sys.executable, "-c", LEFT_OVER, url], capture_output=True, text=True)
+        assert done.stdout.startswith("Copy both files to another directory"), done.stderr
+        folder.chmod(0o755)
+        with make_store(url, read_only=True) as reader:
+            assert len(reader) == 1
+        assert ((folder / "second.db").read_bytes(), (folder / "second.db-wal").read_bytes()) == before
+    finally:
+        folder.chmod(0o700)
+        shutil.rmtree(folder)

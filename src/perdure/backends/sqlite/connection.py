@@ -5,8 +5,9 @@
 - A file that was moved, removed or replaced is neither read nor written any more: each call looks.
 - A fork waits until no thread is within a call: what a thread had locked, also within SQLite, stays locked in the child
   for ever. The child gets a connection of its own at its first call; the parent's is neither used nor closed there.
-- Reading only never writes a byte: without a log beside the file, the file is read as it stands (`immutable`), and
-  read again if it changed meanwhile; with one, SQLite's own locks are used, as they are there already.
+- Reading only never writes a byte to the store: without a log beside the file, the file is read as it stands
+  (`immutable`), and read again if it changed meanwhile; with one, SQLite's own locks are used. They are there already
+  while somebody writes; beside a log that was left over SQLite makes them anew (`-shm`), and they stay.
 """
 
 from __future__ import annotations
@@ -282,6 +283,8 @@ class ReadOnlySqliteConnection(SqliteConnection):
 
     def _open_at(self, signature: Signature | None) -> sqlite3.Connection:
         with ExitStack() as on_error:
+            if signature is None:
+                self._refuse_without_index()
             connection = connect(self.path, "ro" if signature is None else "ro&immutable=1", self._table)
             on_error.callback(connection.close)
             if is_empty(connection, self.path):
@@ -293,6 +296,16 @@ class ReadOnlySqliteConnection(SqliteConnection):
             on_error.pop_all()
         self._provisional = signature is not None and time.time_ns() - signature[2] < _SETTLED
         return connection
+
+    def _refuse_without_index(self) -> None:
+        """Raise `AccessDenied` where there is a log that cannot be read, as its index cannot be made beside it."""
+        real = os.path.realpath(self.path)
+        if not os.path.exists(real + "-shm") and not os.access(os.path.dirname(real), os.W_OK | os.X_OK):
+            raise AccessDenied(
+                f"{self.path!r} has a log beside it that was left over, and this user may not write beside it, which"
+                " SQLite needs to do to read a log.",
+                hint="Copy both files to another directory, or let a user who may write there open the store once.",
+            )
 
     def _signature(self) -> Signature | None:
         """What changes when the file does; None while there is a log, and so perhaps a writer, beside it."""
