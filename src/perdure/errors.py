@@ -52,13 +52,19 @@ def _rebuild(
 class NotFound(PerdureError, LookupError):
     """There is no object of that id, no root, run or job of that name."""
 
+    usual_hint = "Look at the id or the name: `list` and `roots` tell which there are."
+
 
 class NoSuchPath(PerdureError, AttributeError):
     """A path of attributes to be loaded beforehand leads nowhere; `.path` is the path."""
 
+    usual_hint = 'A path is of attributes, such as "items.owner"; their classes say which they have.'
+
 
 class InvalidId(PerdureError, ValueError):
     """The text is not an id: `PREFIX.N`, prefix of letters, digits, `_` and `-`."""
+
+    usual_hint = "An id is written as `store.save` gave it: PREFIX.N."
 
 
 class IdInUse(PerdureError, ValueError):
@@ -67,6 +73,8 @@ class IdInUse(PerdureError, ValueError):
 
 class CannotIndex(PerdureError, ValueError):
     """The value of an indexed attribute is none that every database can hold and order."""
+
+    usual_hint = "Index something else of the object: None, a bool, a number, or a short text."
 
 
 class NotIndexed(PerdureError, LookupError):
@@ -90,14 +98,19 @@ class SnapshotTooOld(PerdureError):
     """The revision that is asked for is not kept any more."""
 
     retryable = True
+    usual_hint = "Begin anew, at a later revision."
 
 
 class TransactionError(PerdureError, RuntimeError):
     """A call that does not fit the state of the transaction, or a save from within the pickling of an object."""
 
+    usual_hint = "Begin another transaction."
+
 
 class WrongView(PerdureError, RuntimeError):
     """An object of one thread's (task's, store's) view was written or saved in another view."""
+
+    usual_hint = "Load the object by its id in this thread, task or store."
 
 
 # -- stores ----------------------------------------------------------------------------------------------
@@ -106,13 +119,19 @@ class WrongView(PerdureError, RuntimeError):
 class StoreNotFound(NotFound):
     """There is no store at that place, and the call does not make one."""
 
+    usual_hint = "Look at the place; opened for writing, a store is made there."
+
 
 class NotAStore(PerdureError, ValueError):
     """What is at that place is something else than a store."""
 
+    usual_hint = "Give the place of a store, or one where nothing is yet."
+
 
 class NewerFormat(PerdureError, ValueError):
     """The store, or the record, was written by a later release of perdure than this one."""
+
+    usual_hint = "Install a later release."
 
 
 class UnknownScheme(PerdureError, ValueError):
@@ -140,6 +159,8 @@ class StoreBusy(PerdureError, TimeoutError):
 class StorageError(PerdureError, RuntimeError):
     """The disk or the database refused an operation; nothing of it was kept."""
 
+    usual_hint = "Look after the disk or the database, then try again."
+
 
 class DiskFull(StorageError):
     """No space is left for the store; nothing of the failed commit was kept."""
@@ -162,6 +183,8 @@ class ConnectionLost(StorageError):
 class InvalidArgument(PerdureError, ValueError, TypeError):
     """An argument is not of the kind, or not of the size, that the call takes."""
 
+    usual_hint = "The reference says what the call takes."
+
 
 # -- records, trust, pickling ----------------------------------------------------------------------------
 
@@ -175,21 +198,31 @@ class CorruptRecord(PerdureError, ValueError):
 class UntrustedRecord(PerdureError, ValueError):
     """A record without a good seal by this store's key; nothing of it was executed."""
 
+    usual_hint = "Read it with trust='all' only if you know where it comes from."
+
 
 class KeyMissing(PerdureError, LookupError):
     """The store's key is not on this machine, so nothing can be sealed or verified."""
+
+    usual_hint = "Take it in with: perdure key import FILE."
 
 
 class ClassNotFound(PerdureError, ImportError):  # type: ignore[misc]  # both have a path: here it is the class's name
     """The class (or function) that a record names cannot be imported here."""
 
+    usual_hint = "Import, or install, the module that defines it; or give it its old name again."
+
 
 class CannotPickle(PerdureError, TypeError):
     """A part of the object cannot be pickled; `.path` is the way to it, from the object that was saved."""
 
+    usual_hint = "Leave that part out in __getstate__, or keep it outside of the store (perdure.reference)."
+
 
 class CannotLoad(PerdureError, ValueError):
     """The record is whole and trusted, but the classes in it refuse the stored state."""
+
+    usual_hint = "Give the class a __setstate__ that takes the state, or the code that it was written with."
 
 
 class UpgradeFailed(CannotLoad):
@@ -202,6 +235,8 @@ class NewerClass(CannotLoad):
 
 class CannotResolve(CannotLoad, LookupError):
     """Something outside of the store, to which a record refers by `.tag` and `.key`, cannot be had."""
+
+    usual_hint = "See that it is there, or give what finds it in `resources`."
 
 
 class FileChanged(CannotResolve):

@@ -220,6 +220,12 @@ def _reason(obj: Any, error: Exception) -> str:
     return f"cannot pickle {_class(obj)!r} instances: their state cannot be read ({type(error).__name__}: {error})."
 
 
+def told_apart(reason: str) -> tuple[str, str]:
+    """What was found, and what to do about it; the second is empty where nobody knows."""
+    what, dot, advice = reason.partition(". ")
+    return (f"{what}.", advice) if dot else (reason, "")
+
+
 def _class(obj: Any) -> str:
     cls = type(obj)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -18,7 +18,7 @@ from perdure.errors import CannotPickle, PerdureError, TransactionError
 from perdure.keys import KeyRing
 from perdure.pickling.deep import LOWEST_PROTOCOL, DeepPickler
 from perdure.pickling.lasting import Telling, is_class_or_function
-from perdure.pickling.paths import find_unpicklable
+from perdure.pickling.paths import find_unpicklable, told_apart
 from perdure.pickling.references import named
 from perdure.records.frame import encoder
 from perdure.records.seal import Key
@@ -282,8 +282,8 @@ def _cannot_pickle(obj: Any, error: Exception, stop_at: Callable[[object], bool]
     found = find_unpicklable(obj, name, stop_at)
     if found is None:
         return CannotPickle(f"{name} cannot be pickled: {error} ({type(error).__name__}).")
-    path, reason = found
-    return CannotPickle(f"{path}: {reason}", path=path)
+    path, (reason, hint) = found[0], told_apart(found[1])
+    return CannotPickle(f"{path}: {reason}", hint=hint, path=path)
 
 
 def _frame(obj: Any, payload: bytes, key: Key | None, count: int) -> bytes:

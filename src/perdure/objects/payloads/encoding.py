@@ -30,7 +30,7 @@ from perdure.pickling.deep import DeepPickler
 from perdure.pickling.lasting import LASTING, Telling
 from perdure.pickling.lasting import shape as shape_function
 from perdure.pickling.outside import outside
-from perdure.pickling.paths import find_unpicklable
+from perdure.pickling.paths import find_unpicklable, told_apart
 from perdure.pickling.references import named, reference
 from perdure.records.buffers import LARGE
 from perdure.records.values import BUFFERED, INTERNAL, KEPT, OUTSIDE, PLAIN, SHAPED
@@ -338,16 +338,27 @@ class Encoder:
         return explain(obj, error)
 
 
-def explain(obj: Any, error: BaseException, *, stop_at: Callable[[object], bool] = lambda _: False) -> CannotPickle:
-    """The error for something that cannot be pickled, with the whole path from `obj` to it."""
+def explain(
+    obj: Any,
+    error: BaseException,
+    *,
+    stop_at: Callable[[object], bool] = lambda _: False,
+    otherwise: CannotPickle | None = None,
+) -> CannotPickle:
+    """The error for something that cannot be pickled, with the whole path from `obj` to it.
+
+    It is `otherwise`, if that is given, where no way leads from `obj` to it.
+    """
     cls = real_class(obj)
     id_ = obj.persistent_id if isinstance(obj, Persistable) else None
     name = id_ or cls.__name__
     found = find_unpicklable(obj, name, stop_at)
-    path, reason = found if found is not None else (name, str(error))
+    if found is None and otherwise is not None:
+        return otherwise
+    path, (reason, hint) = (found[0], told_apart(found[1])) if found is not None else (name, (str(error), ""))
     if len(path) > LONGEST_PATH:
         path = f"{path[: LONGEST_PATH // 2]} … {path[-LONGEST_PATH // 2 :]}"
-    return CannotPickle(f"{path} cannot be saved: {reason}", path=path, ids=(id_,) if id_ else ())
+    return CannotPickle(f"{path} cannot be saved: {reason}", hint=hint, path=path, ids=(id_,) if id_ else ())
 
 
 def _nobody(obj: Any) -> Entry:

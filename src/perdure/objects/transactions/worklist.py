@@ -371,7 +371,10 @@ class Worklist:
         except CannotPickle as error:
             if len(self._origins) != 1 or self._origins[0] is obj:
                 raise
-            raise explain(self._origins[0], error, stop_at=self._is_stored) from error
+            found = explain(self._origins[0], error, stop_at=self._is_stored, otherwise=error)
+            if found is error:  # what the user asked to save does not lead there: another object was changed
+                raise
+            raise found from error
 
     def explain_from(self, objects: list[Any]) -> None:
         """Paths in errors begin at the object which the user asked to save, if it is one."""
