@@ -19,7 +19,9 @@ HOUSE = "perdure"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("clock",),
+    ("refusals",),
     ("files",),
+    ("held",),
     ("counters",),
     ("ids",),
     ("records",),

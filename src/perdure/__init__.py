@@ -1,6 +1,6 @@
 """Save any object once, load it for ever; run any job once, re-run it exactly.
 
-The front door: every public name, and nothing else. Flows are imported when one of their names is first used.
+The front door: every public name, and nothing else. Flows and prevalence are imported when one of their names is first used.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from perdure.errors import (
     CannotRename,
     CannotResolve,
     ClassNotFound,
+    ClockWentBack,
+    CommandTimeout,
     ConflictError,
     ConnectionLost,
+    CorruptJournal,
     CorruptRecord,
     CyclicFlow,
     DiskFull,
@@ -43,7 +46,9 @@ from perdure.errors import (
     NotIndexed,
     OutcomeUnknown,
     PerdureError,
+    PrevalenceError,
     ReadOnly,
+    ReplayDiffers,
     ResultNotReady,
     RunAlive,
     RunFailed,
@@ -53,6 +58,7 @@ from perdure.errors import (
     StoreBusy,
     StoreClosed,
     StoreNotFound,
+    SystemNotFound,
     TransactionError,
     UnknownScheme,
     UnknownTag,
@@ -92,6 +98,7 @@ from perdure.pickling.streams import (
 from perdure.records.seal import Key
 
 if TYPE_CHECKING:
+    from perdure import prevalence
     from perdure.flows import Attempt, Flow, Job, JobState, Run, RunState, flow, job, rerun, resume, start
     from perdure.upkeep.sampling import freeze_samples
 
@@ -118,23 +125,26 @@ _WORK.update({
 
 __all__ = [
     "AccessDenied", "Attempt", "CannotIndex", "CannotLoad", "CannotPickle", "CannotRename", "CannotResolve",
-    "ClassNotFound", "ConflictError", "ConnectionLost", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing",
-    "EvolutionWarning", "FileChanged", "FilesystemStore", "Flow", "FlowError", "Id", "IdFactory", "IdInUse",
-    "IllegalTransition", "InvalidArgument", "InvalidId", "InvalidRename", "Job", "JobIdFactory", "JobState",
-    "JobTimeout", "Key", "KeyMissing", "MemoryStore", "MissingUpgrade", "NameClash", "NewerClass", "NewerFormat",
-    "NoSuchPath", "NotAStore", "NotFound", "NotIndexed", "Opaque", "OutcomeUnknown", "PerdureError", "Persistable",
-    "Pickler", "ReadOnly", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "Savepoint",
-    "SnapshotTooOld", "SqlStore", "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed",
-    "StoreNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult",
-    "Unpickler", "UntrustedRecord", "UpgradeFailed", "WorkerDied", "WrongView", "compatible_formats",
-    "declare_names", "dump", "dumps", "flow", "format_version", "freeze_samples", "job", "load", "loads",
-    "make_store", "move_module", "outside", "reference", "register", "register_class", "rename", "rerun", "resume",
-    "start", "store_on", "upgrade", "versioned",
+    "ClassNotFound", "ClockWentBack", "CommandTimeout", "ConflictError", "ConnectionLost", "CorruptJournal",
+    "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "EvolutionWarning", "FileChanged", "FilesystemStore",
+    "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidArgument", "InvalidId",
+    "InvalidRename", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key", "KeyMissing", "MemoryStore",
+    "MissingUpgrade", "NameClash", "NewerClass", "NewerFormat", "NoSuchPath", "NotAStore", "NotFound", "NotIndexed",
+    "Opaque", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "PrevalenceError", "ReadOnly",
+    "ReplayDiffers", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "Savepoint", "SnapshotTooOld",
+    "SqlStore", "StillReferred", "StorageError", "Store", "StoreBusy", "StoreClosed", "StoreNotFound",
+    "SystemNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag", "UnloadableResult",
+    "Unpickler", "UntrustedRecord", "UpgradeFailed", "WorkerDied", "WrongView", "compatible_formats", "declare_names",
+    "dump", "dumps", "flow", "format_version", "freeze_samples", "job", "load", "loads", "make_store", "move_module",
+    "outside", "prevalence", "reference", "register", "register_class", "rename", "rerun", "resume", "start",
+    "store_on", "upgrade", "versioned",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """A name of the flows' wing: imported now, since most programs that only keep objects never need it."""
+    """A name of an engine's wing: imported now, since most programs that only keep objects never need it."""
+    if name == "prevalence":
+        return import_module("perdure.prevalence")
     module = _LATE.get(name) or _RECORDED.get(name)
     if module is not None:
         return getattr(import_module(module), name)

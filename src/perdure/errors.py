@@ -270,6 +270,35 @@ class EvolutionWarning(UserWarning):
     """What is stored does not quite fit its class any more; nothing is lost, and it is said once."""
 
 
+# -- prevalence ------------------------------------------------------------------------------------------
+
+
+class PrevalenceError(PerdureError, RuntimeError):
+    """A prevalent system was used in a way that it does not allow."""
+
+
+class SystemNotFound(NotFound):
+    """There is no prevalent system in that directory, and the call does not make one."""
+
+
+class CorruptJournal(CorruptRecord):
+    """A journal or snapshot lacks something that was there; `.path` is the file, `.offset` the place in it."""
+
+
+class CommandTimeout(PrevalenceError, TimeoutError):
+    """A command ran longer than the time limit; its changes are undone. `.sequence` is its number."""
+
+
+class ClockWentBack(PrevalenceError):
+    """The clock of this machine is far behind the time of the last command; nothing was journaled."""
+
+    retryable = True
+
+
+class ReplayDiffers(PrevalenceError):
+    """Replaying gives another state than before; `.sequence` is the first command that differs."""
+
+
 # -- flows -----------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,8 @@
 - `Disk` is the operating system, one method a call, raising `OSError`; a simulated or failing one can take its place.
 - `Files` is what the rest of perdure uses: no `OSError` leaves it, every error names the path and what to do.
 - An error while data is made durable is `OutcomeUnknown`: what is on the disk then, nobody can tell.
-- Nothing stays open between calls, so a fork has nothing to share; a lock is gone when its process is.
+- Nothing stays open between calls but what is held on purpose (see `perdure.held`), and a forked child lets go of it;
+  a lock is gone when its process is.
 - Symbolic links are not followed when a file's content is read or written.
 """
 
@@ -20,7 +21,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from perdure.errors import AccessDenied, DiskFull, OutcomeUnknown, StorageError, StoreBusy
+from perdure.errors import StorageError, StoreBusy
+from perdure.refusals import durable, named
 
 if sys.platform == "win32":
     import msvcrt
@@ -30,25 +32,25 @@ else:
 DIRECTORY, FILE, LINK = "directory", "file", "link"
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _COMMON = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _locks_held: set[int] = set()
+_held: set[int] = set()  # files that stay open while they are appended to
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # those that are alive, where each holds a file open
 MOST_MAPS = 256
 _chance = random.SystemRandom()  # not the common one, which programs seed to repeat their runs
 
 
-def _forget_inherited_locks() -> None:
+def _forget_inherited() -> None:
     # A forked child shares the parent's open files; kept open, they would hold the lock after the parent's death.
-    for descriptor in _locks_held:
-        with suppress(OSError):
-            os.close(descriptor)
-    _locks_held.clear()
+    for descriptors in (_locks_held, _held):
+        for descriptor in descriptors:
+            with suppress(OSError):
+                os.close(descriptor)
+        descriptors.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited_locks)
+    os.register_at_fork(after_in_child=_forget_inherited)
 
 
 class Disk:
@@ -121,6 +123,32 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def hold(self, path: str) -> int:
+        """Open a file that is there and keep it open; what it returns is for the three calls below."""
+        descriptor = os.open(path, os.O_RDWR | _NO_FOLLOW | _COMMON)
+        _held.add(descriptor)
+        return descriptor
+
+    def write_held(self, token: int, offset: int, data: bytes | memoryview) -> int:
+        if sys.platform == "win32":  # written for, untested
+            os.lseek(token, offset, os.SEEK_SET)
+            return os.write(token, data)
+        return os.pwrite(token, data, offset)
+
+    def sync_held(self, token: int) -> None:
+        """Make the content durable, and of what the system knows of the file, what is needed to read it back."""
+        if sys.platform == "darwin":  # untested
+            fcntl.fcntl(token, fcntl.F_FULLFSYNC)
+        elif hasattr(os, "fdatasync"):
+            os.fdatasync(token)
+        else:
+            os.fsync(token)
+
+    def let_go(self, token: int) -> None:
+        if token in _held:  # else a forked child, which let go of it already
+            _held.discard(token)
+            os.close(token)
 
     def sync_directory(self, path: str) -> None:
         if sys.platform == "win32":
@@ -201,12 +229,12 @@ class Files:
 
     def kind(self, path: str) -> str | None:
         """What is at `path` itself: directory, file, link, or None."""
-        with _named(path, "look at"):
+        with named(path, "look at"):
             return self.disk.kind(path)
 
     def size(self, path: str) -> int | None:
         """The size in bytes; None where there is nothing."""
-        with _named(path, "look at"):
+        with named(path, "look at"):
             try:
                 return self.disk.size(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -214,7 +242,7 @@ class Files:
 
     def stamp(self, path: str) -> tuple[int, ...] | None:
         """What differs when the file was written to or replaced; None where there is nothing."""
-        with _named(path, "look at"):
+        with named(path, "look at"):
             try:
                 return self.disk.stamp(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -222,12 +250,12 @@ class Files:
 
     def list(self, path: str) -> list[str]:
         """The names in a directory, in no order."""
-        with _named(path, "list"):
+        with named(path, "list"):
             return self.disk.list(path)
 
     def read(self, path: str, offset: int = 0, size: int = -1) -> bytes | None:
         """What is in the file, from `offset`; None where there is no file."""
-        with _named(path, "read"):
+        with named(path, "read"):
             try:
                 return self.disk.read(path, offset, size)
             except (FileNotFoundError, NotADirectoryError):
@@ -235,7 +263,7 @@ class Files:
 
     def map(self, path: str) -> memoryview | None:
         """The content, memory-mapped copy on write; None where there is no file. The file must not become shorter."""
-        with _named(path, "read"):
+        with named(path, "read"):
             try:
                 return self.disk.map(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -252,23 +280,23 @@ class Files:
 
     def write_new(self, path: str, data: bytes, *, mode: int = 0o666) -> None:
         """Make the file, or empty it, and fill it; not durable before `sync`."""
-        with _named(path, "write"):
+        with named(path, "write"):
             written = self.disk.write(path, 0, data, create=True, mode=mode)
             self._write_rest(path, 0, data, written)
 
     def write_at(self, path: str, offset: int, data: bytes | memoryview) -> None:
         """Write all of `data` from `offset` on; not durable before `sync`."""
-        with _named(path, "write"):
+        with named(path, "write"):
             self._write_rest(path, offset, data, self.disk.write(path, offset, data))
 
     def truncate(self, path: str, size: int) -> None:
         """Cut the file after `size` bytes; not durable before `sync`."""
-        with _named(path, "shorten"):
+        with named(path, "shorten"):
             self.disk.truncate(path, size)
 
     def sync(self, path: str) -> bool:
         """Make the content durable; False where there is no file any more. Errors are `OutcomeUnknown`."""
-        with _durable(path):
+        with durable(path):
             try:
                 self.disk.sync(path)
             except FileNotFoundError:
@@ -277,14 +305,14 @@ class Files:
 
     def sync_directory(self, path: str) -> None:
         """Make the names in a directory durable. Errors are `OutcomeUnknown`."""
-        with _durable(path):
+        with durable(path):
             self.disk.sync_directory(path)
 
     def sync_many(self, paths: Iterable[str], *, directory: str, few: int = 128) -> None:
         """Make the content of many files below `directory` durable; those that are gone are passed over."""
         wanted = list(paths)
         if len(wanted) > few:
-            with _durable(directory):
+            with durable(directory):
                 if self.disk.sync_all(directory):
                     return
         for path in wanted:
@@ -292,12 +320,12 @@ class Files:
 
     def rename(self, source: str, target: str) -> None:
         """Give the file another name, in place of what had it; not durable before `sync_directory`."""
-        with _named(target, "replace"):
+        with named(target, "replace"):
             self.disk.rename(source, target)
 
     def link(self, source: str, target: str) -> bool:
         """Give the file a second name (a durable copy where there are no links); False where there is no file."""
-        with _named(target, "make"):
+        with named(target, "make"):
             try:
                 self.disk.link(source, target)
             except FileExistsError:
@@ -317,7 +345,7 @@ class Files:
 
     def unlink(self, path: str) -> None:
         """Remove the name; nothing happens where there is none."""
-        with _named(path, "remove"), suppress(FileNotFoundError):
+        with named(path, "remove"), suppress(FileNotFoundError):
             self.disk.unlink(path)
 
     def make_directories(self, path: str, *, mode: int = 0o777) -> None:
@@ -327,7 +355,7 @@ class Files:
             missing.append(path)
             path = os.path.dirname(path)
         for new in reversed(missing):
-            with _named(new, "make"), suppress(FileExistsError):
+            with named(new, "make"), suppress(FileExistsError):
                 self.disk.make_directory(new, mode)
             self.sync_directory(os.path.dirname(new))
 
@@ -351,14 +379,14 @@ class Files:
         try:
             yield
         finally:
-            with _named(path, "unlock"):
+            with named(path, "unlock"):
                 self.disk.unlock(token)
 
     def _wait_for_lock(self, path: str, *, exclusive: bool, create: bool, timeout: float) -> int:
         deadline = time.monotonic() + timeout
         pause = 0.0005
         while True:
-            with _named(path, "lock"):
+            with named(path, "lock"):
                 try:
                     return self.disk.lock(path, exclusive=exclusive, create=create)
                 except BlockingIOError:
@@ -397,43 +425,3 @@ def _read_up_to(read: Callable[[int], bytes | None], size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
-
-
-@contextmanager
-def _named(path: str, doing: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StoreBusy):
-            raise
-        raise _error_for(error, path, doing) from error
-
-
-@contextmanager
-def _durable(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _DENIED:  # it could not even be opened
-            raise _error_for(error, path, "make durable") from error
-        raise OutcomeUnknown(
-            f"The operating system could not make {path} durable: {error.strerror}.",
-            hint="Check the disk, then open the store again and look what is there.",
-            path=path,
-        ) from error
-
-
-def _error_for(error: OSError, path: str, doing: str) -> StorageError:
-    if error.errno in _FULL:
-        return DiskFull(f"No space is left to {doing} {path}.", hint="Free some space, then try again.", path=path)
-    if error.errno in _DENIED:
-        return AccessDenied(
-            f"This user may not {doing} {path}: {error.strerror}.",
-            hint="Change its permissions, or choose another place; to only look, open it with read_only=True.",
-            path=path,
-        )
-    if error.errno == errno.ELOOP:
-        return AccessDenied(
-            f"{path} is a symbolic link, which perdure does not follow.", hint="Put the file itself there.", path=path
-        )
-    return StorageError(f"Could not {doing} {path}: {error.strerror}.", hint="Check the disk.", path=path)

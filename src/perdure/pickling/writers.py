@@ -47,16 +47,27 @@ def dumps(
     """
     number = _checked_protocol(protocol, buffer_callback)
     callback = None if buffer_callback is None else _Answers(buffer_callback)
+    return _frame(obj, _payload(obj, number, callback), key, 0)
+
+
+def payload_of(obj: Any, name: str = "") -> bytes:
+    """`obj` as a bare pickle of the newest protocol, neither framed nor sealed.
+
+    Raises `CannotPickle`, whose `.path` begins with `name` (the class's, if none is given).
+    """
+    return _payload(obj, PROTOCOL, None, name)
+
+
+def _payload(obj: Any, protocol: int, callback: _Answers | None, name: str = "") -> bytes:
     try:
         try:
-            payload = _c_payload(obj, number, callback)
+            return _c_payload(obj, protocol, callback)
         except RecursionError:
-            payload = _deep_payload(obj, number, callback)
+            return _deep_payload(obj, protocol, callback)
     except (PerdureError, MemoryError):
         raise
     except Exception as error:  # the user's methods run here; what they raise is why it cannot be done
-        raise _cannot_pickle(obj, error, lambda part: False) from error
-    return _frame(obj, payload, key, 0)
+        raise _cannot_pickle(obj, error, lambda part: False, name) from error
 
 
 def dump(
@@ -277,8 +288,8 @@ def _deep_payload(obj: Any, protocol: int, callback: _Answers | None) -> bytes:
     return payload.getvalue()
 
 
-def _cannot_pickle(obj: Any, error: Exception, stop_at: Callable[[object], bool]) -> CannotPickle:
-    name = type(obj).__qualname__
+def _cannot_pickle(obj: Any, error: Exception, stop_at: Callable[[object], bool], name: str = "") -> CannotPickle:
+    name = name or type(obj).__qualname__
     found = find_unpicklable(obj, name, stop_at)
     if found is None:
         return CannotPickle(f"{name} cannot be pickled: {error} ({type(error).__name__}).")

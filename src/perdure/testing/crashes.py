@@ -108,6 +108,25 @@ class SimulatedDisk(Disk):
         self._data_changes = [change for change in self._data_changes if change.node != node]
         self._done(f"sync {path}")
 
+    def hold(self, path: str) -> int:
+        return self._node(path)
+
+    def write_held(self, token: int, offset: int, data: bytes | memoryview) -> int:
+        self._change(_DataChange(token, offset, bytes(data)))
+        self._done(f"write held {self._name_of(token)}")
+        return len(data)
+
+    def sync_held(self, token: int) -> None:
+        self._durable_data[token] = bytes(self._data[token])
+        self._data_changes = [change for change in self._data_changes if change.node != token]
+        self._done(f"sync held {self._name_of(token)}")
+
+    def let_go(self, token: int) -> None:
+        """Nothing is open on a simulated disk."""
+
+    def _name_of(self, node: int) -> str:
+        return next((path for path, found in self._names.items() if found == node), "")
+
     def sync_directory(self, path: str) -> None:
         if path not in self._directories:
             raise _missing(path)

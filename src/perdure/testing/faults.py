@@ -11,7 +11,7 @@ import os
 
 from perdure.files import Disk
 
-READING = frozenset({"kind", "size", "stamp", "list", "read", "map", "lock"})
+READING = frozenset({"kind", "size", "stamp", "list", "read", "map", "lock", "hold"})
 
 
 class Killed(BaseException):
@@ -42,6 +42,8 @@ class FaultyDisk(Disk):
         self.writing_only = writing_only
         self.steps: list[str] = []
         self.dead = False
+        self._halved = False
+        self._held: dict[int, str] = {}
 
     def kind(self, path: str) -> str | None:
         self._step("kind", path)
@@ -70,9 +72,8 @@ class FaultyDisk(Disk):
     def write(
         self, path: str, offset: int, data: bytes | memoryview, *, create: bool = False, mode: int = 0o666
     ) -> int:
-        if self.short and len(self.steps) == self.at:
+        if self._halves(len(data)):
             self.steps.append(f"write {path}, half of it")
-            self.at += 1  # the rest of the same write is what fails
             return self.disk.write(path, offset, data[: len(data) // 2], create=create, mode=mode)
         self._step("write", path)
         return self.disk.write(path, offset, data, create=create, mode=mode)
@@ -84,6 +85,26 @@ class FaultyDisk(Disk):
     def sync(self, path: str) -> None:
         self._step("sync", path)
         self.disk.sync(path)
+
+    def hold(self, path: str) -> int:
+        self._step("hold", path)
+        token = self.disk.hold(path)
+        self._held[token] = path
+        return token
+
+    def write_held(self, token: int, offset: int, data: bytes | memoryview) -> int:
+        if self._halves(len(data)):
+            self.steps.append(f"write held {self._held[token]}, half of it")
+            return self.disk.write_held(token, offset, data[: len(data) // 2])
+        self._step("write held", self._held[token])
+        return self.disk.write_held(token, offset, data)
+
+    def sync_held(self, token: int) -> None:
+        self._step("sync held", self._held[token])
+        self.disk.sync_held(token)
+
+    def let_go(self, token: int) -> None:
+        self.disk.let_go(token)
 
     def sync_directory(self, path: str) -> None:
         self._step("sync_directory", path)
@@ -115,6 +136,14 @@ class FaultyDisk(Disk):
 
     def unlock(self, token: int) -> None:
         self.disk.unlock(token)
+
+    def _halves(self, size: int) -> bool:
+        """Whether only half of that write is taken: then the rest of it is what fails."""
+        if not self.short or self._halved or len(self.steps) != self.at or not size:
+            return False
+        self._halved = True
+        self.at += 1
+        return True
 
     def _step(self, operation: str, path: str) -> None:
         if self.dead:

@@ -1,0 +1,21 @@
+"""Prevalence: a whole system of objects in memory, a journal of commands before it, snapshots beside it.
+
+    from perdure import prevalence
+    from perdure.prevalence import command
+
+What the names do stands with each of them; `docs/guide/prevalence.md` tells when to use it.
+"""
+
+from __future__ import annotations
+
+from perdure.prevalence.commands import command
+from perdure.prevalence.following import Follower
+from perdure.prevalence.moments import now, random, random_source, uuid4
+from perdure.prevalence.opening import open
+from perdure.prevalence.settings import every
+from perdure.prevalence.system import System
+from perdure.prevalence.taking import Taken
+
+__all__ = [
+    "Follower", "System", "Taken", "command", "every", "now", "open", "random", "random_source", "uuid4",
+]  # fmt: skip

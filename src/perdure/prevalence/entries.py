@@ -1,0 +1,218 @@
+"""What a journal file is, byte by byte (format 1).
+
+    head | text | tag || entry | records | tag || entry | records | tag || … | zeros
+
+- An entry is what one sync makes durable: the commands that waited for it, each a record.
+- A tag is keyed BLAKE2b over the whole file before it, earlier tags included: the last good tag vouches for all.
+- Each entry has a CRC-32 of its own and that of the entry before, so that damage is found, and placed, without a key.
+- An entry tells up to which byte the file was durable when it was written. So a bad entry that was durable (damage)
+  can be told from one that a power cut has left half-written (a torn tail).
+- Pure functions: nothing here reads or writes a file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from struct import Struct
+from struct import error as StructError
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from perdure.errors import CorruptJournal, NewerFormat, UntrustedRecord
+from perdure.records.seal import TAG_SIZE, Key
+
+MAGIC = b"\xb7PV"
+FORMAT = 1
+HEAD = Struct("<3sBII")  # magic, format, CRC of the text, length of the text
+ENTRY = Struct("<IIIIII")  # mark, CRC of all that follows, CRC before, length, number, durable up to which byte
+RECORD = Struct("<IHd")  # length of the payload, kind, time
+_BEGIN = Struct("<II")
+_TAIL = Struct("<IIII")
+_MARK_AND_LENGTH = Struct("<I8xI")
+_COVERED = 8  # bytes of an entry before those that its CRC covers
+
+NUMBER = 0x0FFF  # of the kind: which command it is, as a definition in the same file says
+KEYWORDS = 0x8000  # the payload has positional and keyword arguments
+NAMES = 0x4000  # the payload names classes or functions
+DEFINES, FAILED = 0x0FFF, 0x0FFE  # records that are no commands
+MOST_KINDS = FAILED  # of one file
+LARGEST = 1 << 30  # bytes of the arguments of a command
+
+pack_record = RECORD.pack
+
+
+class Head(NamedTuple):
+    """What the beginning of a journal file tells."""
+
+    system: str
+    first: int  # number of the first command in it
+    mark: int  # what its entries begin with
+    seed: bytes  # from which the chance of its commands is derived
+    time: float
+    code: str
+    previous: tuple[int, int]  # of the file before it: its first command, and the CRC of its last entry; (0, 0): none
+    end: int
+
+
+class Found(NamedTuple):
+    """The valid part of a journal file."""
+
+    starts: list[int]  # where its entries begin
+    end: int
+    last: int  # number of the last command
+    crc: int  # of the last entry
+    torn: int  # bytes after the end that are neither entries nor zeros
+
+
+def encode_head(head: Head) -> bytes:
+    """The beginning of a file, without its tag."""
+    plain = {**head._asdict(), "seed": head.seed.hex()}
+    del plain["end"]
+    text = json.dumps(plain, separators=(",", ":")).encode()
+    return HEAD.pack(MAGIC, FORMAT, crc32(text), len(text)) + text
+
+
+def parse_head(data: bytes, path: str) -> Head:
+    """What the file tells of itself; raises `CorruptJournal` or `NewerFormat`. The tag is not verified."""
+    try:
+        magic, format_, crc, length = HEAD.unpack_from(data)
+        if magic == MAGIC and format_ > FORMAT:
+            raise NewerFormat(
+                f"The journal file {path} has format {format_}; this release reads up to {FORMAT}.",
+                hint="Install a later release.",
+                path=path,
+            )
+        text = data[HEAD.size : HEAD.size + length]
+        if magic != MAGIC or crc32(text) != crc or len(data) < HEAD.size + length + TAG_SIZE:
+            raise ValueError("its checksum is wrong")
+        plain: dict[str, Any] = json.loads(text)
+        plain["seed"], plain["previous"] = bytes.fromhex(plain["seed"]), tuple(plain["previous"])
+        return Head(**plain, end=HEAD.size + length + TAG_SIZE)
+    except NewerFormat:
+        raise
+    except (ValueError, KeyError, TypeError, OverflowError, StructError) as error:
+        raise CorruptJournal(
+            f"The head of the journal file {path} is damaged (byte 0): {error}.",
+            hint="perdure prevalence verify says what is lost; take the file from a backup.",
+            path=path,
+            offset=0,
+        ) from error
+
+
+def encode_entry(mark: int, before: int, number: int, durable: int, records: bytes) -> tuple[bytes, int]:
+    """An entry without its tag, and its CRC; `number` counts the commands of the file before it."""
+    tail = _TAIL.pack(before, len(records), number, durable) + records
+    crc = crc32(tail)
+    return _BEGIN.pack(mark, crc) + tail, crc
+
+
+def records_of(data: bytes, start: int) -> Iterator[tuple[int, float, bytes]]:
+    """Kind, time and payload of each record of the entry that begins there."""
+    at = start + ENTRY.size
+    end = at + ENTRY.unpack_from(data, start)[3]
+    while at < end:
+        length, kind, seconds = RECORD.unpack_from(data, at)
+        at += RECORD.size
+        yield kind, seconds, data[at : at + length]
+        at += length
+
+
+def is_sealed(data: bytes, end: int, key: Key) -> bool:
+    """Whether the tag that ends at `end` is good: then all before it is as it was written."""
+    state = key.fork()
+    state.update(memoryview(data)[: end - TAG_SIZE])
+    return state.digest() == data[end - TAG_SIZE : end]
+
+
+def find_entries(data: bytes, head: Head, key: Key | None, path: str) -> Found:
+    """The valid entries. Raises `CorruptJournal` where one that was durable is not valid any more.
+
+    With a key every byte of them is under a good seal, or it is `UntrustedRecord`; without one CRCs must do.
+    """
+    starts, end = _walk(data, head)
+    if key is None or not starts or not is_sealed(data, end, key):
+        starts, end = _checked(data, head, starts, key, path)
+    last, crc = head.first - 1, 0
+    if starts:
+        _, crc, _, _, number, _ = ENTRY.unpack_from(data, starts[-1])
+        count = sum(kind & NUMBER < FAILED for kind, _, _ in records_of(data, starts[-1]))
+        last = head.first + number + count - 1
+    rest = data[end:].rstrip(b"\0")
+    if rest:
+        _refuse_damage(data, head, end, end + len(rest), last, path)
+    return Found(starts, end, last, crc, len(rest))
+
+
+def _walk(data: bytes, head: Head) -> tuple[list[int], int]:
+    """Where entries seem to begin, by their marks and lengths alone, and where the last one ends."""
+    starts, at, unpack, mark = [], head.end, _MARK_AND_LENGTH.unpack_from, head.mark
+    last = len(data) - ENTRY.size - TAG_SIZE
+    while at <= last:
+        found, length = unpack(data, at)
+        following = at + ENTRY.size + length + TAG_SIZE
+        if found != mark or following > len(data):
+            break
+        starts.append(at)
+        at = following
+    return starts, at
+
+
+def _checked(data: bytes, head: Head, starts: Sequence[int], key: Key | None, path: str) -> tuple[list[int], int]:
+    """Those of them up to the first whose CRC or tag is wrong, or that does not follow on, and where they end."""
+    good, end, before = [], head.end, 0
+    sealer = None if key is None else key.fork()
+    if sealer is not None and not _goes_on(sealer, data, 0, head.end):
+        raise UntrustedRecord(
+            f"The journal file {path} does not carry a good seal of the system's key.",
+            hint="If you know where it comes from, open it with trust='all'.",
+            path=path,
+        )
+    for at in starts:
+        entry = _valid(data, at)
+        if entry is None or entry[2] != before:
+            break
+        following = at + ENTRY.size + entry[3] + TAG_SIZE
+        if sealer is not None and not _goes_on(sealer, data, at, following):
+            break
+        good.append(at)
+        end, before = following, entry[1]
+    return good, end
+
+
+def _goes_on(sealer: Any, data: bytes, start: int, end: int) -> bool:
+    """Whether the tag at the end is good; the sealer has then seen all up to it."""
+    view = memoryview(data)
+    sealer.update(view[start : end - TAG_SIZE])
+    is_good: bool = sealer.digest() == data[end - TAG_SIZE : end]
+    sealer.update(view[end - TAG_SIZE : end])
+    return is_good
+
+
+def _valid(data: bytes, at: int) -> tuple[int, ...] | None:
+    """The head of the entry at that place, if its CRC is right."""
+    if at + ENTRY.size > len(data):
+        return None
+    entry: tuple[int, ...] = ENTRY.unpack_from(data, at)
+    end = at + ENTRY.size + entry[3]
+    if end + TAG_SIZE > len(data) or crc32(memoryview(data)[at + _COVERED : end]) != entry[1]:
+        return None
+    return entry
+
+
+def _refuse_damage(data: bytes, head: Head, end: int, stop: int, last: int, path: str) -> None:
+    """Raise if a later entry tells that what should be at `end` was durable; else the rest is a torn tail."""
+    mark = head.mark.to_bytes(4, "little")
+    at = data.find(mark, end, stop)
+    while at >= 0:
+        entry = _valid(data, at)
+        if entry is not None and entry[5] > end:
+            raise CorruptJournal(
+                f"The journal file {path} is damaged at byte {end}: command {last + 1} cannot be read,"
+                f" yet command {head.first + entry[4]} after it can, at byte {at}.",
+                hint="perdure prevalence verify DIR says what is whole; take the file from a backup, or repair.",
+                path=path,
+                offset=end,
+                sequence=last + 1,
+            )
+        at = data.find(mark, at + 1, stop)

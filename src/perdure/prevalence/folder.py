@@ -1,0 +1,193 @@
+"""The directory of a prevalent system: what its files are called, who it is, and how far it once came.
+
+    directory/system                 format, id and key of the system; comes last, so that half a system is none
+    directory/lock                   held by the one writer; names its process
+    directory/reached                the newest journal file, and a command that is known to have been durable
+    directory/code-DIGEST            a code record
+    directory/journal-0…017          begins with command 17
+    directory/snapshot-0…016         the system after command 16
+
+- Nothing that is missing or shortened at the end passes unnoticed: `reached` tells what there was at least.
+- A file is complete before it has its name; what is left of one that was not finished ends in `.new`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+from zlib import crc32
+
+from perdure.errors import (
+    AccessDenied,
+    CorruptJournal,
+    CorruptRecord,
+    NewerFormat,
+    NotAStore,
+    StorageError,
+    StoreBusy,
+    SystemNotFound,
+)
+from perdure.files import DIRECTORY, FILE, Files
+
+FORMAT = 1
+JOURNAL, SNAPSHOT, CODE = "journal", "snapshot", "code"
+_NUMBERED = re.compile(r"(journal|snapshot)-(\d{19})")
+
+
+class Reached(NamedTuple):
+    """What there was at least: the first command of the newest journal file, and a command that was durable."""
+
+    newest: int = 0
+    last: int = 0
+
+
+class Folder:
+    """The directory of one system."""
+
+    def __init__(self, directory: str, files: Files):
+        self.directory = os.path.abspath(directory)
+        self.files = files
+        self.id = ""
+        self.key_id = 0
+
+    def path(self, name: str) -> str:
+        """The path of a file in it."""
+        return os.path.join(self.directory, name)
+
+    def numbered(self, kind: str, number: int) -> str:
+        """The path of a journal file or a snapshot."""
+        return self.path(f"{kind}-{number:019d}")
+
+    def numbers(self, kind: str) -> list[int]:
+        """The numbers of all journal files or snapshots, ascending."""
+        found = map(_NUMBERED.fullmatch, self.files.list(self.directory))
+        return sorted(int(match[2]) for match in found if match and match[1] == kind)
+
+    # -- who it is -------------------------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether there is a system; half of one that was being made is none."""
+        return self.files.kind(self.path("system")) is not None
+
+    def make(self, new_key: Callable[[], int]) -> None:
+        """Begin to make the system, which is there once `finish` was called; called with the lock held."""
+        others = set(self.files.list(self.directory)) - {"lock"}
+        strange = sorted(name for name in others if not _is_own(name))
+        if strange:
+            raise self._no_system(f"it has files of others, such as {strange[0]}")
+        if any(name.startswith((JOURNAL, "reached")) for name in others):
+            raise self._no_system("its file `system` was taken away")
+        self.id, self.key_id = secrets.token_hex(16), new_key()
+
+    def finish(self) -> None:
+        """Make the system be there, durably: its first snapshot is."""
+        text = json.dumps({"perdure prevalence": FORMAT, "system": self.id, "key": self.key_id})
+        self.files.replace_durably(self.path("system"), _checked(text))
+        with suppress(AccessDenied):  # whoever may not read the folder above did not make this one either
+            self.files.sync_directory(os.path.dirname(self.directory))
+
+    def identify(self) -> None:
+        """Learn id and key; raises `SystemNotFound`, `NotAStore`, `NewerFormat` or `CorruptRecord`."""
+        path = self.path("system")
+        data = self.files.read(path)
+        if data is None:
+            if self.files.kind(self.directory) == FILE:
+                raise self._no_system("it is no directory")
+            raise SystemNotFound(
+                f"There is no prevalent system in {self.directory}.",
+                hint="Check the path; opened for writing, with a class for its root, it is made.",
+                path=self.directory,
+            )
+        text = _text_of(data)
+        try:
+            told = json.loads(data.partition(b" ")[2])
+            format_ = int(told["perdure prevalence"])
+            self.id, self.key_id = str(told["system"]), int(told["key"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._no_system("its file `system` says nothing that perdure knows") from error
+        if format_ > FORMAT:
+            raise NewerFormat(
+                f"The system {self.directory} has format {format_}; this release of perdure reads up to {FORMAT}.",
+                hint="Install a later release.",
+                path=self.directory,
+            )
+        if text is None:
+            raise CorruptRecord(f"{path} is damaged.", hint="Take it from a backup.", path=path)
+
+    def _no_system(self, why: str) -> NotAStore:
+        return NotAStore(
+            f"{self.directory} is no prevalent system: {why}.", hint="Give a directory of its own.", path=self.directory
+        )
+
+    # -- one writer ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self, timeout: float) -> Iterator[None]:
+        """Be the one writer; `StoreBusy` names the process that is it already."""
+        self.files.make_directories(self.directory)
+        if self.files.kind(self.directory) != DIRECTORY:
+            raise self._no_system("it is no directory")
+        lock = self.files.lock(self.path("lock"), create=True, timeout=timeout)
+        try:
+            lock.__enter__()
+        except StoreBusy as error:
+            holder = (self.files.read(self.path("lock")) or b"").strip().decode("ascii", "replace")[:40]
+            raise StoreBusy(
+                f"{self.directory} is open for writing in another place" + (f" (process {holder})." if holder else "."),
+                hint="One process at a time writes; to look meanwhile, open it with read_only=True.",
+                path=self.directory,
+            ) from error
+        try:
+            with suppress(StorageError):  # only for the message above
+                self.files.write_new(self.path("lock"), f"{os.getpid()}\n".encode())
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+    # -- how far it came -------------------------------------------------------------------------------------
+
+    def reached(self) -> Reached:
+        """What there was at least; raises `CorruptJournal` if the file that tells it is damaged or missing."""
+        path = self.path("reached")
+        data = self.files.read(path)
+        if data is None:
+            return Reached()
+        text = _text_of(data)
+        if text is None:
+            raise CorruptJournal(f"{path} is damaged.", hint="perdure prevalence repair makes it anew.", path=path)
+        newest, last = text.split()
+        return Reached(int(newest), int(last))
+
+    def note(self, reached: Reached) -> None:
+        """Note, durably, what there is at least."""
+        self.files.replace_durably(self.path("reached"), _checked(f"{reached.newest} {reached.last}"))
+
+    def remove_leftovers(self) -> None:
+        """Remove what was not finished."""
+        for name in self.files.list(self.directory):
+            if name.endswith(".new") and _is_own(name):
+                self.files.unlink(self.path(name))
+
+
+def _is_own(name: str) -> bool:
+    plain = name.removesuffix(".new")
+    return bool(
+        _NUMBERED.fullmatch(plain)
+        or plain in ("system", "lock", "reached")
+        or re.fullmatch("code-[0-9a-f]{16,64}", plain)
+    )
+
+
+def _checked(text: str) -> bytes:
+    return f"{crc32(text.encode()):08x} {text}\n".encode()
+
+
+def _text_of(data: bytes) -> str | None:
+    """The text of a small file with its checksum before it; None if it is damaged."""
+    check, _, text = data.rstrip(b"\n").partition(b" ")
+    return text.decode() if check == b"%08x" % crc32(text) else None

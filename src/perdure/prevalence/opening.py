@@ -1,0 +1,189 @@
+"""Opening a prevalent system: making it, recovering it, looking at it as it is or as it was.
+
+- What is made has a key of its own, and its first snapshot is durable before it is a system at all.
+- Before anything is built upon what was found, it is made durable, and a torn tail is cut off: a killed process may
+  have left what the power would still take away.
+- To read needs no lock and writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import warnings
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar, overload
+
+from perdure.clock import Clock
+from perdure.errors import InvalidArgument, KeyMissing, PrevalenceError
+from perdure.files import Files
+from perdure.keys import KeyRing, read_key_file
+from perdure.prevalence.codes import keep_code
+from perdure.prevalence.folder import Folder
+from perdure.prevalence.following import Follower
+from perdure.prevalence.recovery import Limits, Recovered, recover
+from perdure.prevalence.settings import Durability, Keep, Settings, checked
+from perdure.prevalence.snapshots import Told, put_in_place, write_snapshot
+from perdure.prevalence.system import System
+from perdure.records.seal import Key
+
+Root = TypeVar("Root")
+KeySource = Key | str | os.PathLike[str]
+
+
+@overload
+def open(
+    directory: str | os.PathLike[str],
+    root: Callable[[], Root],
+    *,
+    read_only: Literal[False] = ...,
+    until: None = ...,
+    **settings: Any,
+) -> System[Root]: ...
+@overload
+def open(
+    directory: str | os.PathLike[str],
+    root: Callable[[], Root] | None = ...,
+    *,
+    read_only: bool = ...,
+    until: int | datetime | None = ...,
+    **settings: Any,
+) -> Any: ...
+def open(
+    directory: str | os.PathLike[str],
+    root: Callable[[], Any] | None = None,
+    *,
+    read_only: bool = False,
+    until: int | datetime | None = None,
+    durability: Durability = "always",
+    key: KeySource | None = None,
+    trust: Literal["all"] | None = None,
+    timeout: float = 0.0,
+    snapshot_commands: int | None = 200_000,
+    snapshot_bytes: int | None = 256 << 20,
+    snapshot_recovery: float | timedelta | None = 30.0,
+    keep: Keep = 2,
+    food_taster: bool = False,
+    time_limit: float | None = None,
+    code: Literal["recorded", "off"] = "recorded",
+    compress: bool = False,
+    clock: Clock | None = None,
+    clock_tolerance: float = 60.0,
+    progress: Callable[[int, int], None] | None = None,
+    freeze: bool = True,
+    files: Files | None = None,
+    **internal: Any,
+) -> Any:
+    """Open the system in a directory for writing; `root()` makes its root if it is not there yet.
+
+    One process writes: `StoreBusy` in another, after `timeout` seconds. With `read_only` you get a `Follower`; with
+    `until`, the number of a command or a time, the system as it was. Damage that could be helped is warned of, and in
+    `.said`; else `CorruptJournal` says which file and byte. `progress` gets (commands done, commands in all).
+    """
+    found = Folder(os.fspath(directory), files or Files())
+    recovery = snapshot_recovery.total_seconds() if isinstance(snapshot_recovery, timedelta) else snapshot_recovery
+    given = Settings(
+        durability, snapshot_commands, snapshot_bytes, recovery, keep, food_taster, time_limit, code, compress,
+        progress=progress, clock_tolerance=clock_tolerance, freeze=freeze,
+    )  # fmt: skip
+    settings = checked(given._replace(**internal) if clock is None else given._replace(clock=clock, **internal))
+    if trust not in (None, "all"):
+        raise InvalidArgument(f"trust is 'all' or not given, not {trust!r:.60}.")
+    if read_only or until is not None:
+        found.identify()
+        recovered = recover(found, _reading_key(found, key, trust), limits=_limits(until), progress=progress)
+        return Follower(found, _reading_key(found, key, trust), recovered, follows=until is None)
+    return _open_for_writing(found, root, key, trust, timeout, settings)
+
+
+def _open_for_writing(
+    folder: Folder,
+    root: Callable[[], Any] | None,
+    key: KeySource | None,
+    trust: str | None,
+    timeout: float,
+    settings: Settings,
+) -> System[Any]:
+    if root is None and not folder.exists():
+        folder.identify()  # raises
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(folder.writing(timeout))
+        if not folder.exists():
+            assert root is not None
+            _make(folder, root, key, settings)
+        folder.identify()
+        own = _own_key(folder, key)
+        recovered = recover(folder, None if trust else own, progress=settings.progress)
+        _settle(folder, recovered)
+        if isinstance(root, type) and not isinstance(recovered.root, root):
+            raise PrevalenceError(
+                f"The root of {folder.directory} is a {type(recovered.root).__qualname__}, not a {root.__qualname__}.",
+                hint="Open it with its own class, or without one.",
+                path=folder.directory,
+            )
+        if settings.freeze:
+            gc.freeze()
+        for line in recovered.said:
+            warnings.warn(line, RuntimeWarning, stacklevel=3)
+        return System(folder, own, recovered, settings, stack.pop_all())
+
+
+def _make(folder: Folder, root: Callable[[], Any], key: KeySource | None, settings: Settings) -> None:
+    """Make a new system, whole or not at all."""
+    given = _given_key(key)
+    made: list[Key] = []
+
+    def new_key() -> int:
+        made.append(given or KeyRing(files=folder.files).make())
+        return made[0].id
+
+    fresh = root()
+    folder.make(new_key)
+    code = "" if settings.code == "off" else keep_code(folder, made[0], {type(fresh).__module__})
+    now = settings.clock.now()
+    path = folder.path("snapshot-0000000000000000000.new")
+    try:
+        write_snapshot(folder.files, path, fresh, Told(folder.id, 0, now, now, code, settings.compress), made[0])
+    except BaseException:
+        folder.files.unlink(path)
+        raise
+    put_in_place(folder, path, 0, made[0])
+    folder.finish()
+
+
+def _settle(folder: Folder, recovered: Recovered) -> None:
+    """Make durable what was found, and cut off what was torn, before anything is built upon it."""
+    files = folder.files
+    if recovered.torn is not None:
+        files.truncate(recovered.torn[0], recovered.torn[1])
+    newest = recovered.newest
+    if newest is not None and folder.reached() != (newest.head.first, newest.found.last):
+        files.sync(newest.path)
+    files.sync_directory(folder.directory)
+    folder.remove_leftovers()
+
+
+def _limits(until: int | datetime | None) -> Limits:
+    if isinstance(until, datetime):
+        return Limits(before=until.timestamp())
+    return Limits(until=until)
+
+
+def _given_key(key: KeySource | None) -> Key | None:
+    return key if key is None or isinstance(key, Key) else read_key_file(key)
+
+
+def _own_key(folder: Folder, key: KeySource | None) -> Key:
+    given = _given_key(key)
+    if given is not None and given.id != folder.key_id:
+        raise KeyMissing(
+            f"The system is sealed with the key {folder.key_id:08x}; the key that was given is {given.name}.",
+            hint="Give the file that `perdure key export` wrote where the system was made.",
+        )
+    return given or KeyRing(files=folder.files).require(folder.key_id)
+
+
+def _reading_key(folder: Folder, key: KeySource | None, trust: str | None) -> Key | None:
+    return None if trust == "all" else _own_key(folder, key)

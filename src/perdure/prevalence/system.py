@@ -1,0 +1,433 @@
+"""A prevalent system: one root in memory, a journal of commands before it, snapshots beside it.
+
+- Order of a command: pickled, and its copy made; journaled; made durable; carried out with the copy; answered. What
+  fails before it is journaled has left nothing.
+- One lock (`_work`) is held while commands are journaled and carried out, while a fork is made and while an undo reads
+  the state again. Reading the root takes none.
+- A command that raises is undone, and the journal is told so with the next entry, or at the end.
+- After an error whose outcome nobody can know, nothing more is taken; what is in memory can still be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+from perdure.errors import ClockWentBack, PerdureError, PrevalenceError, StoreClosed
+from perdure.prevalence.codes import keep_code
+from perdure.prevalence.commands import SYSTEMS, Kind, kind_of_method, kind_of_object
+from perdure.prevalence.ends import ALIVE, leave_closed
+from perdure.prevalence.entries import MOST_KINDS, pack_record
+from perdure.prevalence.folder import Folder
+from perdure.prevalence.journal import Journal
+from perdure.prevalence.marks import encode_failed, encode_kind
+from perdure.prevalence.moments import Moment, local
+from perdure.prevalence.recovery import Limits, Recovered, recover
+from perdure.prevalence.settings import Every, Settings
+from perdure.prevalence.snapshots import Told
+from perdure.prevalence.taking import Taken, Taking, drop_old, how_here
+from perdure.prevalence.tasting import Taster
+from perdure.prevalence.turns import Ticket, Turns
+from perdure.prevalence.undo import put_state
+from perdure.prevalence.watching import Watch
+from perdure.records.seal import Key
+
+Root = TypeVar("Root")
+
+
+class System(Generic[Root]):
+    """A system that is open for writing; `prevalence.open` gives it. `root` is read as any other object."""
+
+    def __init__(self, folder: Folder, key: Key, recovered: Recovered, settings: Settings, lock: contextlib.ExitStack):
+        self.root: Root = recovered.root
+        self.said = recovered.said  # what was not as it should be when it was opened, and could be helped
+        self.directory = folder.directory
+        self._folder = folder
+        self._key = key
+        self._settings = settings
+        self._lock = lock
+        self._work = threading.RLock()
+        self._turns = Turns(self._process)
+        self._journal = Journal(
+            folder,
+            key,
+            recovered.sequence + 1,
+            recovered.previous,
+            code=self._code,
+            now=settings.clock.now,
+            step=0 if settings.durability == "none" else settings.step,
+            file_bytes=settings.file_bytes,
+        )
+        self._sequence = recovered.sequence
+        self._time = recovered.time
+        self._moment = Moment(self)
+        self._numbers: dict[Kind, int] = {}
+        self._raised = set(recovered.discovered)  # not told in the journal yet
+        self._modules: set[str] = set()
+        self._snapshot = recovered.snapshot
+        self._snapshot_bytes = 0  # of journal when the last snapshot was made
+        self._spent = recovered.seconds  # carrying out what came since
+        self._taking: Taking | None = None
+        self._closed = False
+        self._always = settings.durability == "always"
+        self._watch = Watch(settings.time_limit) if settings.time_limit else None
+        self._taster = Taster(self.root) if settings.food_taster else None
+        SYSTEMS[id(self.root)] = self
+        ALIVE.add(self)
+        if isinstance(settings.durability, Every):
+            self._ending = threading.Event()
+            self._syncing = threading.Thread(target=self._sync_often, name="perdure prevalence sync", daemon=True)
+            self._syncing.start()
+
+    # -- what users call -------------------------------------------------------------------------------------
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last command that was carried out; the first one has 1."""
+        return self._sequence
+
+    def execute(self, command: Any, /, *args: Any, **keywords: Any) -> Any:
+        """Carry out an object with `apply(root)`, or a method under `@command` with its arguments; give its answer.
+
+        What the command raises comes out, and its changes are undone. Raises `CannotPickle`, `DiskFull` and so on with
+        nothing journaled, `OutcomeUnknown` if the disk failed in the middle.
+        """
+        kind, args = _called(command, args)
+        return self.submit(kind, args, keywords)
+
+    async def execute_async(self, command: Any, /, *args: Any, **keywords: Any) -> Any:
+        """The same for asyncio: the loop goes on meanwhile. Tasks that wait share one sync, and one thread for all."""
+        import asyncio
+
+        kind, args = _called(command, args)
+        loop = asyncio.get_running_loop()
+        waiting = loop.create_future()
+
+        def told(ticket: Ticket) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(_set, waiting)
+
+        ticket = self._ticket(kind, args, keywords, told)
+        self._turns.take_later(ticket)
+        await waiting
+        return ticket.outcome()
+
+    def snapshot(self, *, wait: bool = True) -> Taken | None:
+        """Write the whole system to a file while commands go on; says what was written once it is durable.
+
+        Without `wait` it returns at once, with None, and an error is told by the next call. Raises what the user's
+        classes raise when they are pickled, or a `StorageError`; the system goes on all the same.
+        """
+        self._refuse_inside("snapshot")
+        taking = self._begin_snapshot()
+        if not wait:
+            return None
+        taking.done.wait()
+        if taking.error is not None:
+            raise taking.error
+        return taking.taken
+
+    def sync(self) -> None:
+        """Make durable what was carried out so far; with durability "always" it is already."""
+        with self._work:
+            self._journal.sync()
+
+    @contextmanager
+    def steady(self) -> Iterator[Root]:
+        """No command is carried out inside the block: for reading several things that belong together."""
+        with self._work:
+            yield self.root
+
+    def close(self) -> None:
+        """Make everything durable, and let another process write; calling it twice is fine."""
+        if self._closed:
+            return
+        self._refuse_inside("close")
+        taking = self._taking
+        if taking is not None:
+            taking.done.wait()
+        closed = StoreClosed(f"{self.directory} was closed.", hint="Open it again.")
+        self._turns.refuse(closed)
+        self._turns.end()
+        if isinstance(self._settings.durability, Every):
+            self._ending.set()
+            self._syncing.join()
+        with self._work:
+            self._closed = True
+            try:
+                self._end_journal()
+            finally:
+                self._lock.close()
+                ALIVE.discard(self)
+                leave_closed(self.root, closed)
+
+    def __enter__(self) -> System[Root]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<System {self.directory} after command {self._sequence}>"
+
+    def forked(self, error: PrevalenceError) -> None:
+        """Be of no use in this process, which is a fork of the one that writes."""
+        self._turns.forked(error)
+        self._work = threading.RLock()
+        self._closed = True
+
+    # -- one command -----------------------------------------------------------------------------------------
+
+    def submit(self, kind: Kind, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Carry out one command, and give its answer."""
+        if local.moment is not None:
+            self._refuse_inside("execute")
+        ticket = self._ticket(kind, args, keywords)
+        self._turns.take(ticket)
+        if ticket.error is not None:
+            return ticket.outcome()
+        return ticket.result
+
+    def _ticket(
+        self,
+        kind: Kind,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        notify: Callable[[Ticket], None] | None = None,
+    ) -> Ticket:
+        stored = kind.store(args, keywords)
+        return Ticket(kind, stored, kind.copied(stored), notify)
+
+    def _process(self, group: list[Ticket]) -> None:
+        """Journal the commands of a group together, make them durable, carry them out."""
+        with self._work:
+            try:
+                now = self._next_time()
+                if self._taster is not None:
+                    group = self._taster.taste(group, self._sequence, now, self._begin(group))
+                    if not group:
+                        return
+                self._record(group, now)
+            except PerdureError as error:
+                for ticket in group:
+                    ticket.error = ticket.error or error
+                return
+            self._carry_out(group, now)
+        self._snapshot_if_due()
+
+    def _next_time(self) -> float:
+        now = self._settings.clock.now()
+        if now >= self._time:
+            return now
+        if self._time - now > self._settings.clock_tolerance:
+            raise ClockWentBack(
+                f"The clock of this machine is {self._time - now:.0f} seconds behind the last command of"
+                f" {self.directory}; nothing was journaled.",
+                hint="Set the clock right; or open the system with a larger clock_tolerance, and its time stands still"
+                " until the clock is there.",
+                path=self.directory,
+            )
+        return self._time
+
+    def _begin(self, group: list[Ticket]) -> bytes:
+        """Have a journal file with room; gives the seed of its commands."""
+        journal = self._journal
+        if journal.is_full:
+            self._tell_raised()
+            journal.rotate()
+        if journal.is_new:
+            self._numbers.clear()
+            self._modules.update(ticket.kind.module for ticket in group)
+        return journal.begin()
+
+    def _record(self, group: list[Ticket], now: float) -> None:
+        journal, numbers = self._journal, self._numbers
+        self._begin(group)
+        marks = [encode_failed(self._raised)] if self._raised else []
+        parts: list[bytes] = []
+        new: list[Kind] = []
+        for ticket in group:
+            kind, stored = ticket.kind, ticket.stored
+            number = numbers.get(kind)
+            if number is None:
+                number = numbers[kind] = len(numbers)
+                new.append(kind)
+                marks.append(encode_kind(number, kind.name, kind.version, kind.form))
+            parts.append(pack_record(len(stored.short), number | stored.flags, now))
+            parts.append(stored.short)
+        try:
+            if len(numbers) > MOST_KINDS:
+                raise PrevalenceError(f"One journal file has at most {MOST_KINDS} kinds of commands.")
+            journal.write(b"".join(marks + parts), len(group))
+        except PerdureError:
+            for kind in new:
+                del numbers[kind]
+            raise
+        self._raised.clear()
+        if self._always:
+            journal.sync()
+
+    def _carry_out(self, group: list[Ticket], now: float) -> None:
+        moment, watch = self._moment, self._watch
+        moment.time, moment.seed = now, self._journal.seed
+        local.moment = moment
+        began = time.perf_counter()
+        sequence = self._sequence
+        self._time = now
+        try:
+            for ticket in group:
+                sequence += 1
+                moment.sequence = sequence
+                try:
+                    if watch is None:
+                        ticket.result = ticket.kind.carry_out(self.root, ticket.stored.flags, ticket.value)
+                    else:
+                        with watch.over(ticket.kind, sequence):
+                            ticket.result = ticket.kind.carry_out(self.root, ticket.stored.flags, ticket.value)
+                except BaseException as error:  # noqa: BLE001 (whatever it raised is its outcome)
+                    ticket.error = error
+                    refusal = self._take_back(sequence)
+                    if refusal is not None:
+                        for each in group[group.index(ticket) + 1 :]:
+                            each.error = refusal
+                        break
+                ticket.value = None
+                self._sequence = sequence
+        finally:
+            local.moment = None
+        self._spent += time.perf_counter() - began
+
+    def _take_back(self, sequence: int) -> PrevalenceError | None:
+        """Undo what a command that raised has changed; if that cannot be done, nothing more is taken."""
+        self._raised.add(sequence)
+        local.moment = None
+        try:
+            limits, raised = Limits(until=sequence - 1), frozenset(self._raised)
+            put_state(self.root, recover(self._folder, self._key, limits=limits, raised=raised, strict=True).root)
+            if self._taster is not None:
+                self._taster.renew()
+        except BaseException as error:  # noqa: BLE001 (half a change must never be built upon)
+            refusal = PrevalenceError(
+                f"Command {sequence} raised, and its changes could not be undone: {error}",
+                hint="Close the system and open it again.",
+                path=self.directory,
+            )
+            self._turns.refuse(refusal)
+            return refusal
+        finally:
+            local.moment = self._moment
+        return None
+
+    def _refuse_inside(self, what: str) -> None:
+        if local.moment is not None:
+            raise PrevalenceError(
+                f"{what}() was called by a command.",
+                hint="A command changes the system directly, and calls other commands as plain methods.",
+            )
+
+    # -- journal and snapshots -------------------------------------------------------------------------------
+
+    def _code(self) -> str:
+        if self._settings.code == "off":
+            return ""
+        return keep_code(self._folder, self._key, {*self._modules, type(self.root).__module__})
+
+    def _tell_raised(self) -> None:
+        """Say in the journal file that is written which commands raised: none of the others did."""
+        if self._journal.is_open:
+            self._journal.write(encode_failed(self._raised), 0)
+            self._raised.clear()
+
+    def _end_journal(self) -> None:
+        try:
+            if not self._journal.is_broken:
+                self._tell_raised()
+        finally:
+            self._journal.close()
+
+    def _sync_often(self) -> None:
+        every = self._settings.durability
+        assert isinstance(every, Every)
+        while not self._ending.wait(every.seconds):
+            with self._work:
+                try:
+                    self._journal.sync()
+                except PerdureError as error:
+                    self._turns.refuse(error)
+                    return
+
+    def _begin_snapshot(self) -> Taking:
+        code = self._code()  # it may ask git, while commands go on
+        with self._work:
+            under_way = self._taking
+            if under_way is not None and not under_way.done.is_set():
+                return under_way
+            began = time.perf_counter()
+            self._tell_raised()
+            self._journal.rotate()
+            told = self._told(code)
+            how = self._settings.how or how_here(self._folder)
+            taking = Taking(self._folder, self._key, self.root, told, how, began)
+            taking.begin()
+            self._taking = taking
+            self._snapshot, self._snapshot_bytes, self._spent = self._sequence, self._journal.bytes, 0.0
+        if how == "fork":
+            threading.Thread(target=self._finish_snapshot, args=(taking,), name="perdure snapshot", daemon=True).start()
+        else:
+            self._finish_snapshot(taking)
+        return taking
+
+    def _finish_snapshot(self, taking: Taking) -> None:
+        try:
+            taking.finish(self._again)
+            if taking.error is None:
+                drop_old(self._folder, self._settings.keep, self._settings.clock.now(), self._key)
+            else:
+                self.said.append(f"A snapshot could not be made: {taking.error}")
+        except PerdureError as error:
+            self.said.append(f"Old files could not be removed: {error}")
+        finally:
+            taking.done.set()
+
+    def _again(self) -> Taking:
+        """The same snapshot by this process, since the child did not succeed; it tells why not."""
+        with self._work:
+            began = time.perf_counter()
+            self._tell_raised()
+            self._journal.rotate()
+            taking = Taking(self._folder, self._key, self.root, self._told(self._code()), "here", began)
+            taking.begin()
+            return taking
+
+    def _told(self, code: str) -> Told:
+        settings = self._settings
+        return Told(self._folder.id, self._sequence, self._time, settings.clock.now(), code, settings.compress)
+
+    def _snapshot_if_due(self) -> None:
+        settings = self._settings
+        commands = self._sequence - self._snapshot
+        if (
+            (settings.snapshot_commands and commands >= settings.snapshot_commands)
+            or (settings.snapshot_bytes and self._journal.bytes - self._snapshot_bytes >= settings.snapshot_bytes)
+            or (settings.snapshot_recovery and self._spent >= settings.snapshot_recovery)
+        ):
+            try:
+                self._begin_snapshot()
+            except Exception as error:  # noqa: BLE001 (the commands have succeeded)
+                self._snapshot, self._spent = self._sequence, 0.0
+                self.said.append(f"A snapshot could not be made: {error}")
+
+
+def _called(command: Any, args: tuple[Any, ...]) -> tuple[Kind, tuple[Any, ...]]:
+    if not isinstance(command, type) and hasattr(command, "__perdure_command__") and hasattr(command, "__qualname__"):
+        return kind_of_method(command), args
+    return kind_of_object(command), (command, *args)
+
+
+def _set(waiting: Any) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
