@@ -1,6 +1,6 @@
 """Save any object once, load it for ever; run any job once, re-run it exactly.
 
-The front door: every public name, and nothing else. Flows and prevalence are imported when one of their names is first used.
+The front door: every public name, and nothing else. The engines are imported when one of their names is first used.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from perdure.errors import CannotPickle, ClassNotFound, PerdureError
 from perdure.pickling.declared import DECLARED
 
 MAIN = "__main__"
+_last_seen: list[Any] = []  # the main module, and its file
 WAYS_OUT = (
     "If it is called otherwise now, say so with perdure.rename or perdure.move_module;"
     ' load(id, missing="opaque") shows what is stored without it.'
@@ -33,6 +34,10 @@ def main_module_name() -> str:
     if spec is not None and spec.name:
         return str(spec.name).removesuffix(".__main__")
     file = getattr(main, "__file__", None)
+    if file:
+        _last_seen[:] = [main, file]
+    elif _last_seen and _last_seen[0] is main:
+        file = _last_seen[1]  # Python takes it away at the end of the script, when threads may still run
     stem = PurePath(file).stem if file else ""
     return stem if stem.isidentifier() else MAIN
 
