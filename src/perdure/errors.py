@@ -277,7 +277,7 @@ class PrevalenceError(PerdureError, RuntimeError):
     """A prevalent system was used in a way that it does not allow."""
 
 
-class SystemNotFound(NotFound):
+class SystemNotFound(StoreNotFound):
     """There is no prevalent system in that directory, and the call does not make one."""
 
 

@@ -46,6 +46,7 @@ _VERBS = {
     "collect": ("perdure.cli.keeping", "remove what nothing refers to any more"),
     "forget": ("perdure.cli.keeping", "remove an object for good, also from history"),
     "key": ("perdure.cli.keyring", "show, export or import the keys that stores are sealed with"),
+    "prevalence": ("perdure.cli.prevalent", "look through a prevalent system, repair it, list its commands"),
     "demo": ("perdure.cli.demo", "see a flow fail, be mended and run again, in a minute, on real files"),
 }
 VERBS = tuple(_VERBS)
@@ -101,7 +102,7 @@ def _say_no_more() -> None:
 
 def _call(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_HELP.format(verbs="\n".join(f"  {verb:<9} {does}" for verb, (_, does) in _VERBS.items())))
+        print(_HELP.format(verbs="\n".join(f"  {verb:<10} {does}" for verb, (_, does) in _VERBS.items())))
         return FINE if words else WRONG_USE
     if words[0] in ("--version", "-V"):
         import perdure

@@ -9,6 +9,7 @@ What the names do stands with each of them; `docs/guide/prevalence.md` tells whe
 from __future__ import annotations
 
 from perdure.prevalence.commands import command
+from perdure.prevalence.determinism import Suspect, check
 from perdure.prevalence.following import Follower
 from perdure.prevalence.moments import now, random, random_source, uuid4
 from perdure.prevalence.opening import open
@@ -17,5 +18,6 @@ from perdure.prevalence.system import System
 from perdure.prevalence.taking import Taken
 
 __all__ = [
-    "Follower", "System", "Taken", "command", "every", "now", "open", "random", "random_source", "uuid4",
+    "Follower", "Suspect", "System", "Taken", "check", "command", "every", "now", "open", "random", "random_source",
+    "uuid4",
 ]  # fmt: skip

@@ -88,6 +88,11 @@ class _Unpickler(pickle.Unpickler):
         return find_global(module_name, global_name)
 
 
+def completed(short: bytes) -> bytes:
+    """A complete pickle of what is stored."""
+    return _START + short
+
+
 def load_arguments(short: bytes, names: bool) -> Any:
     """What `dump_arguments` stored."""
     if not names:

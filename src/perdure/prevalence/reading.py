@@ -49,9 +49,10 @@ def journal_files(
     reached = folder.reached() if reached is None else reached
     if reached.newest and reached.newest not in numbers and max(reached) > after:
         raise _missing(folder, reached.newest, f"{folder.path('reached')} tells of it")
-    started = [number for number in numbers if number <= after + 1]
-    wanted = [number for number in numbers if number > after + 1]
-    wanted = started[-1:] + wanted
+    started = [number for number in numbers if number <= after]
+    wanted = [number for number in numbers if number > after]
+    if not wanted or wanted[0] != after + 1:
+        wanted = started[-1:] + wanted
     following = 0
     for place, number in enumerate(wanted):
         if until is not None and number > until:

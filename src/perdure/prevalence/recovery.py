@@ -70,22 +70,24 @@ def recover(
     progress: Progress | None = None,
     raised: frozenset[int] = frozenset(),
     strict: bool = False,
-    after_each: Callable[[int, Any], None] | None = None,
+    oldest: bool = False,
 ) -> Recovered:
     """The system in that directory; with `strict` no command may raise that is not told to have raised.
 
+    With `oldest` it begins with the oldest good snapshot, for a longer replay.
     Raises `CorruptJournal`, `UntrustedRecord`, `ClassNotFound`, `CannotLoad`, `ReplayDiffers`.
     """
     with _without_collecting():
         said: list[str] = []
         until = limits.until
-        for sequence, snapshot in newest_good(folder, key, until):
+        snapshots = newest_good(folder, key, until)
+        for sequence, snapshot in reversed(list(snapshots)) if oldest else snapshots:
             if isinstance(snapshot, PerdureError):
                 said.append(f"{snapshot.message} The one before it is used.")
                 continue
             if limits.before is not None and snapshot.told.time > limits.before:
                 continue
-            replay = _Replay(folder, key, sequence, snapshot, limits, progress, strict, after_each)
+            replay = _Replay(folder, key, sequence, snapshot, limits, progress, strict)
             return replay.run(said, raised)
     raise CorruptJournal(
         f"There is no snapshot in {folder.directory} that is good"
@@ -101,7 +103,7 @@ def replay_more(folder: Folder, key: Key | None, root: Any, sequence: int, secon
     files = list(journal_files(folder, key, sequence))
     failed = frozenset[int]().union(*(failed_of(file.data, file.found) for file in files))
     try:
-        return _Replay(folder, key, sequence, None, Limits(), None, False, None).go_on(
+        return _Replay(folder, key, sequence, None, Limits(), None, False).go_on(
             files, root, sequence, seconds, failed, 0
         )
     except _Raised:
@@ -129,10 +131,9 @@ class _Replay:
         limits: Limits,
         progress: Progress | None,
         strict: bool,
-        after_each: Callable[[int, Any], None] | None,
     ):
         self.folder, self.key, self.start, self.snapshot = folder, key, start, snapshot
-        self.limits, self.progress, self.after_each = limits, progress, after_each
+        self.limits, self.progress = limits, progress
         self.strict = strict
         self.untold_from = float("inf")
 
@@ -236,7 +237,7 @@ class _Replay:
         data, moment.seed = file.data, file.head.seed
         unpack, unpack_entry, head_size, entry_size = RECORD.unpack_from, ENTRY.unpack_from, RECORD.size, ENTRY.size
         calls = _Calls(file, root)
-        call, after_each = calls.call, self.after_each
+        call = calls.call
         until = file.found.last if self.limits.until is None else self.limits.until
         before = float("inf") if self.limits.before is None else self.limits.before
         sequence = file.head.first - 1
@@ -265,8 +266,6 @@ class _Replay:
                 except Exception as error:  # noqa: BLE001 (the user's code runs here)
                     failure = calls.failure(error, sequence, kind, at - length)
                     raise failure from (failure.__cause__ or error)
-                if after_each is not None:
-                    after_each(sequence, root)
                 if sequence >= report and self.progress is not None:
                     self.progress(sequence - self.start, total)
                     report = sequence + LONG

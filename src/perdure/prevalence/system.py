@@ -142,6 +142,17 @@ class System(Generic[Root]):
         with self._work:
             yield self.root
 
+    def check_replay(self) -> None:
+        """Replay the journal beside the system and compare; `ReplayDiffers` names the first command that differs.
+
+        No command is carried out meanwhile; it takes the memory of a second system.
+        """
+        from perdure.prevalence.determinism import compare_with_replay  # only who asks pays for it
+
+        self._refuse_inside("check_replay")
+        with self._work:
+            compare_with_replay(self._folder, self._key, self.root, self._sequence)
+
     def close(self) -> None:
         """Make everything durable, and let another process write; calling it twice is fine."""
         if self._closed:
