@@ -35,6 +35,11 @@ RIVALS = (
 RELSTORAGE_POSTGRESQL = Rival(
     "RelStorage", "peer_relstorage_postgresql", "RelStorage", "on PostgreSQL by psycopg2, free of history"
 )
+PREVALENT = (
+    Rival("coopy", "peer_coopy", "coopy", 'durability="sync", no seal; commands wait while a snapshot is made'),
+    Rival("eventsourcing", "peer_eventsourcing", "eventsourcing", "on SQLite, one aggregate, a save for each event"),
+)
+EVERY = (*RIVALS, *PREVALENT)  # with columns of their own
 
 
 class Present(NamedTuple):
@@ -48,7 +53,7 @@ class Present(NamedTuple):
 def find(wanted: Sequence[str], gc3pie: str | None) -> tuple[list[Present], list[str]]:
     """The rivals of those names that are here, and a line for each that is not."""
     present, absent = [], []
-    for rival in RIVALS:
+    for rival in EVERY:
         if rival.column not in wanted:
             continue
         found = look_for(rival, gc3pie if rival.column == "gc3pie" else None)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from data import CHANGED, CHANGES, NEW
-from peers import RELSTORAGE_POSTGRESQL, RIVALS
+from peers import PREVALENT, RELSTORAGE_POSTGRESQL, RIVALS
 from table import Comparison
 
 
@@ -197,6 +197,38 @@ POSTGRESQL = [
     ),
 ]  # fmt: skip
 
+
+def of_prevalent(figure: str) -> Mapping[str, str]:
+    """That figure of the rivals in prevalence, by column."""
+    return {rival.column: f"{rival.side} {figure}" for rival in PREVALENT}
+
+
+# Each task in turn by all sides, if they have it.
+PREVALENCE_TASKS = ("durable", "shared", "build", "replay", "snapshot", "load")
+PREVALENCE = [
+    Comparison(
+        "durable commands, one thread", "prevalent durable", "prevalent_limits durable", 1 / 0.9,
+        rivals=of_prevalent("durable"),
+    ),
+    Comparison(
+        "durable commands, 8 threads", "prevalent shared", "prevalent_limits shared", 1 / 0.9,
+        rivals=of_prevalent("shared"),
+    ),
+    Comparison("journal, for a small command", "prevalent bytes", "", 80.0, "B", rivals=of_prevalent("bytes")),
+    Comparison(
+        "replay / read, check, unpickle, apply", "prevalent replay", "prevalent_limits replay", 1 / 0.7,
+        rivals=of_prevalent("replay"),
+    ),
+    Comparison("replay / unpickle and apply, in memory", "prevalent replay", "prevalent_limits apply"),
+    Comparison("pause for a snapshot", "prevalent pause", "", 20.0, "ms", rivals=of_prevalent("pause")),
+    Comparison("snapshot in all", "prevalent snapshot", rivals=of_prevalent("snapshot")),
+    Comparison(
+        "open from a snapshot / unpickle", "prevalent open", "prevalent_limits open", 1.3, rivals=of_prevalent("open")
+    ),
+    Comparison("reads", "prevalent read", "prevalent_limits read", 1.05),
+    Comparison("a command that raises, undone", "prevalent undo"),
+]  # fmt: skip
+
 FLOWS = [
     Comparison("flow in processes / a bare pool", "flows processes", "flow_limits pool"),
     Comparison("flow in processes / a commit a job", "flows processes", "flow_limits commits"),
@@ -211,7 +243,7 @@ STARTUP = [
 ]
 
 LARGE_ROWS = ("growth", "walk", "rename")
-ROWS = (*OBJECTS, *LARGE_ROWS, "postgresql", "flows", "startup")
+ROWS = (*OBJECTS, *LARGE_ROWS, "postgresql", "prevalence", "flows", "startup")
 
 
 def needed(rows: Iterable[str]) -> set[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from peers import RIVALS
+from peers import EVERY
 from table import Rounds, Row, render_parts, render_rows
 
 BEGIN = "<!-- measured: begin -->"
@@ -41,9 +41,10 @@ def text(
     if rivals:
         lines += ["", "Rivals:", "", *(f"- {line}" for line in rivals)]
     kept = list(chain.from_iterable(tables.get(group, ()) for group in KEPT))
-    others = list(chain.from_iterable(rows for group, rows in tables.items() if group not in KEPT))
-    columns = [rival.column for rival in RIVALS]
-    lines += chain.from_iterable(("", render_rows(rows, columns)) for rows in (kept, others) if rows)
+    others = list(chain.from_iterable(rows for group, rows in tables.items() if group not in (*KEPT, "prevalence")))
+    columns = [rival.column for rival in EVERY]
+    prevalent = tables.get("prevalence", ())
+    lines += chain.from_iterable(("", render_rows(rows, columns)) for rows in (kept, prevalent, others) if rows)
     for executor in ("processes", "inline"):
         parts = render_parts(measured.get("flows", []), f"flows {executor}")
         if parts:

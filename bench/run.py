@@ -61,10 +61,15 @@ def measure_objects(folder: Path, setting: Setting) -> Figures:
         for run in stage.runs:
             place = folder / run.place
             figures |= run_task(run.side, run.task, place, setting.size, setting.environment, called=run.called)
-        for present in setting.present if stage.rivals else ():
+        for present in of_objects(setting.present) if stage.rivals else ():
             place = folder / (present.rival.side + ("-rich" if name.startswith("rich") else ""))
             figures |= measure_rival(present, stage.rivals, place, setting)
     return figures
+
+
+def of_objects(present: Sequence[Present]) -> list[Present]:
+    """Those that keep objects."""
+    return [one for one in present if one.rival in peers.RIVALS]
 
 
 def measure_rival(present: Present, task: str, place: Path, setting: Setting) -> Figures:
@@ -106,6 +111,28 @@ def measure_postgresql(folder: Path, setting: Setting) -> Figures:
     return figures
 
 
+def measure_prevalence(folder: Path, setting: Setting) -> Figures:
+    """Commands, replay and snapshots, task by task."""
+    figures: Figures = {}
+    wanted = {present.rival.side: present for present in setting.present}
+    for task in plan.PREVALENCE_TASKS:
+        for side in ("prevalent_limits", "prevalent", *(rival.side for rival in peers.PREVALENT)):
+            kept = task in ("build", "replay", "snapshot", "load")
+            place = folder / (side if kept else f"{side}-{task}")
+            if side in wanted and (side, task) not in NOT_DONE:
+                figures |= measure_rival(wanted[side], task, place, setting)
+            elif side.startswith("prevalent") and (side, task) not in NOT_DONE:
+                figures |= run_task(side, task, place, setting.size, setting.environment)
+    return figures
+
+
+# What a side of these has not got.
+NOT_DONE = {
+    ("prevalent_limits", "snapshot"), ("peer_eventsourcing", "shared"), ("peer_eventsourcing", "snapshot"),
+    ("peer_eventsourcing", "load"),
+}  # fmt: skip
+
+
 def measure_flows(folder: Path, setting: Setting) -> Figures:
     """A flow of jobs that do nothing."""
     figures: Figures = {}
@@ -123,7 +150,8 @@ def measure_startup(folder: Path, setting: Setting) -> Figures:
 
 
 GROUPS: dict[str, Round] = {
-    "objects": measure_objects, "large": measure_large, "postgresql": measure_postgresql, "flows": measure_flows,
+    "objects": measure_objects, "large": measure_large, "postgresql": measure_postgresql,
+    "prevalence": measure_prevalence, "flows": measure_flows,
     "startup": measure_startup,
 }  # fmt: skip
 
@@ -140,7 +168,9 @@ def comparisons(group: str, setting: Setting) -> list[Comparison]:
     if group == "large":
         found = plan.large(setting.most, setting.few)
         return [one for row in plan.LARGE_ROWS if row in setting.rows for one in found[row]]
-    return {"postgresql": plan.POSTGRESQL, "flows": plan.FLOWS, "startup": plan.STARTUP}[group]
+    return {
+        "postgresql": plan.POSTGRESQL, "prevalence": plan.PREVALENCE, "flows": plan.FLOWS, "startup": plan.STARTUP,
+    }[group]  # fmt: skip
 
 
 def measure(name: str, rounds: int, rivals: int, folder: Path, setting: Setting) -> list[Figures]:
@@ -193,7 +223,7 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-COLUMNS = tuple(rival.column for rival in peers.RIVALS)
+COLUMNS = tuple(rival.column for rival in peers.EVERY)
 
 
 def read_arguments(given: list[str] | None) -> argparse.Namespace:

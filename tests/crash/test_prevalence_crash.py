@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from prevalence_workload import PLACE, Workload, open_system
 
 from perdure.errors import DiskFull, OutcomeUnknown, PerdureError, StorageError
-from perdure.prevalence import entries, opening, recovery, snapshots, system, taking
+from perdure.prevalence import entries, marks, opening, replaying, snapshots, system, taking
 from perdure.prevalence.folder import Folder
 from perdure.prevalence.journal import Journal
 from perdure.testing.crashes import Explorer, SimulatedDisk
@@ -129,7 +130,8 @@ def a_snapshot_is_written_under_its_own_name(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_raised_is_not_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(system, "encode_failed", lambda raised: entries.pack_record(2, entries.FAILED, 0.0) + b"[]")
+    real = marks.encode_failed
+    patch.setattr(system, "encode_failed", lambda raised, seed: real([], seed))
 
 
 def what_raised_is_not_undone(patch: pytest.MonkeyPatch) -> None:
@@ -137,14 +139,13 @@ def what_raised_is_not_undone(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_raises_on_replay_stays(patch: pytest.MonkeyPatch) -> None:
-    real = recovery._Replay._replay
+    real = replaying.FileReplay._call
 
-    def replay(self: Any, *args: Any) -> Any:
-        self.folder, failed = self.folder, args[4]
-        return real(self, *args[:4], frozenset(), *args[5:]) if not failed else real(self, *args)
+    def call(self: Any, *rest: Any) -> None:
+        with suppress(replaying.Raised):
+            real(self, *rest)
 
-    patch.setattr(recovery._Calls, "failure", lambda self, error, *rest: error)
-    patch.setattr(recovery._Replay, "_replay", replay)
+    patch.setattr(replaying.FileReplay, "_call", call)
 
 
 def the_system_is_there_before_its_first_snapshot(patch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,14 @@
 - Each entry has a CRC-32 of its own and that of the entry before, so that damage is found, and placed, without a key.
 - An entry tells up to which byte the file was durable when it was written. So a bad entry that was durable (damage)
   can be told from one that a power cut has left half-written (a torn tail).
+- The mark, with which every entry of a file begins, is found nowhere else in its entries: a file is split by it.
 - Pure functions: nothing here reads or writes a file.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from struct import error as StructError
@@ -35,6 +37,7 @@ _COVERED = 8  # bytes of an entry before those that its CRC covers
 NUMBER = 0x0FFF  # of the kind: which command it is, as a definition in the same file says
 KEYWORDS = 0x8000  # the payload has positional and keyword arguments
 NAMES = 0x4000  # the payload names classes or functions
+ALONE = 0x2000  # the only record of its entry
 DEFINES, FAILED = 0x0FFF, 0x0FFE  # records that are no commands
 MOST_KINDS = FAILED  # of one file
 LARGEST = 1 << 30  # bytes of the arguments of a command
@@ -58,10 +61,10 @@ class Head(NamedTuple):
 class Found(NamedTuple):
     """The valid part of a journal file."""
 
-    starts: list[int]  # where its entries begin
     end: int
     last: int  # number of the last command
-    crc: int  # of the last entry
+    last_entry: int  # number of the first command that is not before the last entry
+    crc: int  # of the last entry; 0: there is none
     torn: int  # bytes after the end that are neither entries nor zeros
 
 
@@ -130,18 +133,38 @@ def find_entries(data: bytes, head: Head, key: Key | None, path: str) -> Found:
 
     With a key every byte of them is under a good seal, or it is `UntrustedRecord`; without one CRCs must do.
     """
-    starts, end = _walk(data, head)
-    if key is None or not starts or not is_sealed(data, end, key):
-        starts, end = _checked(data, head, starts, key, path)
-    last, crc = head.first - 1, 0
-    if starts:
-        _, crc, _, _, number, _ = ENTRY.unpack_from(data, starts[-1])
-        count = sum(kind & NUMBER < FAILED for kind, _, _ in records_of(data, starts[-1]))
-        last = head.first + number + count - 1
+    at = data.rfind(mark_of(head), head.end)
+    end = head.end if at < 0 else at + ENTRY.size + ENTRY.unpack_from(data.ljust(at + ENTRY.size), at)[3] + TAG_SIZE
+    if key is None or end > len(data) or not is_sealed(data, end, key) or data[end:].strip(b"\0"):
+        starts, end = _checked(data, head, _walk(data, head)[0], key, path)
+        at = starts[-1] if starts else -1
+    last, last_entry, crc = head.first - 1, head.first, 0
+    if at >= 0:
+        _, crc, _, _, number, _ = ENTRY.unpack_from(data, at)
+        last_entry = head.first + number
+        last = last_entry + sum(kind & NUMBER < FAILED for kind, _, _ in records_of(data, at)) - 1
     rest = data[end:].rstrip(b"\0")
     if rest:
         _refuse_damage(data, head, end, end + len(rest), last, path)
-    return Found(starts, end, last, crc, len(rest))
+    return Found(end, last, last_entry, crc, len(rest))
+
+
+def mark_of(head: Head) -> bytes:
+    """What the entries of that file begin with."""
+    return head.mark.to_bytes(4, "little")
+
+
+def new_mark() -> int:
+    """A mark of four different bytes, so that it cannot begin within itself."""
+    while True:
+        mark = secrets.token_bytes(4)
+        if len({*mark}) == len(mark):
+            return int.from_bytes(mark, "little")
+
+
+def starts_of(data: bytes, head: Head, found: Found) -> list[int]:
+    """Where the valid entries begin."""
+    return _walk(data[: found.end], head)[0]
 
 
 def _walk(data: bytes, head: Head) -> tuple[list[int], int]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from perdure.errors import CorruptRecord, NewerFormat, PerdureError, UntrustedRecord
 from perdure.pickling.plain import load_plain
 from perdure.prevalence.codes import read_code
-from perdure.prevalence.entries import FAILED, KEYWORDS, NAMES, NUMBER, Found, find_entries, parse_head, records_of
+from perdure.prevalence.entries import FAILED, KEYWORDS, NAMES, NUMBER, find_entries, parse_head, records_of, starts_of
 from perdure.prevalence.folder import CODE, JOURNAL, SNAPSHOT, Folder, Reached
 from perdure.prevalence.marks import failed_of, kinds_of
 from perdure.prevalence.pickles import completed
@@ -146,10 +146,10 @@ def commands_of(folder: Folder, key: Key | None, *, after: int = 0) -> Iterator[
         read = _read(folder, key, number, [])
         if read is None or read.found.last <= after:
             continue
-        kinds = kinds_of(read.data, read.found)
-        raised = failed_of(read.data, read.found) | _told_later(folder, key, number)
+        kinds = kinds_of(read.data, read.head, read.found)
+        raised = failed_of(read.data, read.head, read.found) | _told_later(folder, key, number)
         sequence = read.head.first - 1
-        for kind, seconds, short in _records(read.data, read.found):
+        for kind, seconds, short in _records(read):
             if kind & NUMBER >= FAILED:
                 continue
             sequence += 1
@@ -163,12 +163,12 @@ def _told_later(folder: Folder, key: Key | None, number: int) -> set[int]:
     """What the next file tells of the last commands of this one."""
     later = [each for each in folder.numbers(JOURNAL) if each > number]
     read = _read(folder, key, later[0], []) if later else None
-    return set() if read is None else failed_of(read.data, read.found)
+    return set() if read is None else failed_of(read.data, read.head, read.found)
 
 
-def _records(data: bytes, found: Found) -> Iterator[tuple[int, float, bytes]]:
-    for start in found.starts:
-        yield from records_of(data, start)
+def _records(read: JournalFile) -> Iterator[tuple[int, float, bytes]]:
+    for start in starts_of(read.data, read.head, read.found):
+        yield from records_of(read.data, start)
 
 
 def _shown(kind: int, short: bytes) -> Any:

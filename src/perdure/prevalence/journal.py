@@ -18,12 +18,16 @@ from typing import Any
 
 from perdure.errors import OutcomeUnknown, StorageError
 from perdure.held import HeldFile
-from perdure.prevalence.entries import Head, encode_entry, encode_head
+from perdure.prevalence.entries import Head, encode_entry, encode_head, mark_of, new_mark
 from perdure.prevalence.folder import JOURNAL, Folder, Reached
 from perdure.records.seal import Key
 
 STEP = 1 << 20  # bytes of zeros at a time
-FILE_BYTES = 64 << 20  # a new file is begun beyond that
+FILE_BYTES = 16 << 20  # a new file is begun beyond that
+
+
+class MarkMet(Exception):
+    """The file's mark is in the commands (once in a billion): they belong into a new file, which has another mark."""
 
 
 class Journal:
@@ -55,6 +59,7 @@ class Journal:
         self._file_bytes = file_bytes
         self._file: HeldFile | None = None
         self._sealer: Any = None
+        self._mark = b""
         self._end = self._filled = self._durable_end = self._crc = 0
         self._broken: OutcomeUnknown | None = None
 
@@ -90,7 +95,10 @@ class Journal:
                 self._finish_file()
 
     def write(self, records: bytes, count: int) -> None:
-        """Append an entry with so many commands; not durable before `sync`. If it fails, it leaves nothing."""
+        """Append an entry with so many commands; not durable before `sync`. If it fails, it leaves nothing.
+
+        Raises `MarkMet` where the commands must go into another file.
+        """
         head = self.head
         assert head is not None
         entry, crc = encode_entry(head.mark, self._crc, self.following - head.first, self._durable_end, records)
@@ -98,6 +106,8 @@ class Journal:
         sealer.update(entry)
         tag = sealer.digest()
         data = entry + tag
+        if data.find(self._mark, 1) > 0:
+            raise MarkMet
         end = self._end + len(data)
         file = self._file
         assert file is not None
@@ -145,11 +155,8 @@ class Journal:
 
     def _begin_file(self) -> None:
         folder, files = self._folder, self._folder.files
-        mark = 0
-        while not mark:
-            mark = secrets.randbits(32)
         seed = secrets.token_bytes(16)
-        head = Head(folder.id, self.following, mark, seed, self._now(), self._code(), self._previous, 0)
+        head = Head(folder.id, self.following, new_mark(), seed, self._now(), self._code(), self._previous, 0)
         begun = encode_head(head)
         sealer = self._key.fork()
         sealer.update(begun)
@@ -165,6 +172,7 @@ class Journal:
         folder.note(Reached(self.following, self.following - 1))
         self._file = HeldFile(files, path)
         self.head, self.seed = head._replace(end=len(start)), seed
+        self._mark = mark_of(head)
         self._sealer, self._crc = sealer, 0
         self._end = self._durable_end = len(start)
         self._filled = filled

@@ -9,8 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from perdure.errors import CorruptJournal
-from perdure.prevalence.entries import DEFINES, ENTRY, FAILED, RECORD, Found, pack_record
+from perdure.prevalence.entries import (
+    DEFINES,
+    FAILED,
+    RECORD,
+    Found,
+    Head,
+    pack_record,
+    records_of,
+    starts_of,
+)
 
 Told = tuple[str, int, str]  # name, version, form
 
@@ -21,39 +29,39 @@ def encode_kind(number: int, name: str, version: int, form: str) -> bytes:
     return pack_record(len(text), DEFINES, 0.0) + text
 
 
-def encode_failed(numbers: Iterable[int]) -> bytes:
-    """The record that tells which commands raised."""
-    text = json.dumps(sorted(numbers), separators=(",", ":")).encode()
+def encode_failed(numbers: Iterable[int], seed: bytes) -> bytes:
+    """The record that tells which commands raised; it is found by the file's seed, which nothing else has."""
+    text = _RAISED + seed + json.dumps(sorted(numbers), separators=(",", ":")).encode()
     return pack_record(len(text), FAILED, 0.0) + text
 
 
-def kinds_of(data: bytes, found: Found) -> dict[int, Told]:
+def kinds_of(data: bytes, head: Head, found: Found) -> dict[int, Told]:
     """What the numbers of a file mean."""
     kinds: dict[int, Told] = {}
-    for text in _marks(data, found, DEFINES):
-        number, name, version, form = json.loads(text)
-        kinds[number] = (str(name), int(version), str(form))
+    for start in starts_of(data, head, found):
+        for kind, _, text in records_of(data, start):
+            if kind == DEFINES:
+                number, told = decode_kind(text)
+                kinds[number] = told
     return kinds
 
 
-def failed_of(data: bytes, found: Found) -> set[int]:
+def decode_kind(text: bytes) -> tuple[int, Told]:
+    """What a record of `encode_kind` tells."""
+    number, name, version, form = json.loads(text)
+    return int(number), (str(name), int(version), str(form))
+
+
+def failed_of(data: bytes, head: Head, found: Found) -> set[int]:
     """The commands that a file tells to have raised."""
-    return {int(number) for text in _marks(data, found, FAILED) for number in json.loads(text)}
+    raised: set[int] = set()
+    pattern = _RAISED + head.seed
+    at = data.find(pattern, head.end, found.end)
+    while at >= 0:
+        length, _, _ = RECORD.unpack_from(data, at - RECORD.size)
+        raised.update(json.loads(data[at + len(pattern) : at + length]))
+        at = data.find(pattern, at + length, found.end)
+    return raised
 
 
-def _marks(data: bytes, found: Found, wanted: int) -> Iterable[bytes]:
-    """The payloads of the records of that sort. They come first in their entries, so that others cost one look."""
-    unpack = RECORD.unpack_from
-    for start in found.starts:
-        at = start + ENTRY.size
-        end = at + ENTRY.unpack_from(data, start)[3]
-        while at < end:
-            length, kind, _ = unpack(data, at)
-            if kind < FAILED or kind > DEFINES:
-                break
-            at += RECORD.size
-            if kind == wanted:
-                yield data[at : at + length]
-            at += length
-        if at > end:
-            raise CorruptJournal("A record of the journal is longer than its entry.", offset=start)
+_RAISED = b"raised"

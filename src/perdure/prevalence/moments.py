@@ -13,17 +13,23 @@ import threading
 import time
 import uuid
 from datetime import UTC, datetime
+from struct import Struct
+
+from perdure.prevalence.entries import ENTRY
+
+_TIME, _TIME_AT = Struct("<d"), ENTRY.size - 4 + 6  # in an entry of one record, after its mark
 
 
 class Moment:
     """The command that a thread carries out now, as the functions below see it."""
 
-    __slots__ = ("_made", "_made_by", "_source", "_source_of", "seed", "sequence", "system", "time")
+    __slots__ = ("_made", "_made_by", "_source", "_source_of", "chunk", "seed", "sequence", "system", "time")
 
     def __init__(self, system: object = None):
         self.system = system
         self.sequence = 0
         self.time = 0.0
+        self.chunk = b""  # an entry without its mark that has the time; empty: the time is `time`
         self.seed = b""
         self.reset()
 
@@ -31,6 +37,10 @@ class Moment:
         """Be as if no command of this number had been here."""
         self._source: _random.Random | None = None
         self._source_of = self._made_by = self._made = -1
+
+    def seconds(self) -> float:
+        """The time of this command."""
+        return _TIME.unpack_from(self.chunk, _TIME_AT)[0] if self.chunk else self.time
 
     def source(self) -> _random.Random:
         """The generator of this command."""
@@ -61,7 +71,7 @@ local = _Local()
 def now() -> datetime:
     """The time at which the running command was accepted, in UTC; outside of a command, the time it is."""
     moment = local.moment
-    return datetime.fromtimestamp(time.time() if moment is None else moment.time, UTC)
+    return datetime.fromtimestamp(time.time() if moment is None else moment.seconds(), UTC)
 
 
 def random() -> float:

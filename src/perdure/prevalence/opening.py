@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import warnings
 from collections.abc import Callable
@@ -115,7 +114,7 @@ def _open_for_writing(
             _make(folder, root, key, settings)
         folder.identify()
         own = _own_key(folder, key)
-        recovered = recover(folder, None if trust else own, progress=settings.progress)
+        recovered = recover(folder, None if trust else own, progress=settings.progress, freeze=settings.freeze)
         _settle(folder, recovered)
         if isinstance(root, type) and not isinstance(recovered.root, root):
             raise PrevalenceError(
@@ -123,8 +122,6 @@ def _open_for_writing(
                 hint="Open it with its own class, or without one.",
                 path=folder.directory,
             )
-        if settings.freeze:
-            gc.freeze()
         for line in recovered.said:
             warnings.warn(line, RuntimeWarning, stacklevel=3)
         return System(folder, own, recovered, settings, stack.pop_all())

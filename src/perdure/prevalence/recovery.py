@@ -12,31 +12,22 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from perdure.errors import CannotLoad, CorruptJournal, PerdureError, ReplayDiffers
-from perdure.prevalence.commands import Kind, find_kind, load_stored
-from perdure.prevalence.entries import (
-    ENTRY,
-    FAILED,
-    KEYWORDS,
-    NAMES,
-    NUMBER,
-    RECORD,
-)
+from perdure.errors import CorruptJournal, PerdureError, ReplayDiffers
 from perdure.prevalence.folder import JOURNAL, SNAPSHOT, Folder
-from perdure.prevalence.marks import failed_of, kinds_of
+from perdure.prevalence.marks import failed_of
 from perdure.prevalence.moments import Moment, local
-from perdure.prevalence.pickles import load_short
 from perdure.prevalence.reading import JournalFile, journal_files, read_journal
+from perdure.prevalence.replaying import FileReplay, Raised
 from perdure.prevalence.snapshots import Snapshot, newest_good
 from perdure.records.seal import Key
 
 Progress = Callable[[int, int], None]
-LONG = 512  # commands between two reports of progress
 
 
 class Recovered(NamedTuple):
@@ -71,13 +62,15 @@ def recover(
     raised: frozenset[int] = frozenset(),
     strict: bool = False,
     oldest: bool = False,
+    freeze: bool = False,
 ) -> Recovered:
     """The system in that directory; with `strict` no command may raise that is not told to have raised.
 
-    With `oldest` it begins with the oldest good snapshot, for a longer replay.
+    With `oldest` it begins with the oldest good snapshot, for a longer replay; with `freeze` the garbage collector does
+    not look at it any more.
     Raises `CorruptJournal`, `UntrustedRecord`, `ClassNotFound`, `CannotLoad`, `ReplayDiffers`.
     """
-    with _without_collecting():
+    with _without_collecting(freeze):
         said: list[str] = []
         until = limits.until
         snapshots = newest_good(folder, key, until)
@@ -101,22 +94,13 @@ def recover(
 def replay_more(folder: Folder, key: Key | None, root: Any, sequence: int, seconds: float) -> tuple[int, float] | None:
     """Carry out what came after that command; gives the last one, and its time. None: the root has to be read anew."""
     files = list(journal_files(folder, key, sequence))
-    failed = frozenset[int]().union(*(failed_of(file.data, file.found) for file in files))
+    failed = frozenset[int]().union(*(failed_of(file.data, file.head, file.found) for file in files))
     try:
         return _Replay(folder, key, sequence, None, Limits(), None, False).go_on(
             files, root, sequence, seconds, failed, 0
         )
-    except _Raised:
+    except Raised:
         return None
-
-
-class _Raised(Exception):
-    """A command raised while it was replayed."""
-
-    def __init__(self, sequence: int, kind: Kind, error: BaseException, path: str):
-        super().__init__(sequence)
-        self.sequence, self.kind, self.error, self.path = sequence, kind, error, path
-        self.is_last = False  # whether no entry follows, in which it would be told that it raised
 
 
 class _Replay:
@@ -140,7 +124,7 @@ class _Replay:
     def run(self, said: list[str], raised: frozenset[int]) -> Recovered:
         files = list(journal_files(self.folder, self.key, self.start, self.limits.until))
         known = [*files, *self._following(files)]
-        failed = told = raised.union(*(failed_of(file.data, file.found) for file in known))
+        failed = told = raised.union(*(failed_of(file.data, file.head, file.found) for file in known))
         self.untold_from = self._untold_from(known)
         torn = None
         if files and files[-1].found.torn:
@@ -153,7 +137,7 @@ class _Replay:
         while True:
             try:
                 return self._attempt(files, failed, failed - told, torn, said)
-            except _Raised as again:
+            except Raised as again:
                 if self.strict or not again.is_last:
                     raise ReplayDiffers(
                         f"Command {again.sequence} ({again.kind.title}) raises {type(again.error).__name__} now:"
@@ -193,12 +177,17 @@ class _Replay:
     ) -> tuple[int, float]:
         """Carry out what comes after that command; gives the last one, and its time."""
         local.moment = moment = Moment(self)
+        until = sys.maxsize - 1 if self.limits.until is None else self.limits.until
+        before = float("inf") if self.limits.before is None else self.limits.before
+        start, progress = self.start, self.progress
+        report = None if progress is None else lambda done: progress(done - start, total)
         try:
             for file in files:
-                sequence, seconds, is_over = self._replay(file, root, sequence, seconds, failed, moment, total)
-                if is_over:
+                replay = FileReplay(file, root, moment, failed, until, before, report)
+                sequence, seconds = replay.run(sequence, seconds)
+                if replay.is_over:
                     break
-        except _Raised as raised:
+        except Raised as raised:
             raised.is_last = raised.sequence >= self.untold_from
             raise
         finally:
@@ -217,133 +206,21 @@ class _Replay:
 
     def _untold_from(self, files: list[JournalFile]) -> float:
         """The first command of the very last entry: no entry follows that would tell that it raised."""
-        written = [file for file in files if file.found.starts]
+        written = [file for file in files if file.found.crc]
         if not written or self.folder.numbers(JOURNAL)[-1] != files[-1].head.first:
             return float("inf")
-        number: int = ENTRY.unpack_from(written[-1].data, written[-1].found.starts[-1])[4]
-        return written[-1].head.first + number
-
-    def _replay(
-        self,
-        file: JournalFile,
-        root: Any,
-        done: int,
-        seconds: float,
-        failed: frozenset[int],
-        moment: Moment,
-        total: int,
-    ) -> tuple[int, float, bool]:
-        """Carry out the commands of one file after `done`; gives the last one, its time, whether it is over."""
-        data, moment.seed = file.data, file.head.seed
-        unpack, unpack_entry, head_size, entry_size = RECORD.unpack_from, ENTRY.unpack_from, RECORD.size, ENTRY.size
-        calls = _Calls(file, root)
-        call = calls.call
-        until = file.found.last if self.limits.until is None else self.limits.until
-        before = float("inf") if self.limits.before is None else self.limits.before
-        sequence = file.head.first - 1
-        report = done + LONG if self.progress else file.found.last + 1
-        for start in file.found.starts:
-            at = start + entry_size
-            end = at + unpack_entry(data, start)[3]
-            while at < end:
-                length, kind, when = unpack(data, at)
-                at += head_size
-                payload = data[at : at + length]
-                at += length
-                if kind & NUMBER >= FAILED:
-                    continue
-                sequence += 1
-                if sequence <= done:
-                    continue
-                if sequence > until or when > before:
-                    return sequence - 1, seconds, True
-                seconds = when
-                if sequence in failed:
-                    continue
-                moment.sequence, moment.time = sequence, when
-                try:
-                    call[kind](payload)
-                except Exception as error:  # noqa: BLE001 (the user's code runs here)
-                    failure = calls.failure(error, sequence, kind, at - length)
-                    raise failure from (failure.__cause__ or error)
-                if sequence >= report and self.progress is not None:
-                    self.progress(sequence - self.start, total)
-                    report = sequence + LONG
-        return max(sequence, done), seconds, False
-
-
-class _Calls:
-    """What carries out the commands of one file, by their kinds there."""
-
-    def __init__(self, file: JournalFile, root: Any):
-        self.file = file
-        self.root = root
-        self.kinds: dict[int, tuple[Kind, int]] = {}
-        self.call: dict[int, Callable[[bytes], Any]] = _Missing(self._make)
-        self._told = kinds_of(file.data, file.found)
-
-    def _make(self, number: int) -> Callable[[bytes], Any]:
-        """The function for one kind with its flags; a usual one takes a short way."""
-        name, version, form = self._told[number & NUMBER]
-        kind = find_kind(name, form)
-        self.kinds[number] = (kind, version)
-        root, target = self.root, kind.target
-        if version == kind.version and form == "method" and not number & (KEYWORDS | NAMES):
-            load = load_short
-            return lambda short: target(root, *load(short))
-
-        def call(short: bytes) -> Any:
-            try:
-                flags, value = load_stored(kind, version, number, short)
-            except Exception as error:
-                raise _Unloadable from error
-            return kind.carry_out(root, flags, value)
-
-        return call
-
-    def failure(self, error: Exception, sequence: int, number: int, at: int) -> Exception:
-        """What to raise for a command that did not end: it raised as it did then, or it cannot be called at all."""
-        known = self.kinds.get(number)
-        if known is not None and not isinstance(error, _Unloadable):
-            return _Raised(sequence, known[0], error, self.file.path)
-        cause = error.__cause__ if isinstance(error, _Unloadable) else error
-        where = f"It is command {sequence} in {self.file.path}, at byte {at}."
-        if isinstance(cause, PerdureError):
-            cause.message = f"{cause.message} {where}"
-            cause.details = {**cause.details, "offset": at, "sequence": sequence}
-            return cause
-        return CannotLoad(
-            f"A command cannot be loaded: {type(cause).__name__}: {cause}. {where}",
-            hint="Its class refused the stored arguments.",
-            path=self.file.path,
-            offset=at,
-            sequence=sequence,
-        )
-
-
-class _Unloadable(Exception):
-    """The arguments of a command cannot be made."""
-
-
-class _Missing(dict[int, Any]):
-    """A dictionary that makes what it lacks."""
-
-    def __init__(self, make: Callable[[int], Any]):
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, key: int) -> Any:
-        found = self[key] = self._make(key)
-        return found
+        return written[-1].found.last_entry
 
 
 @contextmanager
-def _without_collecting() -> Iterator[None]:
+def _without_collecting(freeze: bool) -> Iterator[None]:
     """No garbage collection while millions of objects are made; what is there then is left alone by later ones."""
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
+        if freeze:
+            gc.freeze()
     finally:
         if was_on:
             gc.enable()

@@ -21,9 +21,9 @@ from perdure.errors import ClockWentBack, PerdureError, PrevalenceError, StoreCl
 from perdure.prevalence.codes import keep_code
 from perdure.prevalence.commands import SYSTEMS, Kind, kind_of_method, kind_of_object
 from perdure.prevalence.ends import ALIVE, leave_closed
-from perdure.prevalence.entries import MOST_KINDS, pack_record
+from perdure.prevalence.entries import ALONE, MOST_KINDS, pack_record
 from perdure.prevalence.folder import Folder
-from perdure.prevalence.journal import Journal
+from perdure.prevalence.journal import Journal, MarkMet
 from perdure.prevalence.marks import encode_failed, encode_kind
 from perdure.prevalence.moments import Moment, local
 from perdure.prevalence.recovery import Limits, Recovered, recover
@@ -256,31 +256,40 @@ class System(Generic[Root]):
         return journal.begin()
 
     def _record(self, group: list[Ticket], now: float) -> None:
-        journal, numbers = self._journal, self._numbers
-        self._begin(group)
-        marks = [encode_failed(self._raised)] if self._raised else []
+        try:
+            self._write(group, now)
+        except MarkMet:
+            self._tell_raised()
+            self._journal.rotate()
+            self._write(group, now)
+        if self._always:
+            self._journal.sync()
+
+    def _write(self, group: list[Ticket], now: float) -> None:
+        seed, numbers = self._begin(group), self._numbers
+        marks = [encode_failed(self._raised, seed)] if self._raised else []
         parts: list[bytes] = []
         new: list[Kind] = []
         for ticket in group:
-            kind, stored = ticket.kind, ticket.stored
-            number = numbers.get(kind)
-            if number is None:
-                number = numbers[kind] = len(numbers)
+            kind = ticket.kind
+            if kind not in numbers:
+                numbers[kind] = len(numbers)
                 new.append(kind)
-                marks.append(encode_kind(number, kind.name, kind.version, kind.form))
-            parts.append(pack_record(len(stored.short), number | stored.flags, now))
+                marks.append(encode_kind(numbers[kind], kind.name, kind.version, kind.form))
+        alone = ALONE if len(group) == 1 and not marks else 0
+        for ticket in group:
+            stored = ticket.stored
+            parts.append(pack_record(len(stored.short), numbers[ticket.kind] | stored.flags | alone, now))
             parts.append(stored.short)
         try:
             if len(numbers) > MOST_KINDS:
                 raise PrevalenceError(f"One journal file has at most {MOST_KINDS} kinds of commands.")
-            journal.write(b"".join(marks + parts), len(group))
-        except PerdureError:
+            self._journal.write(b"".join(marks + parts), len(group))
+        except (PerdureError, MarkMet):
             for kind in new:
                 del numbers[kind]
             raise
         self._raised.clear()
-        if self._always:
-            journal.sync()
 
     def _carry_out(self, group: list[Ticket], now: float) -> None:
         moment, watch = self._moment, self._watch
@@ -350,7 +359,7 @@ class System(Generic[Root]):
     def _tell_raised(self) -> None:
         """Say in the journal file that is written which commands raised: none of the others did."""
         if self._journal.is_open:
-            self._journal.write(encode_failed(self._raised), 0)
+            self._journal.write(encode_failed(self._raised, self._journal.seed), 0)
             self._raised.clear()
 
     def _end_journal(self) -> None:
