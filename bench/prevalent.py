@@ -70,6 +70,7 @@ def snapshot(folder: Path, size: int) -> Figures:
     with opened(folder) as system:
         taken = system.snapshot()
         figures = {"pause": taken.pause * 1000, "snapshot": taken.seconds}
+        system.root.put(0, "name0", 0)
         with clock(figures, "undo"), suppress(ValueError):
             system.root.fail(1)
         require_all(system.root.things, many(size))

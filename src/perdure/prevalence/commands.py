@@ -12,10 +12,12 @@ import copyreg
 import functools
 import pickle
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from perdure.errors import CannotLoad, CannotPickle, ClassNotFound, NewerFormat, PrevalenceError
 from perdure.pickling.classes import find, name_of
+from perdure.prevalence.changes import Changes
 from perdure.prevalence.entries import KEYWORDS, LARGEST, NAMES
 from perdure.prevalence.moments import local
 from perdure.prevalence.pickles import dump_arguments, load_arguments
@@ -102,6 +104,23 @@ class Kind:
             return command.apply(root)
         return value.apply(root)
 
+    def carry_out_noting(self, root: Any, flags: int, value: Any, changes: Changes) -> Any:
+        """The same, with all that it changes noted; what cannot be noted is lost."""
+        args, keywords = value if flags & KEYWORDS else (value, {})
+        function = self.target
+        if self.form != METHOD:
+            function = _plain_function(self.target, "apply")
+            command = value
+            if self.form == STATE:
+                command = self.target.__new__(self.target)
+                command.__dict__.update(value)
+            root, args = command, (root,)
+        twin = changes.twin_of(function) if function is not None else None
+        if twin is None:
+            changes.lost = True
+            return function(root, *args, **keywords) if function is not None else root.apply(*args)
+        return twin(changes, root, *args, **keywords)
+
     def upgraded(self, version: int, flags: int, value: Any) -> tuple[int, Any]:
         """The arguments of an older version as this one takes them."""
         if version == self.version:
@@ -183,6 +202,11 @@ def kind_of_object(obj: Any) -> Kind:
 def _kind_of_class(cls: type[Any], form: str) -> Kind:
     version, upgrade = getattr(cls, "__perdure_command__", (1, None))
     return Kind(name_of(cls), version, form, cls, upgrade)
+
+
+def _plain_function(cls: type[Any], name: str) -> Any:
+    found = next((base.__dict__[name] for base in cls.__mro__ if name in base.__dict__), None)
+    return found if isinstance(found, FunctionType) else None
 
 
 def _form_of(obj: Any) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from perdure.errors import ClockWentBack, PerdureError, PrevalenceError, StoreClosed
-from perdure.prevalence.codes import keep_code
+from perdure.prevalence.changes import Changes
 from perdure.prevalence.commands import SYSTEMS, Kind, kind_of_method, kind_of_object
 from perdure.prevalence.ends import ALIVE, leave_closed
 from perdure.prevalence.entries import ALONE, MOST_KINDS, pack_record
@@ -28,9 +28,10 @@ from perdure.prevalence.marks import encode_failed, encode_kind
 from perdure.prevalence.moments import Moment, local
 from perdure.prevalence.recovery import Limits, Recovered, recover
 from perdure.prevalence.settings import Every, Settings
-from perdure.prevalence.snapshots import Told
-from perdure.prevalence.taking import Taken, Taking, drop_old, how_here
+from perdure.prevalence.snapshotting import TakesSnapshots
+from perdure.prevalence.taking import Taken, Taking
 from perdure.prevalence.tasting import Taster
+from perdure.prevalence.tracking import changes_of
 from perdure.prevalence.turns import Ticket, Turns
 from perdure.prevalence.undo import put_state
 from perdure.prevalence.watching import Watch
@@ -39,7 +40,7 @@ from perdure.records.seal import Key
 Root = TypeVar("Root")
 
 
-class System(Generic[Root]):
+class System(TakesSnapshots, Generic[Root]):
     """A system that is open for writing; `prevalence.open` gives it. `root` is read as any other object."""
 
     def __init__(self, folder: Folder, key: Key, recovered: Recovered, settings: Settings, lock: contextlib.ExitStack):
@@ -292,7 +293,7 @@ class System(Generic[Root]):
         self._raised.clear()
 
     def _carry_out(self, group: list[Ticket], now: float) -> None:
-        moment, watch = self._moment, self._watch
+        moment, watch, root = self._moment, self._watch, self.root
         moment.time, moment.seed = now, self._journal.seed
         local.moment = moment
         began = time.perf_counter()
@@ -302,15 +303,19 @@ class System(Generic[Root]):
             for ticket in group:
                 sequence += 1
                 moment.sequence = sequence
+                noted = changes_of(root)
                 try:
                     if watch is None:
-                        ticket.result = ticket.kind.carry_out(self.root, ticket.stored.flags, ticket.value)
+                        ticket.result = ticket.kind.carry_out_noting(root, ticket.stored.flags, ticket.value, noted)
                     else:
                         with watch.over(ticket.kind, sequence):
-                            ticket.result = ticket.kind.carry_out(self.root, ticket.stored.flags, ticket.value)
+                            ticket.result = ticket.kind.carry_out_noting(root, ticket.stored.flags, ticket.value, noted)
                 except BaseException as error:  # noqa: BLE001 (whatever it raised is its outcome)
                     ticket.error = error
-                    refusal = self._take_back(sequence)
+                    if noted.lost or not isinstance(error, Exception):
+                        refusal = self._read_again(sequence)
+                    else:
+                        refusal = self._take_back(sequence, noted)
                     if refusal is not None:
                         for each in group[group.index(ticket) + 1 :]:
                             each.error = refusal
@@ -321,8 +326,19 @@ class System(Generic[Root]):
             local.moment = None
         self._spent += time.perf_counter() - began
 
-    def _take_back(self, sequence: int) -> PrevalenceError | None:
-        """Undo what a command that raised has changed; if that cannot be done, nothing more is taken."""
+    def _take_back(self, sequence: int, noted: Changes) -> PrevalenceError | None:
+        """Undo what a command that raised has changed, change by change."""
+        self._raised.add(sequence)
+        try:
+            noted.take_back()
+        except Exception:  # noqa: BLE001 (a key of the user's class, say)
+            return self._read_again(sequence)
+        if self._taster is not None:
+            self._taster.renew()
+        return None
+
+    def _read_again(self, sequence: int) -> PrevalenceError | None:
+        """Have the state from before a command that raised; if that cannot be had, nothing more is taken."""
         self._raised.add(sequence)
         local.moment = None
         try:
@@ -351,11 +367,6 @@ class System(Generic[Root]):
 
     # -- journal and snapshots -------------------------------------------------------------------------------
 
-    def _code(self) -> str:
-        if self._settings.code == "off":
-            return ""
-        return keep_code(self._folder, self._key, {*self._modules, type(self.root).__module__})
-
     def _tell_raised(self) -> None:
         """Say in the journal file that is written which commands raised: none of the others did."""
         if self._journal.is_open:
@@ -379,67 +390,6 @@ class System(Generic[Root]):
                 except PerdureError as error:
                     self._turns.refuse(error)
                     return
-
-    def _begin_snapshot(self) -> Taking:
-        code = self._code()  # it may ask git, while commands go on
-        with self._work:
-            under_way = self._taking
-            if under_way is not None and not under_way.done.is_set():
-                return under_way
-            began = time.perf_counter()
-            self._tell_raised()
-            self._journal.rotate()
-            told = self._told(code)
-            how = self._settings.how or how_here(self._folder)
-            taking = Taking(self._folder, self._key, self.root, told, how, began)
-            taking.begin()
-            self._taking = taking
-            self._snapshot, self._snapshot_bytes, self._spent = self._sequence, self._journal.bytes, 0.0
-        if how == "fork":
-            threading.Thread(target=self._finish_snapshot, args=(taking,), name="perdure snapshot", daemon=True).start()
-        else:
-            self._finish_snapshot(taking)
-        return taking
-
-    def _finish_snapshot(self, taking: Taking) -> None:
-        try:
-            taking.finish(self._again)
-            if taking.error is None:
-                drop_old(self._folder, self._settings.keep, self._settings.clock.now(), self._key)
-            else:
-                self.said.append(f"A snapshot could not be made: {taking.error}")
-        except PerdureError as error:
-            self.said.append(f"Old files could not be removed: {error}")
-        finally:
-            taking.done.set()
-
-    def _again(self) -> Taking:
-        """The same snapshot by this process, since the child did not succeed; it tells why not."""
-        with self._work:
-            began = time.perf_counter()
-            self._tell_raised()
-            self._journal.rotate()
-            taking = Taking(self._folder, self._key, self.root, self._told(self._code()), "here", began)
-            taking.begin()
-            return taking
-
-    def _told(self, code: str) -> Told:
-        settings = self._settings
-        return Told(self._folder.id, self._sequence, self._time, settings.clock.now(), code, settings.compress)
-
-    def _snapshot_if_due(self) -> None:
-        settings = self._settings
-        commands = self._sequence - self._snapshot
-        if (
-            (settings.snapshot_commands and commands >= settings.snapshot_commands)
-            or (settings.snapshot_bytes and self._journal.bytes - self._snapshot_bytes >= settings.snapshot_bytes)
-            or (settings.snapshot_recovery and self._spent >= settings.snapshot_recovery)
-        ):
-            try:
-                self._begin_snapshot()
-            except Exception as error:  # noqa: BLE001 (the commands have succeeded)
-                self._snapshot, self._spent = self._sequence, 0.0
-                self.said.append(f"A snapshot could not be made: {error}")
 
 
 def _called(command: Any, args: tuple[Any, ...]) -> tuple[Kind, tuple[Any, ...]]:
