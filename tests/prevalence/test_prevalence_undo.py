@@ -89,6 +89,9 @@ class Book:
         self.slots.right = number
         self.slots.left -= 3
         first, *more = rest or (1, 2)
+        self.slots.left, self.entries["c"].name, *self.order[0:1] = number, *"xy", "q"
+        self.one = two = self.entries["c"].extra = [number]
+        (self.one, _three), two[0:0] = (4, 5), [6]
         self.entries.setdefault("e", Entry("e")).tags.append(first)
         self.entries.update({"f": Entry("f"), "a": Entry("again")})
         self.entries.pop("f")

@@ -65,7 +65,7 @@ def _made(function: FunctionType) -> Twin:
     if not _is_same(_compiled(tree, function).__code__, function.__code__):
         raise _Refused  # the file has changed since it was imported
     only_itself = _changes_only_itself(definition)
-    definition.body = [_Rewriter().visit(statement) for statement in definition.body]
+    definition = _Rewriter().generic_visit(definition)
     definition.args.posonlyargs.insert(0, ast.arg(_NOTES))
     ast.fix_missing_locations(tree)
     twin = _compiled(tree, function)
@@ -156,6 +156,9 @@ def _changes_only_itself(definition: ast.FunctionDef) -> bool:
 class _Rewriter(ast.NodeTransformer):
     """Puts calls of `Changes` in the place of what may change something."""
 
+    def __init__(self) -> None:
+        self._names = 0
+
     def visit(self, node: ast.AST) -> Any:
         if isinstance(node, _REFUSED):
             raise _Refused
@@ -183,13 +186,40 @@ class _Rewriter(ast.NodeTransformer):
             return _call("call_method", *head, *arguments, at=node, keywords=keywords)
         return _call("call", self.visit(node.func), *arguments, at=node, keywords=keywords)
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        if len(node.targets) == 1 and isinstance(node.targets[0], (ast.Attribute, ast.Subscript)):
-            target = node.targets[0]
-            return ast.copy_location(ast.Expr(self._store(target, self.visit(node.value))), node)
-        node.value = self.visit(node.value)
-        node.targets = [self.visit(target) for target in node.targets]
-        return node
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        value: ast.expr = self.visit(node.value)
+        if len(node.targets) > 1:
+            first, value = self._kept(value, node)
+            return [first, *(each for target in node.targets for each in self._assigned(target, value, node))]
+        made = self._assigned(node.targets[0], value, node)
+        return made if len(made) > 1 else made[0]
+
+    def _assigned(self, target: ast.expr, value: ast.expr, at: ast.stmt) -> list[ast.stmt]:
+        """The statements that assign to a target; of several places, the leftmost first, as Python does."""
+        if isinstance(target, (ast.Attribute, ast.Subscript)):
+            return [ast.copy_location(ast.Expr(self._store(target, value)), at)]
+        if isinstance(target, (ast.Tuple, ast.List)) and not all(isinstance(each, ast.Name) for each in target.elts):
+            names = [self._name() for _ in target.elts]
+            places: list[ast.expr] = [
+                ast.Starred(ast.Name(name, ast.Store()), ast.Store())
+                if isinstance(each, ast.Starred)
+                else ast.Name(name, ast.Store())
+                for name, each in zip(names, target.elts, strict=True)
+            ]
+            made: list[ast.stmt] = [ast.copy_location(ast.Assign([ast.Tuple(places, ast.Store())], value), at)]
+            for name, each in zip(names, target.elts, strict=True):
+                place = each.value if isinstance(each, ast.Starred) else each
+                made += self._assigned(place, ast.Name(name, ast.Load()), at)
+            return made
+        return [ast.copy_location(ast.Assign([self.visit(target)], value), at)]
+
+    def _kept(self, value: ast.expr, at: ast.stmt) -> tuple[ast.stmt, ast.expr]:
+        name = self._name()
+        return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), at), ast.Name(name, ast.Load())
+
+    def _name(self) -> str:
+        self._names += 1
+        return f"{_NOTES}_{self._names}"
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         if node.value is None or not isinstance(node.target, (ast.Attribute, ast.Subscript)):
