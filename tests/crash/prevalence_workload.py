@@ -275,9 +275,14 @@ class Workload:
             assert again.sequence == sequence + 1
             assert state_of(again.root) == lived
         folder = Folder(PLACE, Files(disk))
-        oldest = folder.numbers("snapshot")[0]
+        oldest, *newer = folder.numbers("snapshot")
         with prevalence.open(PLACE, key=KEY, files=Files(disk), until=oldest) as then:
             assert then.sequence == oldest
             if oldest <= sequence and self.states[oldest]:
-                assert state_of(then.root) == self.states[oldest], "an old snapshot and its journal do not fit"
+                assert state_of(then.root) == self.states[oldest]
+        without = SimulatedDisk(disk.image())
+        for number in newer:
+            without.unlink(folder.numbered("snapshot", number))
+        with look(without) as longer:
+            assert state_of(longer.root) == lived, "the oldest snapshot and the journal do not lead to the same"
         system.close()

@@ -11,7 +11,7 @@ import pytest
 from prevalence_workload import PLACE, Workload, open_system
 
 from perdure.errors import DiskFull, OutcomeUnknown, PerdureError, StorageError
-from perdure.prevalence import entries, marks, opening, replaying, snapshots, system, taking
+from perdure.prevalence import entries, marks, opening, replaying, snapshots, snapshotting, system, taking
 from perdure.prevalence.folder import Folder
 from perdure.prevalence.journal import Journal
 from perdure.testing.crashes import Explorer, SimulatedDisk
@@ -103,7 +103,7 @@ def journals_go_with_the_newest_snapshot(patch: pytest.MonkeyPatch) -> None:
                 folder.files.unlink(folder.numbered("journal", number))
         return real(folder, keep, now, key)
 
-    patch.setattr(system, "drop_old", drop)
+    patch.setattr(snapshotting, "drop_old", drop)
 
 
 def journals_go_before_the_snapshot_is_there(patch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def _made(function: FunctionType) -> Twin:
     if not _is_same(_compiled(tree, function).__code__, function.__code__):
         raise _Refused  # the file has changed since it was imported
     only_itself = _changes_only_itself(definition)
-    definition = _Rewriter().generic_visit(definition)
+    _Rewriter().generic_visit(definition)  # changes it in place
     definition.args.posonlyargs.insert(0, ast.arg(_NOTES))
     ast.fix_missing_locations(tree)
     twin = _compiled(tree, function)
