@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import pickle
 import threading
@@ -10,6 +11,7 @@ import pytest
 import tasks
 from tasks import NoCommand, Pair, Rename, Slotted, Tasks
 
+import perdure
 from perdure import prevalence
 from perdure.clock import FixedClock
 from perdure.errors import (
@@ -27,6 +29,7 @@ from perdure.errors import (
     StoreClosed,
     SystemNotFound,
 )
+from perdure.pickling.declared import DECLARED
 from perdure.prevalence import commands, opening
 
 
@@ -337,6 +340,26 @@ def test_a_command_whose_class_is_gone_is_told_with_its_place(opened, monkeypatc
         opened(Tasks)
     assert caught.value.sequence == 2
     assert opened(until=1).root.count() == 1
+
+
+def test_classes_that_were_renamed_are_found(opened, monkeypatch):
+    with opened(Tasks) as system:
+        system.root.add("a")
+        system.execute(Rename("a", "b"))
+    monkeypatch.setattr(tasks, "ToDo", Tasks, raising=False)
+    monkeypatch.setattr(tasks, "Moved", Rename, raising=False)
+    monkeypatch.delattr(tasks, "Tasks")
+    monkeypatch.delattr(tasks, "Rename")
+    with pytest.raises(ClassNotFound):
+        opened()
+    before = {name: copy.copy(getattr(DECLARED, name)) for name in vars(DECLARED)}
+    try:
+        perdure.rename("tasks:Tasks", "tasks:ToDo")
+        perdure.rename("tasks:Rename", "tasks:Moved")
+        assert list(opened().root.open) == ["b"]
+    finally:
+        for name, value in before.items():
+            setattr(DECLARED, name, value)
 
 
 def test_a_command_that_raises_only_on_replay_is_told(opened, monkeypatch):

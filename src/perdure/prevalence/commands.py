@@ -229,10 +229,11 @@ def _has_no_slots(cls: type[Any]) -> bool:
 
 def find_kind(name: str, form: str) -> Kind:
     """The kind that a journal tells of; raises `ClassNotFound`, or `PrevalenceError` for what is no command."""
-    found = find(name)
     try:
         if form == METHOD:
-            return kind_of_method(found)
+            holder, _, method = name.rpartition(".")
+            return kind_of_method(getattr(find(holder), method))  # a class may have another name now
+        found = find(name)
         kind = _kinds.get(found)
         return kind if kind is not None and kind.form == form else _kind_of_class(found, form)
     except (AttributeError, CannotPickle) as error:
