@@ -8,8 +8,9 @@ What the names do stands with each of them; `docs/guide/prevalence.md` tells whe
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from perdure.prevalence.commands import command
-from perdure.prevalence.determinism import Suspect, check
 from perdure.prevalence.following import Follower
 from perdure.prevalence.moments import now, random, random_source, uuid4
 from perdure.prevalence.opening import open
@@ -21,3 +22,15 @@ __all__ = [
     "Follower", "Suspect", "System", "Taken", "check", "command", "every", "now", "open", "random", "random_source",
     "uuid4",
 ]  # fmt: skip
+
+if TYPE_CHECKING:
+    from perdure.prevalence.determinism import Suspect, check
+
+
+def __getattr__(name: str) -> Any:
+    """What looks at sources is imported when it is first used."""
+    if name in ("Suspect", "check"):
+        from perdure.prevalence import determinism
+
+        return getattr(determinism, name)
+    raise AttributeError(f"module 'perdure.prevalence' has no attribute {name!r}")

@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import datetime
-import decimal
-import fractions
 import operator
 import random
 import uuid
@@ -26,14 +24,14 @@ MOST = 10_000  # items of a container that is copied before a change that cannot
 _READ = frozenset({dict, list, tuple, str, bytes, bytearray, range})
 _ATOMS = frozenset({
     int, float, complex, bool, str, bytes, tuple, frozenset, type(None), range, datetime.datetime, datetime.date,
-    datetime.time, datetime.timedelta, datetime.timezone, decimal.Decimal, fractions.Fraction, uuid.UUID,
+    datetime.time, datetime.timedelta, datetime.timezone, uuid.UUID,
 })  # fmt: skip
 _HARMLESS = frozenset({
     abs, all, any, bool, bytes, callable, chr, dict, divmod, enumerate, filter, float, format, frozenset, hash, hex,
     int,
     isinstance, issubclass, iter, len, list, map, max, min, next, ord, pow, print, range, repr, reversed, round, set,
     slice, sorted, str, sum, tuple, zip, bytearray, complex, object,
-    datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, fractions.Fraction, uuid.UUID,
+    datetime.datetime, datetime.date, datetime.time, datetime.timedelta, uuid.UUID,
     moments.now, moments.random, moments.random_source, moments.uuid4,
 })  # fmt: skip
 _READING = {
@@ -44,6 +42,7 @@ _READING = {
     }),
     random.Random: frozenset({"random", "choice", "choices", "randint", "randrange", "sample", "uniform", "gauss"}),
 }  # fmt: skip
+_LATE_ATOMS = frozenset({("decimal", "Decimal"), ("fractions", "Fraction")})  # whose modules few programs need
 _missing: Any = object()
 _safe_reads: set[tuple[type, str]] = set()
 
@@ -141,7 +140,7 @@ class Changes:
             self.log.append((_cut, left, len(left)))
         elif cls in (list, dict, set):
             self._copy(left)
-        elif cls not in _ATOMS:
+        elif not _is_atom(cls):
             self.lost = True
         return _OPERATORS[operate](left, right)
 
@@ -158,7 +157,7 @@ class Changes:
                 return self._call_function(function.__func__, (function.__self__, *args), keywords)
             self.lost = True
         elif isinstance(function, type):
-            if function not in _HARMLESS:
+            if function not in _HARMLESS and not _is_atom(function):
                 return self._make(function, args, keywords)
         elif cls is type(len):
             owner = function.__self__
@@ -179,7 +178,7 @@ class Changes:
                 self._note_method(cls, obj, name, args, keywords)
         elif cls is ModuleType or isinstance(obj, type):
             return self.call(getattr(obj, name), *args, **keywords)
-        elif cls not in _ATOMS:
+        elif not _is_atom(cls):
             own = getattr(obj, "__dict__", None)
             found = _in_class(cls, name)
             if type(own) is dict and name in own:
@@ -244,7 +243,7 @@ class Changes:
     def _note_removal(self, obj: dict[Any, Any], key: Any) -> None:
         if key in obj:
             last = next(reversed(obj))
-            if last is key or (type(last) in _ATOMS and type(key) in _ATOMS and last == key):
+            if last is key or (_is_atom(type(last)) and _is_atom(type(key)) and last == key):
                 self.log.append((dict.__setitem__, obj, last, obj[key]))  # it was the last one, and will be
             else:
                 self._copy(obj)
@@ -294,12 +293,17 @@ class Changes:
             self._copy(obj)
 
 
+def _is_atom(cls: type) -> bool:
+    """Whether it has no state that could change."""
+    return cls in _ATOMS or (cls.__module__, cls.__qualname__) in _LATE_ATOMS
+
+
 def _reads_safely(obj: Any, name: str) -> bool:
     """Whether reading that attribute runs nobody's code."""
     cls = type(obj)
     if cls is ModuleType or isinstance(obj, type):
         return True
-    if cls not in _ATOMS and cls not in _READING:
+    if not _is_atom(cls) and cls not in _READING:
         if not _looks_up_plainly(cls) or hasattr(cls, "__getattr__"):
             return False
         found = _in_class(cls, name)

@@ -1,33 +1,15 @@
-"""Watched twins of commands: the same function from the same source, which notes what it changes before it does.
+"""Which functions have a watched twin (see `twins`), and notes for one command.
 
-- A twin is made from the source only if that compiles to just the code that runs; else there is none, and a command
-  that raises is undone by reading the state again.
-- Values, order of evaluation and line numbers are those of the function; `Changes` does what changes something.
-- What a twin calls is called as a twin, too, as far as there is one; else the changes are `lost`.
+- A twin is made when its function is first carried out as part of a command, and kept.
 """
 
 from __future__ import annotations
-import __future__
 
-import ast
-import inspect
-import textwrap
 from contextlib import suppress
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 from perdure.prevalence.changes import Changes, Twin
-
-_NOTES = "_perdure_changes"
-_REFUSED = (
-    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Global, ast.Nonlocal, ast.Yield, ast.YieldFrom, ast.Await,
-    ast.With, ast.AsyncWith, ast.AsyncFor, ast.Import, ast.ImportFrom, ast.Match, ast.TryStar,
-)  # fmt: skip
-_OPERATORS = {
-    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.MatMult: "matmul", ast.Div: "truediv",
-    ast.FloorDiv: "floordiv", ast.Mod: "mod", ast.Pow: "pow", ast.LShift: "lshift", ast.RShift: "rshift",
-    ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor",
-}  # fmt: skip
 
 _twins: dict[FunctionType, Twin | None] = {}
 
@@ -38,239 +20,13 @@ def twin_of(function: FunctionType) -> Twin | None:
         return _twins[function]
     except KeyError:
         _twins[function] = None  # for those that call themselves while it is made
-    with suppress(OSError, TypeError, SyntaxError, ValueError, _Refused):
-        _twins[function] = _made(function)
+    from perdure.prevalence.twins import Refused, made_twin  # reading is all that many programs do
+
+    with suppress(OSError, TypeError, SyntaxError, ValueError, Refused):
+        _twins[function] = made_twin(function)
     return _twins[function]
 
 
 def changes_of(root: Any) -> Changes:
     """Notes for one command on that root."""
     return Changes(root, twin_of)
-
-
-class _Refused(Exception):
-    """The source has something of which no twin can be made."""
-
-
-def _made(function: FunctionType) -> Twin:
-    if function.__closure__ or "<" in function.__code__.co_filename:
-        raise _Refused
-    lines, first = inspect.getsourcelines(function)
-    tree = ast.parse(textwrap.dedent("".join(lines)))
-    definition = tree.body[0]
-    if not isinstance(definition, ast.FunctionDef) or len(tree.body) != 1:
-        raise _Refused
-    _strip(definition)
-    ast.increment_lineno(tree, first - 1)
-    if not _is_same(_compiled(tree, function).__code__, function.__code__):
-        raise _Refused  # the file has changed since it was imported
-    only_itself = _changes_only_itself(definition)
-    _Rewriter().generic_visit(definition)  # changes it in place
-    definition.args.posonlyargs.insert(0, ast.arg(_NOTES))
-    ast.fix_missing_locations(tree)
-    twin = _compiled(tree, function)
-    twin.__defaults__, twin.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
-    twin.only_itself = only_itself
-    made: Twin = twin
-    return made
-
-
-def _strip(definition: ast.FunctionDef) -> None:
-    """Leave the names of parameters and the body; defaults are given to the twin as they are."""
-    definition.decorator_list, definition.returns = [], None
-    arguments = definition.args
-    for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
-        if argument is not None:
-            argument.annotation = None
-    arguments.defaults = [ast.Constant(None) for _ in arguments.defaults]
-    arguments.kw_defaults = [None if each is None else ast.Constant(None) for each in arguments.kw_defaults]
-    ast.fix_missing_locations(definition)
-
-
-def _compiled(tree: ast.Module, function: FunctionType) -> Any:
-    """The function of the definition in the tree, made but not run, with the globals of the other one."""
-    future = function.__code__.co_flags & __future__.annotations.compiler_flag
-    # What a module imports is called in another way than what it defines: the compiler has to see it.
-    whole = ast.Module([*_imports_of(function), *tree.body], [])
-    made = compile(whole, function.__code__.co_filename, "exec", future, dont_inherit=True)
-    code = next(each for each in made.co_consts if isinstance(each, CodeType) and each.co_name == function.__name__)
-    return FunctionType(code, function.__globals__, function.__name__)
-
-
-def _imports_of(function: FunctionType) -> list[ast.stmt]:
-    file = function.__code__.co_filename
-    if file not in _imports:
-        lines, _ = inspect.findsource(function)
-        waiting: list[ast.AST] = [ast.parse("".join(lines))]
-        found: list[ast.stmt] = []
-        while waiting:
-            for node in ast.iter_child_nodes(waiting.pop()):
-                if isinstance(node, (ast.Import, ast.ImportFrom)):
-                    if getattr(node, "module", "") != "__future__":
-                        found.append(node)
-                elif isinstance(node, (ast.stmt, ast.ExceptHandler)) and not isinstance(node, _SCOPES):
-                    waiting.append(node)
-        _imports[file] = found
-    return _imports[file]
-
-
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_imports: dict[str, list[ast.stmt]] = {}  # of each file, at its top level
-
-
-def _is_same(one: CodeType, other: CodeType) -> bool:
-    """Whether two functions do the same: their code, their names, their constants."""
-    return (
-        one.co_code == other.co_code
-        and one.co_names == other.co_names
-        and one.co_varnames == other.co_varnames
-        and len(one.co_consts) == len(other.co_consts)
-        and all(
-            _is_same(mine, its)
-            if isinstance(mine, CodeType) and isinstance(its, CodeType)
-            else _is_same_value(mine, its)
-            for mine, its in zip(one.co_consts, other.co_consts, strict=True)
-        )
-    )
-
-
-def _is_same_value(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and repr(one) == repr(other)
-
-
-def _changes_only_itself(definition: ast.FunctionDef) -> bool:
-    """Whether a function only sets attributes of its first argument, and calls nothing."""
-    arguments = definition.args.args
-    if not arguments:
-        return False
-    for node in ast.walk(ast.Module(definition.body, [])):
-        if isinstance(node, (ast.Call, ast.AugAssign, ast.Delete, ast.Lambda, *_REFUSED)):
-            return False
-        if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
-            holder = node.value if isinstance(node, ast.Attribute) else None
-            if not isinstance(holder, ast.Name) or holder.id != arguments[0].arg:
-                return False
-    return True
-
-
-class _Rewriter(ast.NodeTransformer):
-    """Puts calls of `Changes` in the place of what may change something."""
-
-    def __init__(self) -> None:
-        self._names = 0
-
-    def visit(self, node: ast.AST) -> Any:
-        if isinstance(node, _REFUSED):
-            raise _Refused
-        for name in (getattr(node, "id", ""), getattr(node, "attr", "")):
-            if name.startswith("__") and not name.endswith("__"):
-                raise _Refused  # inside of a class it has another name
-        return super().visit(node)
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        if not isinstance(node.ctx, ast.Load):
-            raise _Refused
-        return _call("get_attribute", self.visit(node.value), ast.Constant(node.attr), at=node)
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        if not isinstance(node.ctx, ast.Load):
-            raise _Refused
-        return _call("get_item", self.visit(node.value), self._key(node), at=node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        arguments = [self.visit(argument) for argument in node.args]
-        keywords = [ast.keyword(keyword.arg, self.visit(keyword.value)) for keyword in node.keywords]
-        if isinstance(node.func, ast.Attribute):
-            head = [self.visit(node.func.value), ast.Constant(node.func.attr)]
-            self._check(node.func.attr)
-            return _call("call_method", *head, *arguments, at=node, keywords=keywords)
-        return _call("call", self.visit(node.func), *arguments, at=node, keywords=keywords)
-
-    def visit_Assign(self, node: ast.Assign) -> Any:
-        value: ast.expr = self.visit(node.value)
-        if len(node.targets) > 1:
-            first, value = self._kept(value, node)
-            return [first, *(each for target in node.targets for each in self._assigned(target, value, node))]
-        made = self._assigned(node.targets[0], value, node)
-        return made if len(made) > 1 else made[0]
-
-    def _assigned(self, target: ast.expr, value: ast.expr, at: ast.stmt) -> list[ast.stmt]:
-        """The statements that assign to a target; of several places, the leftmost first, as Python does."""
-        if isinstance(target, (ast.Attribute, ast.Subscript)):
-            return [ast.copy_location(ast.Expr(self._store(target, value)), at)]
-        if isinstance(target, (ast.Tuple, ast.List)) and not all(isinstance(each, ast.Name) for each in target.elts):
-            names = [self._name() for _ in target.elts]
-            places: list[ast.expr] = [
-                ast.Starred(ast.Name(name, ast.Store()), ast.Store())
-                if isinstance(each, ast.Starred)
-                else ast.Name(name, ast.Store())
-                for name, each in zip(names, target.elts, strict=True)
-            ]
-            made: list[ast.stmt] = [ast.copy_location(ast.Assign([ast.Tuple(places, ast.Store())], value), at)]
-            for name, each in zip(names, target.elts, strict=True):
-                place = each.value if isinstance(each, ast.Starred) else each
-                made += self._assigned(place, ast.Name(name, ast.Load()), at)
-            return made
-        return [ast.copy_location(ast.Assign([self.visit(target)], value), at)]
-
-    def _kept(self, value: ast.expr, at: ast.stmt) -> tuple[ast.stmt, ast.expr]:
-        name = self._name()
-        return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), at), ast.Name(name, ast.Load())
-
-    def _name(self) -> str:
-        self._names += 1
-        return f"{_NOTES}_{self._names}"
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        if node.value is None or not isinstance(node.target, (ast.Attribute, ast.Subscript)):
-            raise _Refused
-        return ast.copy_location(ast.Expr(self._store(node.target, self.visit(node.value))), node)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        operate = ast.Constant(f"__i{_OPERATORS[type(node.op)]}__")
-        target, value = node.target, self.visit(node.value)
-        if isinstance(target, ast.Name):
-            read = ast.copy_location(ast.Name(target.id, ast.Load()), target)
-            made = _call("in_place", read, operate, value, at=node)
-            return ast.copy_location(ast.Assign([target], made), node)
-        method = "begin_attribute" if isinstance(target, ast.Attribute) else "begin_item"
-        begun = _call(method, self.visit(target.value), self._key(target), at=node)
-        return ast.copy_location(ast.Expr(_call("end_in_place", begun, operate, value, at=node)), node)
-
-    def visit_Delete(self, node: ast.Delete) -> Any:
-        made: list[ast.stmt] = []
-        for target in node.targets:
-            if isinstance(target, (ast.Attribute, ast.Subscript)):
-                method = "delete_attribute" if isinstance(target, ast.Attribute) else "delete_item"
-                call = _call(method, self.visit(target.value), self._key(target), at=node)
-                made.append(ast.copy_location(ast.Expr(call), node))
-            else:
-                made.append(ast.copy_location(ast.Delete([self.visit(target)]), node))
-        return made if len(made) > 1 else made[0]
-
-    def _store(self, target: ast.Attribute | ast.Subscript, value: ast.expr) -> ast.expr:
-        method = "set_attribute" if isinstance(target, ast.Attribute) else "set_item"
-        return _call(method, value, self.visit(target.value), self._key(target), at=target)
-
-    def _key(self, node: ast.Attribute | ast.Subscript) -> ast.expr:
-        if isinstance(node, ast.Attribute):
-            self._check(node.attr)
-            return ast.Constant(node.attr)
-        if isinstance(node.slice, ast.Slice):
-            parts = [part if part is None else self.visit(part) for part in _parts(node.slice)]
-            return ast.Call(ast.Name("slice", ast.Load()), [part or ast.Constant(None) for part in parts], [])
-        key: ast.expr = self.visit(node.slice)
-        return key
-
-    def _check(self, name: str) -> None:
-        if name.startswith("__") and not name.endswith("__"):
-            raise _Refused
-
-
-def _parts(node: ast.Slice) -> tuple[ast.expr | None, ...]:
-    return node.lower, node.upper, node.step
-
-
-def _call(method: str, *arguments: ast.expr, at: ast.AST, keywords: list[ast.keyword] | None = None) -> ast.Call:
-    function = ast.Attribute(ast.Name(_NOTES, ast.Load()), method, ast.Load())
-    return ast.copy_location(ast.Call(function, list(arguments), keywords or []), at)

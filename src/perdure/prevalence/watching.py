@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from perdure.errors import CommandTimeout
 from perdure.prevalence.commands import Kind
@@ -45,7 +45,7 @@ class Watch:
             with self._gate:
                 self._deadline = None
                 if self._fired:  # it may not have been delivered yet
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+                    _raise_in(self._thread, None)
 
     def _timeout(self, kind: Kind, sequence: int) -> CommandTimeout:
         return CommandTimeout(
@@ -65,7 +65,16 @@ class Watch:
                     self._gate.wait(left)
                     continue
                 self._fired, self._deadline = True, None
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(_Cut))
+                _raise_in(self._thread, _Cut)
+
+
+def _raise_in(thread: int, error: Any) -> None:
+    """Have the interpreter raise `error` in that thread; None takes back what was not delivered yet."""
+    import ctypes  # only who sets a limit needs it
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread), error if error is None else ctypes.py_object(error)
+    )
 
 
 class _Cut(BaseException):
