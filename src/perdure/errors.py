@@ -195,6 +195,10 @@ class CorruptRecord(PerdureError, ValueError):
     usual_hint = "Take it from a backup."
 
 
+class CorruptBundle(CorruptRecord):
+    """A file of exported objects was cut short, or changed since it was written; or it is none."""
+
+
 class UntrustedRecord(PerdureError, ValueError):
     """A record without a good seal by this store's key; nothing of it was executed."""
 
@@ -211,6 +215,14 @@ class ClassNotFound(PerdureError, ImportError):  # type: ignore[misc]  # both ha
     """The class (or function) that a record names cannot be imported here."""
 
     usual_hint = "Import, or install, the module that defines it; or give it its old name again."
+
+
+class SourceMissing(ClassNotFound):
+    """A code record names a module whose text is nowhere: not kept, and not in a repository that is here."""
+
+
+class VersionClash(ClassNotFound):
+    """A module of a code record is wanted, and this process has another version of it."""
 
 
 class CannotPickle(PerdureError, TypeError):
@@ -330,6 +342,14 @@ class ResultNotReady(FlowError):
 
 class JobTimeout(FlowError, TimeoutError):
     """A job ran longer than its time-out."""
+
+
+class NoEnvironment(FlowError):
+    """The environment that a job ran in cannot be made anew: `uv` is not here, or could not do it."""
+
+
+class OtherCode(FlowError):
+    """A job that was to run with recorded code ran with another text of a module than the recorded one."""
 
 
 class WorkerDied(FlowError):

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from perdure.code.git import blob_id, differences, find_repository, read_head
+from perdure.code.git import differences, find_repository, read_head
+from perdure.code.index import blob_id
 
 PLAIN = b"x = 1\n"
 
@@ -30,7 +31,7 @@ def found(project, directory=None):
 
 def asked(project, directory=None, text=PLAIN):
     repository = found(project, directory)
-    return differences(repository, read_head(repository).commit, {"survey.py": [text]})
+    return differences(repository, read_head(repository).commit, {"survey.py": [text]})[:2]
 
 
 def test_a_clean_repository(repository):
@@ -163,7 +164,10 @@ def test_other_line_ends_are_no_change(repository):
     repository.git("config", "core.autocrlf", "true")
     (repository.root / "survey.py").write_bytes(b"x = 1\r\n")
     commit = read_head(found(repository)).commit
-    assert differences(found(repository), commit, {"survey.py": [b"x = 1\r\n", PLAIN]}) == (False, {"survey.py": False})
+    assert differences(found(repository), commit, {"survey.py": [b"x = 1\r\n", PLAIN]})[:2] == (
+        False,
+        {"survey.py": False},
+    )
 
 
 def test_many_paths(repository):
@@ -173,7 +177,7 @@ def test_many_paths(repository):
     repository.commit()
     repository.write(names[7], "changed\n")
     blobs = {name: [(repository.root / name).read_bytes()] for name in names}
-    changed, answers = differences(found(repository), read_head(found(repository)).commit, blobs)
+    changed, answers = differences(found(repository), read_head(found(repository)).commit, blobs)[:2]
     assert changed is True
     assert [name for name, answer in answers.items() if answer] == [names[7]]
 
@@ -182,7 +186,7 @@ def test_names_that_are_no_ascii(repository):
     repository.write("ünïcode *.py", "x\n")
     repository.commit()
     commit = read_head(found(repository)).commit
-    assert differences(found(repository), commit, {"ünïcode *.py": [b"x\n"]}) == (False, {"ünïcode *.py": False})
+    assert differences(found(repository), commit, {"ünïcode *.py": [b"x\n"]})[:2] == (False, {"ünïcode *.py": False})
 
 
 def test_nothing_that_a_configuration_names_is_run(repository):
@@ -225,9 +229,68 @@ def test_a_filter_process_is_not_run(repository):
 
 
 def test_a_filter_that_cannot_be_switched_off_leaves_it_unknown(repository):
+    """Where git itself has to look at the work tree: an index of version 4 is not read here."""
     with open(repository.root / ".git/config", "a", encoding="utf-8") as file:
         file.write('[filter "a=b"]\n\tclean = false\n')
+    assert asked(repository) == (False, {"survey.py": False})
+    repository.git("update-index", "--index-version", "4")
     assert asked(repository) == (None, {"survey.py": None})
+
+
+def told(project):
+    repository = found(project)
+    return differences(repository, read_head(repository).commit, {"survey.py": [PLAIN]})
+
+
+@pytest.mark.parametrize("version", ["2", "3", "4"])
+def test_which_files_differ(repository, version):
+    repository.write("gone.txt", "")
+    repository.write("staged.txt", "one\n")
+    repository.write("touched.txt", "one\n")
+    repository.commit()
+    if version == "3":
+        repository.write("meant.txt", "")
+        repository.git("add", "--intent-to-add", "meant.txt")
+    repository.git("update-index", "--index-version", version)
+    (repository.root / "gone.txt").unlink()
+    repository.write("notes.txt", "NOTES\n")
+    repository.write("staged.txt", "two\n")
+    repository.git("add", "staged.txt")
+    repository.write("staged.txt", "one\n")
+    repository.write("untracked.txt", "")
+    os.utime(repository.root / "touched.txt", (1, 1))
+    expected = {"gone.txt", "notes.txt", "staged.txt"} | ({"meant.txt"} if version == "3" else set())
+    if version == "4":
+        expected.remove("staged.txt")  # git compares the work tree with the commit, and they agree
+    assert set(told(repository).files) == expected
+    assert told(repository).tree == repository.git("rev-parse", "HEAD^{tree}")
+    assert told(repository).paths == {"survey.py": False}
+
+
+def test_the_tree_of_a_clean_repository(repository):
+    assert told(repository) == (False, {"survey.py": False}, repository.git("rev-parse", "HEAD^{tree}"), ())
+    repository.git("read-tree", "HEAD")  # an index that does not tell its tree
+    assert told(repository)[2] == repository.git("rev-parse", "HEAD^{tree}")
+
+
+def test_a_submodule_at_another_commit_is_a_change(repository):
+    other = repository.root.parent / "other"
+    other.mkdir()
+    (other / "part.py").write_text("")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "one"]):
+        repository.git(*arguments, where=other)
+    repository.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other), "part")
+    repository.commit()
+    assert told(repository).files == ()
+    repository.git("commit", "-q", "--allow-empty", "-m", "two", where=repository.root / "part")
+    assert told(repository).files == ("part",)
+
+
+@pytest.mark.parametrize("rest", [b"nonsense", b"DIRC", b"DIRC\0\0\0\2\0\0\0\2" + bytes(58)])
+def test_a_damaged_index_is_left_to_git(repository, rest):
+    (repository.root / ".git/index").write_bytes(rest)
+    assert told(repository).changed is not False
+    assert told(repository).paths == {"survey.py": False}
 
 
 def test_nothing_is_touched(repository):

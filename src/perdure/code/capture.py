@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from perdure.code.environment import all_versions, describe_platform, describe_python, versions_of
-from perdure.code.git import Head, Repository, differences, find_repository, read_head
+from perdure.code.git import Differences, Head, Repository, differences, find_repository, read_head
+from perdure.code.locks import find_locks
 from perdure.code.modules import Closure, find_closure, root_of
 from perdure.code.sources import Signature, Source, is_same_module, signature_of
-from perdure.code.values import INTERACTIVE, UNKNOWN, CodeState, ModuleCode, RepositoryState
+from perdure.code.values import BY_VALUE, INTERACTIVE, UNKNOWN, CodeState, ModuleCode, RepositoryState
 
+_FILES_TOLD = 200
 _KEPT = 64  # captures; a program has few sets of modules, and each holds their texts
 
 
@@ -34,10 +36,11 @@ class _Capture(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a file is: its repository, if any, and its path in there."""
+    """Where a file is: its repository, if any, its path in there, and what that path begins at ("" without a file)."""
 
     repository: Repository | None
     path: str
+    root: str = ""
 
 
 _captures: dict[tuple[tuple[str, ...], bool, bool], _Capture] = {}
@@ -54,7 +57,7 @@ def capture(modules: Iterable[str], *, repository_state: bool = True, all_packag
     if known is not None and known.is_current():
         return known.state
     taken = _take(*key)
-    if any(source.origin in (INTERACTIVE, UNKNOWN) for source in taken.sources.values()):
+    if any(source.origin in (INTERACTIVE, BY_VALUE, UNKNOWN) for source in taken.sources.values()):
         _captures.pop(key, None)
     else:
         while len(_captures) >= _KEPT:
@@ -73,18 +76,31 @@ def _take(names: tuple[str, ...], repository_state: bool, all_packages: bool) ->
         head = _watch_head(repository, watched)
         members = [name for name, place in places.items() if place.repository == repository]
         blobs = {places[name].path: closure.sources[name].blobs() for name in members}
-        dirty, answers = differences(repository, head.commit, blobs) if repository_state else (None, {})
-        states.append(RepositoryState(head.commit, dirty))
-        changed.update({name: answers.get(places[name].path) for name in members})
+        found = differences(repository, head.commit, blobs) if repository_state else Differences(None, {})
+        states.append(RepositoryState(head.commit, found.changed, found.tree, *_some(found.files)))
+        changed.update({name: found.paths.get(places[name].path) for name in members})
+    locks = find_locks(
+        (source.file, places[name].root, source.text)
+        for name, source in sorted(closure.sources.items())
+        if source.file and places[name].root
+    )
+    watched.update((file, signature_of(file)) for file in locks.looked_at)
+    texts = {source.digest: source.text for source in closure.sources.values() if source.text}
     state = CodeState(
         modules=_describe(closure, places, repositories, changed),
         repositories=tuple(states),
         python=describe_python(),
         platform=describe_platform(),
         packages=all_versions() if all_packages else versions_of(closure.outside),
-        texts={source.digest: source.text for source in closure.sources.values() if source.text},
+        locks=locks.locks,
+        texts=texts | locks.texts,
     )
     return _Capture(state, closure.sources, tuple(watched.items()))
+
+
+def _some(files: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
+    """The names that are told, and how many are not."""
+    return files[:_FILES_TOLD], max(0, len(files) - _FILES_TOLD)
 
 
 def _watch_head(repository: Repository, watched: dict[str, Signature]) -> Head:
@@ -101,7 +117,7 @@ def _find_places(sources: dict[str, Source]) -> dict[str, _Place]:
     places = {}
     for name, source in sources.items():
         if not source.file:
-            places[name] = _Place(None, "")
+            places[name] = _Place(None, source.path_in_record)
             continue
         file = os.path.realpath(source.file) if os.path.islink(source.file) else source.file
         directory, base = os.path.split(file)
@@ -109,11 +125,9 @@ def _find_places(sources: dict[str, Source]) -> dict[str, _Place]:
             real = os.path.realpath(directory)
             directories[directory] = (find_repository(real), real)
         repository, real = directories[directory]
-        if repository is None:
-            path = os.path.relpath(source.file, root_of(source))
-        else:
-            path = os.path.relpath(os.path.join(real, base), repository.root)
-        places[name] = _Place(repository, path.replace(os.sep, "/"))
+        root = root_of(source) if repository is None else repository.root
+        path = os.path.relpath(source.file if repository is None else os.path.join(real, base), root)
+        places[name] = _Place(repository, path.replace(os.sep, "/"), root)
     return places
 
 
@@ -125,7 +139,7 @@ def _describe(
 ) -> tuple[ModuleCode, ...]:
     modules = []
     for name, source in sorted(closure.sources.items()):
-        repository, path = places[name]
+        repository, path, _ = places[name]
         modules.append(
             ModuleCode(
                 name=name,

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from types import CodeType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from perdure.code.sources import codes_below, file_of, find_loaded, importable_name, is_from, read_source
-from perdure.code.values import FILE
+from perdure.code.sources import codes_below, file_of, find_loaded, importable_name, is_from, is_of_record, read_source
 
 if TYPE_CHECKING:
     import ast
@@ -32,7 +31,7 @@ def function_digest(function: object) -> str:
         described = _class_source(function) or f"name:{_name_of(function)}"
     else:
         node = _node_of(code, _module_of(function))
-        described = f"code:{_describe_code(code)}" if node is None else f"source:{_describe_node(node)}"
+        described = f"code:{_describe_code(code)}" if node is None else f"source:{describe_node(node)}"
     return hashlib.sha256(described.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -80,9 +79,9 @@ def _text_of(code: CodeType, module: str) -> tuple[str, str]:
     """The text that the code is in, and its digest."""
     name = importable_name(module)
     loaded = find_loaded(name)
-    if loaded is not None and is_from(code, file_of(loaded)):
+    if loaded is not None and (is_of_record(loaded) or is_from(code, file_of(loaded))):
         source = read_source(name)
-        return (source.text, source.digest) if source.origin == FILE and source.exact else ("", "")
+        return (source.text, source.digest) if source.text and source.exact else ("", "")
     import linecache
 
     text = "".join(linecache.getlines(code.co_filename))
@@ -135,19 +134,19 @@ def _class_source(cls: object) -> str:
         if len(found) != 1:
             return ""
         body = found[0].body
-    return f"source:{_describe_node(found[0])}"
+    return f"source:{describe_node(found[0])}"
 
 
-def _describe_node(value: Any) -> str:
+def describe_node(value: Any) -> str:
     """A syntax tree as text, without positions and empty fields: `ast.dump` differs between versions of Python."""
     import ast
 
     if isinstance(value, ast.AST):
         fields = ((name, field) for name, field in ast.iter_fields(value) if name not in ("kind", "type_comment"))
-        shown = (f"{name}={_describe_node(field)}" for name, field in fields if field is not None and field != [])
+        shown = (f"{name}={describe_node(field)}" for name, field in fields if field is not None and field != [])
         return f"{type(value).__name__}({','.join(shown)})"
     if isinstance(value, list):
-        return f"[{','.join(map(_describe_node, value))}]"
+        return f"[{','.join(map(describe_node, value))}]"
     return f"{type(value).__name__}:{value!a}"
 
 

@@ -2,24 +2,25 @@
 
 - Nothing is written: not the index, not the stash, not the work tree; no optional lock is taken.
 - No hook, filter, monitor, text conversion or transfer that a configuration names is run.
-- The commit is read from git's own files; the program `git` is asked only what was changed.
+- Commit and index are read from git's own files; the program `git` is asked what they hold, not what files do.
 - Where `git` is missing, refuses the directory or takes too long, the answer is None: unknown. In doubt, changed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
+
+from perdure.code.index import changed_files, has_content, is_one_of, read_index, submodules
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
 _SECONDS = 20.0
 _PATHS_IN_ONE_CALL = 200
-_BYTES_TO_COMPARE = 16 << 20  # a larger file whose times were touched counts as changed, unread
 
 # What `git rev-parse --local-env-vars` lists (but for settings): inside a hook they would name another repository.
 _LOCAL_VARIABLES = {
@@ -36,6 +37,18 @@ class Repository(NamedTuple):
     root: str
     git_directory: str
     common_directory: str
+
+
+class Differences(NamedTuple):
+    """What differs from a commit: whether anything tracked does, which of the paths asked about, which tracked files.
+
+    None is unknown. `tree` is the commit's tree, "" if unknown.
+    """
+
+    changed: bool | None
+    paths: dict[str, bool | None]
+    tree: str = ""
+    files: tuple[str, ...] = ()
 
 
 class Head(NamedTuple):
@@ -81,48 +94,73 @@ def read_head(repository: Repository) -> Head:
         text = next(filter(None, loose), "") or _packed(_read(packed), name)
     files.append(os.path.join(repository.git_directory, "index"))
     tables = os.path.join(repository.common_directory, "reftable")
-    if not _is_object_id(text) and os.path.isdir(tables):
+    if not is_object_id(text) and os.path.isdir(tables):
         files.append(os.path.join(tables, "tables.list"))
-        (answer,) = _ask(repository, [["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]])
+        (answer,) = ask(repository, [["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]])
         text = (answer or b"").decode("ascii", "replace").strip()
-    return Head(text if _is_object_id(text) else "", tuple(files))
+    return Head(text if is_object_id(text) else "", tuple(files))
 
 
-def differences(
-    repository: Repository, commit: str, blobs: Mapping[str, Iterable[bytes]]
-) -> tuple[bool | None, dict[str, bool | None]]:
-    """Whether tracked files differ from `commit`, and the same of each path in `blobs`, relative to the root.
+def differences(repository: Repository, commit: str, blobs: Mapping[str, Iterable[bytes]]) -> Differences:
+    """How the work tree differs from `commit`, and which paths in `blobs`, relative to the root, do.
 
     `blobs` gives the contents that would make a path unchanged: its bytes, and its bytes with plain line ends. A path
     that the commit does not have is changed.
     """
     if not commit:
-        return True, dict.fromkeys(blobs, True)
+        return Differences(True, dict.fromkeys(blobs, True))
+    index = read_index(os.path.join(repository.git_directory, "index"), id_size=len(commit) // 2)
+    if index is None:
+        return _told_by_git(repository, commit, blobs)
+    question = ["diff-index", "--cached", "--raw", "-z", "--no-renames", "--ignore-submodules=none", commit, "--"]
+    with asked(repository, [question]) as answers:
+        files = changed_files(repository.root, index)
+        files += [path for path, id_ in submodules(index).items() if _has_moved(repository, path, id_)]
+        (staged,) = answers()
+    if staged is None:
+        return Differences(None, dict.fromkeys(blobs))
+    tree = index.tree if not staged and index.tree else tree_of(repository, commit)
+    before = {path: old for path, (old, _, _) in _raw_entries(staged).items()}
+    told: dict[str, bool | None] = {}
+    for path, contents in blobs.items():
+        stored = before[path] if path in before else index.files[path].id if path in index.files else ""
+        told[path] = not is_one_of(stored, contents)
+    names = tuple(sorted({*before, *files}))
+    return Differences(bool(names), told, tree, names)
+
+
+def tree_of(repository: Repository, commit: str) -> str:
+    """The tree of a commit; "" if git does not tell."""
+    (answer,) = ask(repository, [["rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}"]])
+    return (answer or b"").decode("ascii", "replace").strip()
+
+
+def _told_by_git(repository: Repository, commit: str, blobs: Mapping[str, Iterable[bytes]]) -> Differences:
+    """The same for an index that is not read here: git looks at the work tree, with every filter switched off."""
     unfiltered = _without_filters(repository)
     if unfiltered is None:
-        return None, dict.fromkeys(blobs)
+        return Differences(None, dict.fromkeys(blobs))
     paths = list(blobs) if len(blobs) <= _PATHS_IN_ONE_CALL else []
-    index, tree = _ask(
+    index, entries = ask(
         repository,
         [
             [*unfiltered, "diff-index", "--raw", "-z", "--no-renames", "--ignore-submodules=dirty", commit, "--"],
             ["ls-tree", "-z", "--full-tree", *(["--"] if paths else ["-r"]), commit, *paths],
         ],
     )
-    changed = None if index is None else _is_changed(repository, index)
-    if tree is None:
-        return changed, dict.fromkeys(blobs)
-    stored = dict(_tree_entries(tree))
-    return changed, {
-        path: stored.get(path) not in {blob_id(content, len(commit)) for content in contents}
-        for path, contents in blobs.items()
-    }
+    names = () if index is None else _really_changed(repository, index)
+    told: dict[str, bool | None] = dict.fromkeys(blobs)
+    if entries is not None:
+        stored = dict(_tree_entries(entries))
+        told = {path: not is_one_of(stored.get(path, ""), contents) for path, contents in blobs.items()}
+    changed = None if index is None else bool(names)
+    return Differences(changed, told, tree_of(repository, commit), names)
 
 
-def blob_id(content: bytes, length: int = 40) -> str:
-    """The id that git gives to a file's bytes; `length` 64 in repositories of the SHA-256 format."""
-    make = hashlib.sha256 if length == 64 else hashlib.sha1
-    return make(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+def _has_moved(repository: Repository, path: str, commit: str) -> bool:
+    """Whether a submodule that is there is at another commit."""
+    found = _repository_at(os.path.join(repository.root, path))
+    return found is not None and read_head(found).commit not in ("", commit)
 
 
 def _repository_at(place: str) -> Repository | None:
@@ -159,13 +197,14 @@ def _packed(text: str, name: str) -> str:
     return ""
 
 
-def _is_object_id(text: str) -> bool:
+def is_object_id(text: str) -> bool:
+    """Whether the text is the whole id of a commit, a tree or a blob."""
     return len(text) in (40, 64) and not text.strip("0123456789abcdef")
 
 
 def _without_filters(repository: Repository) -> list[str] | None:
     """Options that switch off each configured filter: git would run it on a file as young as the index."""
-    (answer,) = _ask(repository, [["config", "-z", "--name-only", "--get-regexp", r"^filter\."]], fine=(0, 1))
+    (answer,) = ask(repository, [["config", "-z", "--name-only", "--get-regexp", r"^filter\."]], fine=(0, 1))
     if answer is None:
         return None
     options = []
@@ -176,30 +215,26 @@ def _without_filters(repository: Repository) -> list[str] | None:
     return options
 
 
-def _is_changed(repository: Repository, answer: bytes) -> bool:
-    """Whether the answer of `diff-index` names a real change; git lists files whose times were merely touched, too."""
+def _raw_entries(answer: bytes) -> dict[str, tuple[str, str, bool]]:
+    """What `diff-index` lists: path -> id before, id now, and whether only the content may differ."""
     fields = iter(answer.split(b"\0"))
+    found = {}
     for head in fields:
-        if not head:
-            continue
-        old_mode, new_mode, old_id, new_id, status = head.decode("ascii").lstrip(":").split(" ")
-        path = os.path.join(repository.root, os.fsdecode(next(fields)))
-        touched = status == "M" and old_mode == new_mode and not new_id.strip("0")
-        if not touched or not _has_blob(path, old_id):
-            return True
-    return False
+        if head:
+            old_mode, new_mode, old_id, new_id, status = head.decode("ascii").lstrip(":").split(" ")
+            found[os.fsdecode(next(fields))] = old_id, new_id, status == "M" and old_mode == new_mode
+    return found
 
 
-def _has_blob(path: str, id_: str) -> bool:
-    try:
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _BYTES_TO_COMPARE:
-            return False
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError:
-        return False
-    return id_ in (blob_id(content, len(id_)), blob_id(content.replace(b"\r\n", b"\n"), len(id_)))
+def _really_changed(repository: Repository, answer: bytes) -> tuple[str, ...]:
+    """The files in an answer of `diff-index` that differ; git lists those whose times were merely touched, too."""
+    return tuple(
+        sorted(
+            path
+            for path, (old_id, new_id, touched) in _raw_entries(answer).items()
+            if not touched or new_id.strip("0") or not has_content(os.path.join(repository.root, path), old_id)
+        )
+    )
 
 
 def _tree_entries(answer: bytes) -> Iterable[tuple[str, str]]:
@@ -209,10 +244,19 @@ def _tree_entries(answer: bytes) -> Iterable[tuple[str, str]]:
             yield os.fsdecode(path), head.rpartition(b" ")[2].decode("ascii")
 
 
-def _ask(
-    repository: Repository, questions: Sequence[Sequence[str]], *, fine: tuple[int, ...] = (0,)
+def ask(
+    repository: Repository, questions: Sequence[Sequence[str]], *, fine: tuple[int, ...] = (0,), given: bytes = b""
 ) -> list[bytes | None]:
-    """The answers of `git`, all asked at the same time; None for one that failed."""
+    """The answers of `git`, all asked at the same time, each at most `_SECONDS`; None for one that failed."""
+    with asked(repository, questions, fine=fine, given=given) as answers:
+        return answers()
+
+
+@contextmanager
+def asked(
+    repository: Repository, questions: Sequence[Sequence[str]], *, fine: tuple[int, ...] = (0,), given: bytes = b""
+) -> Iterator[Callable[[], list[bytes | None]]]:
+    """Ask `git`, and go on; what this gives waits for the answers. `given` is what each reads from its input."""
     import subprocess  # a third of the cost of the first capture; a program that captures nothing does not pay it
 
     options = ["--no-optional-locks", "--no-pager", "--literal-pathspecs", "-C", repository.root]
@@ -220,19 +264,31 @@ def _ask(
         options += ["-c", setting]
     environment = {name: value for name, value in os.environ.items() if name not in _LOCAL_VARIABLES}
     environment |= {"GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    running: list[Popen[bytes]] = []
 
     def start(question: Sequence[str]) -> Popen[bytes]:
         command = ["git", *options, *question]
         nothing = subprocess.DEVNULL
-        return subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=environment)
+        source = subprocess.PIPE if given else nothing
+        return subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=nothing, env=environment)
 
-    running: list[Popen[bytes]] = []
+    def answers() -> list[bytes | None]:
+        if len(running) < len(questions):
+            return [None] * len(questions)
+        try:
+            outputs = [process.communicate(given or None, timeout=_SECONDS)[0] for process in running]
+        except (OSError, subprocess.TimeoutExpired):
+            return [None] * len(questions)
+        return [
+            output if process.returncode in fine else None for process, output in zip(running, outputs, strict=True)
+        ]
+
     try:
-        running.extend(map(start, questions))
-        outputs = [process.communicate(timeout=_SECONDS)[0] for process in running]
-    except (OSError, subprocess.TimeoutExpired):
+        with suppress(OSError):  # there is no git
+            running.extend(map(start, questions))
+        yield answers
+    finally:
         for process in running:
-            process.kill()
-            process.communicate()
-        return [None] * len(questions)
-    return [output if process.returncode in fine else None for process, output in zip(running, outputs, strict=True)]
+            if process.poll() is None:
+                process.kill()
+                process.communicate()

@@ -20,10 +20,13 @@ from perdure.code.sources import (
     file_of,
     find_loaded,
     importable_name,
+    is_of_record,
     namespace,
     own_attribute,
     read_source,
+    source_beside,
 )
+from perdure.code.values import ModuleCode
 
 _HOUSE = "perdure"
 _STANDARD_LIBRARY = tuple(
@@ -86,11 +89,20 @@ def written_imports(text: str, name: str, is_package: bool) -> Iterator[str]:
 
 def root_of(source: Source) -> str:
     """The directory that the module's name starts from: its entry of `sys.path`."""
-    depth = source.name.count(".") + (1 if _is_package(source) else 0)
+    depth = source.name.count(".") + (1 if source.is_package else 0)
     place = os.path.dirname(source.file)
     for _ in range(depth):
         place = os.path.dirname(place)
     return place
+
+
+def module_root(module: ModuleCode) -> str | None:
+    """The directory, as its path begins, that a captured module is imported from ("" for the root); None if none."""
+    stem = module.path.removesuffix("/__init__.py").removesuffix(".py")
+    inside = module.name.replace(".", "/")
+    if stem == inside:
+        return ""
+    return stem.removesuffix(f"/{inside}") if stem.endswith(f"/{inside}") else None
 
 
 def is_outside(name: str, file: str) -> bool:
@@ -133,7 +145,7 @@ class _Search:
         if module is None:
             file = "" if name in sys.stdlib_module_names else self._locate(name, importer)
             if not file:
-                return False
+                return self._look_beside(name, importer)
         else:
             file = file_of(module)
         if module is not None and not file:
@@ -147,8 +159,18 @@ class _Search:
             self.sources[name] = read_source(name, file)
         return True
 
+    def _look_beside(self, name: str, importer: str) -> bool:
+        """Whether the code record that the importer was imported from has such a module."""
+        source = source_beside(name, find_loaded(importer)) if importer else None
+        if source is not None:
+            self.known[name], self.sources[name] = True, source
+        return source is not None
+
     def _is_own_without_file(self, name: str, module: ModuleType) -> bool:
         """Built-in modules, namespace packages, and what was typed."""
+        if is_of_record(module):
+            self.sources[name] = read_source(name)
+            return True
         globals_ = namespace(module)
         directories = globals_.get("__path__")
         if directories is not None:  # a namespace that distributions share is looked through, to find its parts
@@ -169,7 +191,7 @@ class _Search:
             directories = [*([root_of(source)] if source and source.file else []), *sys.path]
         elif parent in self.sources:
             source = self.sources[parent]
-            directories = [os.path.dirname(source.file)] if _is_package(source) else []
+            directories = [os.path.dirname(source.file)] if source.is_package else []
         else:
             package = find_loaded(parent)
             directories = [] if package is None else [str(d) for d in namespace(package).get("__path__") or ()]
@@ -178,6 +200,14 @@ class _Search:
                 if os.path.isfile(file):
                     return os.path.abspath(file)
         return ""
+
+
+def is_installation(entry: str) -> bool:
+    """Whether an entry of the import path is Python's own, or a directory that distributions are installed into."""
+    below = os.path.join(os.path.abspath(entry), "")
+    own = below.startswith(_STANDARD_LIBRARY) or os.path.dirname(os.__file__) in (entry, os.path.realpath(entry))
+    is_archive = entry.endswith(".zip") and os.path.basename(entry).startswith("python")
+    return own or is_archive or bool(_INSTALLED.search(below)) or bool(_distributions_beside(entry))
 
 
 def is_installed_at(name: str, file: str) -> bool:
@@ -213,10 +243,6 @@ def _record(place: str, entry: str) -> str:
         return ""
 
 
-def _is_package(source: Source) -> bool:
-    return os.path.basename(source.file).startswith("__init__.")
-
-
 def _absolute(origin: str, name: str, is_package: bool) -> str | None:
     """The absolute name of what an import statement in module `name` names, with or without leading dots."""
     rest = origin.lstrip(".")
@@ -230,7 +256,7 @@ def _absolute(origin: str, name: str, is_package: bool) -> str | None:
 
 def _used_by(source: Source) -> Iterator[str]:
     """The names of modules that a module's text and its globals come from."""
-    yield from written_imports(source.text, source.name, _is_package(source))
+    yield from written_imports(source.text, source.name, source.is_package)
     if source.module is None:
         return
     globals_ = namespace(source.module)

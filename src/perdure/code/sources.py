@@ -18,18 +18,22 @@ from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from perdure.code.values import BINARY, FILE, INTERACTIVE, UNKNOWN
+from perdure.code.values import BINARY, FILE, UNKNOWN, ModuleCode
 from perdure.pickling.classes import MAIN, main_module_name
 
 _MAINS = (MAIN, "__mp_main__")  # the second is the script in a process that multiprocessing has spawned
 _NO_SOURCE = (*EXTENSION_SUFFIXES, ".pyc")
+NO_TEXT = hashlib.sha256().hexdigest()  # the digest of an empty file, which is not kept
 _MARGIN = 0.1  # clocks of files and of processes tick coarsely
 
 Signature = tuple[int, int, int, int] | None
 
 
 class Source(NamedTuple):
-    """The source of a module; `file` is "" for interactive code, `raw` the file's bytes where they are not `text`'s."""
+    """The source of a module; `file` is "" for interactive code, `raw` the file's bytes where they are not `text`'s.
+
+    `path_in_record` is where the module was, relative to its root, if it is imported from a code record.
+    """
 
     name: str
     file: str
@@ -40,6 +44,12 @@ class Source(NamedTuple):
     module: ModuleType | None
     signature: Signature
     raw: bytes | None = None
+    path_in_record: str = ""
+
+    @property
+    def is_package(self) -> bool:
+        file = self.file or self.path_in_record
+        return file.replace(os.sep, "/").rpartition("/")[2].startswith("__init__.")
 
     def blobs(self) -> tuple[bytes, ...]:
         """The contents that git may have stored for the file: as it is, and with plain line ends."""
@@ -118,6 +128,35 @@ def file_of(module: ModuleType) -> str:
     return os.path.abspath(file) if isinstance(file, str) else ""
 
 
+def loader_of(module: object) -> Any:
+    """What loaded a module, as it says itself; None where it does not, or is none."""
+    return namespace(module).get("__loader__") if isinstance(module, ModuleType) else None
+
+
+def is_of_record(module: object) -> bool:
+    """Whether the module was imported from a code record (see `perdure.code.archives`)."""
+    return getattr(type(loader_of(module)), "from_code_record", False)
+
+
+def source_beside(name: str, importer: object) -> Source | None:
+    """The module `name`, not loaded yet, of the code record that the module `importer` was imported from, if it was."""
+    if not is_of_record(importer):
+        return None
+    archive = loader_of(importer).archive
+    found = archive.modules.get(name)
+    text = None if found is None else archive.text(found)
+    if text is None:
+        return None
+    source = _as_recorded(_of_text(name, "", found.origin, text, None), found)
+    _known[name] = (None, source)
+    return source
+
+
+def is_text_of(text: str, digest: str) -> bool:
+    """Whether the text is the one of that digest."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == digest
+
+
 def functions_in(module: ModuleType) -> Iterator[CodeType]:
     """The code of the functions and methods that the module's globals hold, below decorators, too."""
     globals_ = namespace(module)
@@ -179,14 +218,14 @@ def _read(name: str, module: ModuleType | None, file: str) -> Source:
     if module is not None:
         file = file_of(module)
         if not file:
-            return _read_interactive(name, module)
+            return _read_from_record(name, module) if is_of_record(module) else _read_interactive(name, module)
     signature = signature_of(file)
     try:
         with open(file, "rb") as stream:
             raw = stream.read()
     except OSError:
         return _read_from_loader(name, module, file)
-    text = None if file.endswith(_NO_SOURCE) else _decode(raw)
+    text = None if file.endswith(_NO_SOURCE) else decode(raw)
     if text is None:
         return Source(name, file, BINARY, "", hashlib.sha256(raw).hexdigest(), True, module, signature)
     encoded = text.encode("utf-8", "surrogatepass")
@@ -195,7 +234,7 @@ def _read(name: str, module: ModuleType | None, file: str) -> Source:
     return Source(name, file, FILE, text, hashlib.sha256(encoded).hexdigest(), exact, module, signature, rest)
 
 
-def _decode(raw: bytes) -> str | None:
+def decode(raw: bytes) -> str | None:
     """Source text as the compiler reads it; None if these bytes are none."""
     try:
         if b"coding" not in raw[:400]:
@@ -220,16 +259,20 @@ def _read_from_loader(name: str, module: ModuleType | None, file: str) -> Source
     return _of_text(name, file, FILE if text else UNKNOWN, text or "", module)
 
 
-def _read_interactive(name: str, module: ModuleType) -> Source:
-    """What was typed, as far as `linecache` has it: the cells that functions and classes come from, in order."""
-    import linecache
+def _read_from_record(name: str, module: ModuleType) -> Source:
+    loader = loader_of(module)
+    return _as_recorded(_of_text(name, "", loader.module.origin, loader.get_source(name) or "", module), loader.module)
 
-    cells: dict[str, None] = {}
-    for code in functions_in(module):
-        cells[code.co_filename] = None
-    texts = ["".join(linecache.getlines(cell)) for cell in cells if cell.startswith("<") or not os.path.exists(cell)]
-    text = "\n".join(filter(None, texts))
-    return _of_text(name, "", INTERACTIVE if text else UNKNOWN, text, module)
+
+def _as_recorded(source: Source, module: ModuleCode) -> Source:
+    return source._replace(digest=module.digest, exact=module.exact, path_in_record=module.path)
+
+
+def _read_interactive(name: str, module: ModuleType) -> Source:
+    from perdure.code.typed import cells_of, describe  # a program with files only does not pay for it
+
+    origin, text = describe(name, namespace(module), cells_of(functions_in(module)))
+    return _of_text(name, "", origin, text, module)
 
 
 def _of_text(name: str, file: str, origin: str, text: str, module: ModuleType | None) -> Source:

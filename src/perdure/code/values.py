@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 FILE = "file"  # the text of a source file
 INTERACTIVE = "interactive"  # typed at a prompt or in a notebook
+BY_VALUE = "value"  # typed without source: pickled by value, as byte code
 BINARY = "binary"  # compiled code without source: a digest, no text
 UNKNOWN = "unknown"  # the module is named, but its source is not to be had
 
@@ -40,10 +41,28 @@ class ModuleCode(NamedTuple):
 
 
 class RepositoryState(NamedTuple):
-    """A git repository: its commit ("" before the first), and whether tracked files differ from that."""
+    """A git repository: its commit ("" before the first), and whether tracked files differ from that.
+
+    `tree` is the commit's tree. `files` are tracked files that differ, as paths from the root; `more` counts those that
+    are not named.
+    """
 
     commit: str
     changed: bool | None = None
+    tree: str = ""
+    files: tuple[str, ...] = ()
+    more: int = 0
+
+
+class LockFile(NamedTuple):
+    """What pins the environment: `kind` is `uv.lock`, `pylock.toml` or `script`; `digest` is of what is kept of it.
+
+    `path` is from the root of the repository, or from the entry of `sys.path`.
+    """
+
+    kind: str
+    path: str
+    digest: str
 
 
 class _Facts(NamedTuple):
@@ -52,6 +71,7 @@ class _Facts(NamedTuple):
     python: str
     platform: str
     packages: tuple[tuple[str, str], ...]
+    locks: tuple[LockFile, ...]
     texts: Mapping[str, str]
     digest: str
 
@@ -68,9 +88,10 @@ class CodeState(_Facts):
         python: str = "",
         platform: str = "",
         packages: Iterable[tuple[str, str]] = (),
+        locks: Iterable[LockFile] = (),
         texts: Mapping[str, str] | None = None,
     ) -> CodeState:
-        facts = (tuple(modules), tuple(repositories), python, platform, tuple(packages))
+        facts = (tuple(modules), tuple(repositories), python, platform, tuple(packages), tuple(locks))
         self = super().__new__(cls, *facts, texts or {}, "")
         return super().__new__(cls, *facts, texts or {}, _digest(self.as_plain()))
 
@@ -93,10 +114,11 @@ class CodeState(_Facts):
         """Everything but the texts and the digest, as dicts, lists, strings, numbers, booleans and None."""
         return {
             "modules": [{**module._asdict(), "uses": list(module.uses)} for module in self.modules],
-            "repositories": [repository._asdict() for repository in self.repositories],
+            "repositories": [{**each._asdict(), "files": list(each.files)} for each in self.repositories],
             "python": self.python,
             "platform": self.platform,
             "packages": [list(package) for package in self.packages],
+            "locks": [list(lock) for lock in self.locks],
         }
 
     @classmethod
@@ -104,16 +126,20 @@ class CodeState(_Facts):
         """The state that `as_plain` gave `plain` for; the digest is computed anew."""
         return cls(
             modules=[ModuleCode(**{**module, "uses": tuple(module["uses"])}) for module in plain["modules"]],
-            repositories=[RepositoryState(**repository) for repository in plain["repositories"]],
+            repositories=[
+                RepositoryState(**{**repository, "files": tuple(repository.get("files", ()))})
+                for repository in plain["repositories"]
+            ],
             python=plain["python"],
             platform=plain["platform"],
             packages=[(name, version) for name, version in plain["packages"]],
+            locks=[LockFile(*lock) for lock in plain.get("locks", ())],
             texts=texts,
         )
 
     def without_texts(self) -> CodeState:
         """The same state, equal and with the same digest, for a store that keeps each text once."""
-        return CodeState(*self[:5])
+        return CodeState(*self[:6])
 
     def module(self, name: str) -> ModuleCode | None:
         """The captured module of that name."""
@@ -151,6 +177,11 @@ class CodeState(_Facts):
         return "; ".join(parts) or "no code of one's own"
 
 
+def plain_digest(plain: Mapping[str, Any]) -> str:
+    """The digest of the state that `as_plain` gave `plain` for, by whichever release."""
+    return _digest(plain)
+
+
 def changes_between(old: CodeState, new: CodeState) -> list[str]:
     """What is not the same in `new`, in readable lines: `survey.py: changed`, `numpy 2.1 -> 2.2`."""
     before, after = ({module.name: module for module in state.modules} for state in (old, new))
@@ -168,6 +199,8 @@ def changes_between(old: CodeState, new: CodeState) -> list[str]:
         was, now = versions_before.get(name, "(none)"), versions_after.get(name, "(none)")
         if was != now:
             lines.append(f"{name} {was} -> {now}")
+    if old.locks != new.locks:
+        lines.append("what pins the environment (a lock file) changed")
     for label, was, now in (("Python", old.python, new.python), ("platform", old.platform, new.platform)):
         if was != now:
             lines.append(f"{label} {was} -> {now}")

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
@@ -25,6 +26,8 @@ WAYS_OUT = (
     "If it is called otherwise now, say so with perdure.rename or perdure.move_module;"
     ' load(id, missing="opaque") shows what is stored without it.'
 )
+
+_in_place: dict[str, Any] = {}
 
 
 def main_module_name() -> str:
@@ -104,6 +107,9 @@ def find_global(module: str, qualname: str) -> Any:
     except (Exception, SystemExit) as error:  # the user's module is run: anything may come out
         usual = isinstance(error, (ImportError, AttributeError, ValueError, TypeError))
         said = f"{error}" if usual else f"importing it raises {type(error).__name__}: {error}"
+        if module in _in_place:
+            with suppress(AttributeError):
+                return _walk(_in_place[module], qualname)
         raise ClassNotFound(
             f"{module}:{qualname} cannot be found here: {said}.",
             hint="Make its module importable (start in its directory, or install it). " + WAYS_OUT,
@@ -119,6 +125,11 @@ def _refuse_running(module: str) -> None:
     spec = importlib.util.find_spec(module)
     if spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(file):
         raise ImportError("the script that is running does not have it")
+
+
+def put_in_place(name: str, module: Any) -> None:
+    """Let records that name `module` where this process has nothing of it mean what this one has."""
+    _in_place[name] = module
 
 
 def _walk(module: Any, qualname: str) -> Any:

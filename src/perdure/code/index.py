@@ -1,0 +1,154 @@
+"""Reads git's index: which files are tracked, with which content, and which of them differ in the work tree.
+
+- It is only read, and the files of the work tree are: no filter, hook or monitor takes part.
+- A file is as the index has it if size and time say so, and it is not as young as the index; else its bytes decide.
+- What a configuration makes of a file (line ends aside) is not known: such a file, once touched, counts as changed.
+- Shapes of an index that are rare (version 4, split, sparse) are not read: None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from struct import Struct
+from struct import error as StructError
+from typing import NamedTuple
+
+_BYTES_TO_COMPARE = 16 << 20  # a larger file whose times were touched counts as changed, unread
+_SUBMODULE, _LINK, _DIRECTORY = 0o160000, 0o120000, 0o040000
+_ASSUME_VALID, _EXTENDED, _STAGE = 0x8000, 0x4000, 0x3000
+_SKIP_WORK_TREE, _INTENT_TO_ADD = 0x4000, 0x2000
+_HEAD = Struct(">4sII")
+
+
+class Tracked(NamedTuple):
+    """A file as the index has it. `told` is False where its place in the work tree is not to be looked at."""
+
+    mode: int
+    id: str
+    size: int
+    seconds: int
+    nanoseconds: int
+    told: bool
+    settled: bool
+
+
+class Index(NamedTuple):
+    """Tracked files by path, when the index was written (nanoseconds), and the tree that it holds, if it says so."""
+
+    files: Mapping[str, Tracked]
+    written: int
+    tree: str = ""
+
+
+def read_index(path: str, *, id_size: int = 20) -> Index | None:
+    """The index in that file; an empty one where there is none, None where it is of a shape that is not read here."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+            written = os.fstat(file.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return Index({}, 0)
+    except OSError:
+        return None
+    try:
+        signature, version, count = _HEAD.unpack_from(data)
+        if signature != b"DIRC" or version not in (2, 3):
+            return None
+        return _entries(data, count, id_size, written)
+    except (StructError, ValueError, IndexError):
+        return None
+
+
+def _entries(data: bytes, count: int, id_size: int, written: int) -> Index | None:
+    entry = Struct(f">8x2I8xI8xI{id_size}sH")
+    unpack, size, find = entry.unpack_from, entry.size, data.index
+    files: dict[str, Tracked] = {}
+    place = _HEAD.size
+    for _ in range(count):
+        seconds, nanoseconds, mode, length, id_, flags = unpack(data, place)
+        begin = place + size
+        more = 0
+        if flags & _EXTENDED:
+            more = int.from_bytes(data[begin : begin + 2], "big")
+            begin += 2
+        end = find(b"\0", begin)
+        if mode == _DIRECTORY:
+            return None  # sparse
+        told = not (flags & _ASSUME_VALID or more & _SKIP_WORK_TREE)
+        settled = not (flags & _STAGE or more & _INTENT_TO_ADD)
+        files[os.fsdecode(data[begin:end])] = Tracked(mode, id_.hex(), length, seconds, nanoseconds, told, settled)
+        place += (end - place + 8) & ~7
+    tree = ""
+    while place + 8 <= len(data) - id_size:
+        kind, length = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "big")
+        if kind in (b"link", b"sdir"):
+            return None
+        if kind == b"TREE":
+            counts, _, rest = data[place + 9 : place + 8 + length].partition(b"\n")
+            tree = "" if counts.startswith(b"-") else rest[:id_size].hex()
+        place += 8 + length
+    return Index(files, written, tree)
+
+
+def changed_files(root: str, index: Index) -> list[str]:
+    """The tracked files, submodules left out, whose content in the work tree below `root` is another, or gone."""
+    changed = []
+    lstat, join = os.lstat, os.path.join
+    for path, tracked in index.files.items():
+        mode, _, size, seconds, nanoseconds, told, settled = tracked
+        if not settled:
+            changed.append(path)
+        elif told and mode != _SUBMODULE:
+            try:
+                status = lstat(join(root, path))
+            except OSError:
+                changed.append(path)
+                continue
+            time = status.st_mtime_ns
+            as_told = time == seconds * 1_000_000_000 + nanoseconds if nanoseconds else time // 1_000_000_000 == seconds
+            same = status.st_size == size and as_told and time < index.written
+            if (not same or stat.S_IFMT(status.st_mode) != stat.S_IFMT(mode)) and not _has_blob(root, path, tracked):
+                changed.append(path)
+    return changed
+
+
+def submodules(index: Index) -> dict[str, str]:
+    """The commits that submodules are meant to be at, by path."""
+    return {path: tracked.id for path, tracked in index.files.items() if tracked.mode == _SUBMODULE}
+
+
+def has_content(path: str, id_: str) -> bool:
+    """Whether the regular file has the bytes of that blob, line ends aside."""
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _BYTES_TO_COMPARE:
+            return False
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError:
+        return False
+    return id_ in (blob_id(content, len(id_)), blob_id(content.replace(b"\r\n", b"\n"), len(id_)))
+
+
+def blob_id(content: bytes, length: int = 40) -> str:
+    """The id that git gives to a file's bytes; `length` 64 in repositories of the SHA-256 format."""
+    make = hashlib.sha256 if length == 64 else hashlib.sha1
+    return make(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def is_one_of(id_: str, contents: Iterable[bytes]) -> bool:
+    """Whether the blob of that id is one of the contents."""
+    return any(blob_id(content, len(id_)) == id_ for content in contents)
+
+
+def _has_blob(root: str, path: str, tracked: Tracked) -> bool:
+    if tracked.mode != _LINK:
+        return has_content(os.path.join(root, path), tracked.id)
+    try:
+        target = os.readlink(os.path.join(root, path))
+    except OSError:
+        return False
+    return blob_id(os.fsencode(target), len(tracked.id)) == tracked.id
