@@ -1,4 +1,4 @@
-"""Memo on pickles and job flows, row B3: a pickled job is only good with the code it ran with, so keep the git hash."""
+"""Memo on pickles and job flows, rows B2 and B3: loading without the module, and the code that a job ran with."""
 
 from __future__ import annotations
 
@@ -79,3 +79,96 @@ def test_b3_the_code_is_kept_where_there_is_no_repository(tmp_path):
     assert state.repositories == ()
     assert [(module.name, module.path) for module in state.modules] == [("job", "job.py"), ("words", "words.py")]
     assert all(len(module.digest) == 64 for module in state.modules)
+
+
+USER = """
+import pickle, sys
+import perdure
+from perdure import Persistable
+
+class Item(Persistable):
+    def __init__(self, name):
+        self.name = name
+
+class User(Persistable):
+    def __init__(self, name):
+        self.name, self.items = name, []
+"""
+MAKE = """
+import sys
+import perdure
+from user import Item, User
+
+pen = Item("pen")
+a, b = User("A"), User("B")
+a.items.append(pen)
+b.items.append(pen)
+with perdure.make_store(sys.argv[1]) as store:
+    store.roots["users"] = [a, b]
+"""
+LOAD = """
+import sys
+import perdure
+
+with perdure.make_store(sys.argv[1], code=sys.argv[2]) as store:
+    a, b = store.roots["users"]
+    print(a.name, b.name, a.items[0].name, a.items[0] is b.items[0], type(a).__module__)
+"""
+
+
+def test_b2_loading_in_a_directory_that_lacks_the_module(tmp_path):
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    (there / "user.py").write_text(USER)
+    (there / "make.py").write_text(MAKE)
+    (here / "load.py").write_text(LOAD)
+    url = f"sqlite:///{tmp_path}/users.db"
+    subprocess.run([sys.executable, "make.py", url], cwd=there, check=True)
+
+    def load(code):
+        return subprocess.run([sys.executable, "load.py", url, code], cwd=here, capture_output=True, text=True)
+
+    refused = load("recorded")
+    assert refused.returncode == 1
+    assert "ClassNotFound" in refused.stderr
+    assert "code='archived'" in refused.stderr
+    assert load("archived").stdout == "A B pen True user\n"
+
+
+FLOW = """
+import perdure
+from perdure import flow, job
+
+@job
+def count(text):
+    import words
+    return words.count(text)
+
+@flow
+def survey(text):
+    return count(text)
+"""
+
+
+def perdure_in(where, *words):
+    command = [sys.executable, "-m", "perdure", *words, "--store", "sqlite:///survey.db"]
+    return subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+
+
+def test_b3_a_job_is_run_again_with_exactly_the_code_that_it_ran_with(tmp_path):
+    (tmp_path / "survey.py").write_text(FLOW)
+    (tmp_path / "words.py").write_text("def count(text):\n    return len(text.split(' '))\n")
+    git(tmp_path, "init", "-q")
+    first = commit(tmp_path)
+    assert perdure_in(tmp_path, "run", "survey.py", "survey", "a  b").stdout == "3\n"
+    (tmp_path / "words.py").write_text("def count(text):\n    return len(text.split())\n")
+    commit(tmp_path)
+
+    again = perdure_in(tmp_path, "rerun", "last", "--all", "--code", "recorded")
+    assert again.stdout == "3\n"
+    assert f"commit {first[:7]}" in again.stderr
+    assert perdure_in(tmp_path, "rerun", "last", "--all").stdout == "2\n"
+    changed = perdure_in(tmp_path, "diff", "Job.2", "--attempts", "1", "3").stdout
+    assert "words.py changed: count" in changed
+    assert "-    return len(text.split(' '))\n+    return len(text.split())" in changed

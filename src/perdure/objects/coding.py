@@ -31,6 +31,7 @@ from perdure.pickling.classes import name_of
 from perdure.records.frame import parse_unverified
 from perdure.records.values import Plain
 
+BARE = "bare:"  # before the digest of a state whose texts were not to be kept
 FRESH = 1.0  # seconds for which a commit takes the state of the code to be the one that was seen last
 
 
@@ -59,10 +60,10 @@ class Code(Persistable):
 
     erased: tuple[str, ...] = ()
 
-    def __init__(self, state: CodeState, sources: dict[str, Source]):
+    def __init__(self, state: CodeState, sources: dict[str, Source], *, digest: str = ""):
         self._plain = state.as_plain()
         self.sources = sources
-        self.digest = state.digest
+        self.digest = digest or state.digest
         self.summary = state.summary()
 
     @property
@@ -91,10 +92,11 @@ class Loader(Protocol):
 
 
 class Codes:
-    """Finds or makes the code record of what runs now, in the view of the caller."""
+    """Finds or makes the code record of what runs now, in the view of the caller. Without `texts` none is kept."""
 
-    def __init__(self, store: Loader):
+    def __init__(self, store: Loader, *, texts: bool = True):
         self._store = store
+        self._texts = texts
         self._ids: dict[str, str] = {}  # digest -> id, of code records and sources
         self._seen_until = -1
         self._unsaved: dict[str, Persistable] = {}
@@ -106,19 +108,21 @@ class Codes:
 
     def record_of(self, state: CodeState) -> Code:
         """The code record of a state that was captured here or in another process; new if the store has none."""
-        found = self._find(state.digest)
+        key = state.digest if self._texts else f"{BARE}{state.digest}"
+        found = self._find(key)
         if found is None:
-            sources = {digest: self._source(digest, text) for digest, text in state.texts.items()}
-            found = self._unsaved[state.digest] = Code(state.without_texts(), sources)
+            texts = state.texts if self._texts else {}
+            sources = {digest: self._source(digest, text) for digest, text in texts.items()}
+            found = self._unsaved[key] = Code(state.without_texts(), sources, digest=key)
         assert isinstance(found, Code)
         return found
 
-    def of_module(self, module: str) -> Code:
-        """The code record of one module; looked at anew at most once in `FRESH` seconds."""
+    def of_modules(self, modules: str) -> Code:
+        """The code record of modules (names, with a space between); looked at anew at most once in `FRESH` seconds."""
         now = time.monotonic()
-        found = self._recent.get(module)
+        found = self._recent.get(modules)
         if found is None or now - found[0] > FRESH:
-            found = self._recent[module] = (now, self.of([module]))
+            found = self._recent[modules] = (now, self.of(modules.split()))
         return found[1]
 
     def _source(self, digest: str, text: str) -> Source:
@@ -161,11 +165,11 @@ class Codes:
 class CodeRecorder:
     """Says, for the records of one view, which code record their classes belong to; it is written with them."""
 
-    def __init__(self, view: View):
-        self._codes = Codes(_OfView(view))
+    def __init__(self, view: View, *, texts: bool = True):
+        self._codes = Codes(_OfView(view), texts=texts)
 
-    def __call__(self, worklist: Worklist, module: str) -> str:
-        code = self._codes.of_module(module)
+    def __call__(self, worklist: Worklist, modules: str) -> str:
+        code = self._codes.of_modules(modules)
         return code.persistent_id or worklist.add(code)
 
 

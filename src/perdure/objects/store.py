@@ -6,7 +6,7 @@ import builtins
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
 from perdure.backends.base import Backend
@@ -34,8 +34,9 @@ from perdure.records.seal import Key
 T = TypeVar("T")
 Trust = Literal["all"]
 Missing = Literal["opaque"]
-CodeChoice = Literal["recorded", "off"]
+CodeChoice = Literal["recorded", "archived", "commits", "off"]
 HistoryChoice = Literal["on", "off"]
+CODE_CHOICES: tuple[CodeChoice, ...] = get_args(CodeChoice)
 
 _modules = sys.modules
 
@@ -72,8 +73,7 @@ class Store(Asking, HistoryFace):
         self._protocol = protocol
         self._clock = clock or SystemClock()
         self._resources = resources_of(resources)
-        self._code = code
-        self._records_code = _records_code(code)
+        self._code = _checked_code(code)
         self._keep = seconds_kept(history)
         self._threads = OfThread()
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
@@ -311,11 +311,11 @@ class Store(Asking, HistoryFace):
     def _new_desk(self, owns: Callable[[], bool]) -> Desk:
         view = View(
             self.backend, self._key, owns, trust_all=self._trust_all, protocol=self._protocol,
-            resources=self._resources, cache_size=self._cache_size,
+            resources=self._resources, cache_size=self._cache_size, code=self._code,
         )  # fmt: skip
         view.extra_fields = self.extra_fields
         self._views.add(view)
-        code_of = CodeRecorder(view) if self._records_code else _no_code
+        code_of = CodeRecorder(view, texts=self._code != "commits") if self._code != "off" else _no_code
         naming = Naming(self.backend, self._factory)
         self._numbers.add(naming.numbers)
         desk = Desk(view, naming, code_of, self._clock, self._threads)
@@ -382,10 +382,10 @@ def _allowing(view: View, trust: Trust | None, missing: Missing | None, ids: Ite
         view.trust_all, view.opaque = before
 
 
-def _records_code(code: str) -> bool:
-    if code not in ("recorded", "off"):
-        raise ValueError(f"code is 'recorded' or 'off', not {code!r}")
-    return code == "recorded"
+def _checked_code(code: CodeChoice) -> CodeChoice:
+    if code not in CODE_CHOICES:
+        raise ValueError(f"code is one of {', '.join(map(repr, CODE_CHOICES))}, not {code!r}")
+    return code
 
 
 def _no_code(worklist: object, module: str) -> str:

@@ -275,9 +275,10 @@ def make_store(
 
     Further arguments go to the store's constructor: `key`, `trust="all"`, `read_only=True`, `idfactory`, `timeout`,
     `resources` (a mapping, for references to what is outside of the store), `extra_fields` (a function of the object
-    for each column: a name, or a column of SQLAlchemy's), `history="off"`
-    (what is replaced or removed is kept for a minute only). `names` is a TOML file of renames, which hold for this
-    process from now on (`declare_names`).
+    for each column: a name, or a column of SQLAlchemy's), `code="archived"` (classes that are not here come from the
+    code records of their objects, whose code is run), `"commits"` (no texts are kept) or `"off"` (no code records),
+    `history="off"` (what is replaced or removed is kept for a minute only). `names` is a TOML file of renames, which
+    hold for this process from now on (`declare_names`).
     Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`;
     `MissingUpgrade` where the upgrades of a class have a gap.
     """

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from itertools import count
 from types import FunctionType
@@ -39,6 +40,8 @@ _marks = count(1)
 _attribute = object.__getattribute__
 
 LONGEST_PATH = 400  # characters; the beginning and the end of a longer one are told
+_NO_CODE = sys.stdlib_module_names - {MAIN} | {"perdure"}  # modules of which no code record tells
+
 LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
 
 
@@ -55,6 +58,7 @@ class _Hooks(Telling):
     place_of: Callable[[Any], int]
     name_it: Callable[[Any], Any]
     names: set[str]
+    note_module: Callable[[str], None]
     asked: bool  # whether anything was pickled that is no plain value
 
     def reducer_override(self, obj: Any) -> Any:
@@ -73,6 +77,7 @@ class _Hooks(Telling):
             told = self.told(obj)
             if told is not NotImplemented:
                 self.names.add(told[1][-1] if len(told[1]) > 2 else told[1][0])
+                self.note_module(obj.__module__)
                 return told
         return self.name_it(obj)
 
@@ -101,6 +106,7 @@ class Encoder:
         self._pickler: _FastPickler | None = None
         self._outside = False  # whether the payload refers to something outside of the store
         self.names: set[str] = set()  # of the classes and functions that payloads name
+        self.modules: set[str] = set()  # what the last payload names is in, but for Python's own and perdure's
 
     def encode(self, obj: Any, facts: ClassFacts, *, under: str | None = None) -> Encoded:
         """The payload of a persistable object that is awake.
@@ -139,6 +145,8 @@ class Encoder:
         self._places, self._itself = places, None
         parts.clear()
         pickler.asked = False
+        if self.modules:
+            self.modules = set()
         try:
             for place in shape.links:
                 value = values[place]
@@ -206,14 +214,20 @@ class Encoder:
         """Note the name of a class or function; say it ourselves where C pickle would say another."""
         real = obj.__dict__.get("_perdure_ghost_of") if isinstance(obj, type) else None
         if real is not None:
+            self._note_module(real.__module__)
             return named, (name_of(real),)
         if obj is outside:
             self._outside = True
         elif id(obj) not in _LASTING:
             self.names.add(f"{public_module(obj.__module__)}:{obj.__qualname__}")
+            self._note_module(obj.__module__)
         if obj.__module__ == MAIN:
             return named, (name_of(obj),)
         return NotImplemented
+
+    def _note_module(self, module: str) -> None:
+        if module.partition(".")[0] not in _NO_CODE:
+            self.modules.add(module)
 
     def _ask(self, obj: Any, facts: ClassFacts) -> Reduced:
         try:
@@ -247,7 +261,7 @@ class Encoder:
         facts.untried = False
 
     def _dump(self, obj: Any, graphs: tuple[Any, ...], graph: Any, under: str | None) -> Encoded:
-        self._places, self._outside = {}, False
+        self._places, self._outside, self.modules = {}, False, set()
         self._itself = None if under is None else (obj, under)
         try:
             payload, flags = self._pickled(obj, graphs)
@@ -282,6 +296,7 @@ class Encoder:
         self._parts, self._outside = [], False
         pickler = self._pickler = _FastPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
         pickler.place_of, pickler.name_it, pickler.names = self.place_of, self.name_it, self.names
+        pickler.note_module = self._note_module
         return pickler
 
     def _pickled_deep(self, obj: Any, graphs: tuple[Any, ...]) -> tuple[bytes, int]:
@@ -289,6 +304,7 @@ class Encoder:
         self._parts = []
         pickler = _DeepPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
         pickler.place_of, pickler.name_it, pickler.names = self.place_of, self.name_it, self.names
+        pickler.note_module = self._note_module
         for graph in graphs:
             pickler.dump(graph)
         return self._gathered(obj, buffers_only=True)

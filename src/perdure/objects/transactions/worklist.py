@@ -36,7 +36,7 @@ _numbers = count(1)
 
 FIRST_BLOCK, LAST_BLOCK = 32, 8192  # numbers reserved at a time: grows with the commit
 
-CodeOf = Callable[["Worklist", str], str]  # module name -> id of the code record
+CodeOf = Callable[["Worklist", str], str]  # names of modules, with a space between -> id of their code record
 
 
 class Numbers:
@@ -135,7 +135,8 @@ class Worklist:
         self.refers_to_stored = False  # whether what was looked at refers to anything that was stored before
         self._left: set[int] | None = None  # addresses of enlisted objects that may not be on the list yet
         self._origins: list[Any] = []
-        self._codes: dict[str, str] = {}  # module -> id of its code record
+        self._codes: dict[str, str] = {}  # modules, with a space between -> id of their code record
+        self._modules: dict[str, set[str]] = {}  # of the doubtful, by their ids
         self._extra = view.extra_fields
         self._indexed: dict[str, tuple[str, ...]] = {}  # class name -> fields of its drafts that queries ask for
         self.removed: Mapping[str, int] = {}  # ids that the same step removes: not looked at
@@ -182,7 +183,7 @@ class Worklist:
         """Write a plain value under an id."""
         payload, references, _, payload_flags = self._encoder.encode_value(value)
         name = shown_name(type(value))
-        code = self._code(name.partition(":")[0])
+        code = self._code_for(name.partition(":")[0])
         flags = VALUE | KEPT | payload_flags
         fields = NO_FIELDS
         if self._extra is not None:
@@ -209,6 +210,7 @@ class Worklist:
         if self._doubtful:
             for entry, encoded in self._view.differing(self._doubtful):
                 obj = entry()
+                self._encoder.modules = self._modules.get(entry.id, set())
                 self._write(entry, obj, facts_of(type(obj)), encoded)
             self._doubtful = []
 
@@ -224,7 +226,8 @@ class Worklist:
         self._created.append(entry)
         entry.digest, entry.references = hash(payload), references
         flags = entry.flags = facts.flags | payload_flags | entry.flags & KEPT
-        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        known = None if self._encoder.modules or flags & INTERNAL else self._codes.get(facts.module)
+        code = known or self._code_for(facts.module, flags)
         fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
         self._drafts.append(
             _new_tuple(Draft, (entry.id, 0, flags, facts.name, facts.version, code, references, fields, payload))
@@ -364,6 +367,7 @@ class Worklist:
                 self._write(entry, obj, facts, encoded)
             else:
                 self._doubtful.append((entry, encoded))
+                self._modules[entry.id] = self._encoder.modules
 
     def _encode(self, obj: Any, facts: ClassFacts, under: str | None = None) -> Encoded:
         try:
@@ -397,7 +401,7 @@ class Worklist:
         if facts.opaque:
             fields, code, version = obj.record.fields, obj.record.code, obj.record.class_version
         else:
-            code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+            code = self._code_for(facts.module, flags)
             fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
         parts = (entry.id, entry.revision, flags, facts.name, version, code, references, fields, payload)
         self._drafts.append(_new_tuple(Draft, parts))
@@ -410,7 +414,7 @@ class Worklist:
             self._drafts.append(Draft(*record)._replace(id=id_, base=base, flags=flags))
             return
         fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
-        code = "" if flags & INTERNAL else self._codes.get(facts.module) or self._code(facts.module)
+        code = self._code_for(facts.module, flags)
         self._drafts.append(Draft(id_, base, flags, facts.name, facts.version, code, references, fields, payload))
 
     def _fields(self, obj: Any, facts: ClassFacts) -> Fields:
@@ -419,11 +423,17 @@ class Worklist:
             self._indexed[facts.name] = indexed_fields(facts.indexed, self._extra)
         return fields
 
-    def _code(self, module: str) -> str:
-        code = self._codes.get(module)
-        if code is None:
-            code = self._codes[module] = self._code_of(self, module)
-        return code
+    def _code_for(self, module: str, flags: int = 0) -> str:
+        """The code record of a module and of all that is named by the payload which was made last."""
+        named = self._encoder.modules
+        if not named:
+            return "" if flags & INTERNAL else self._code(module)
+        return self._code(" ".join(sorted({*named, module})))
+
+    def _code(self, modules: str) -> str:
+        if modules not in self._codes:
+            self._codes[modules] = self._code_of(self, modules)
+        return self._codes[modules]
 
     @property
     def names(self) -> set[str]:

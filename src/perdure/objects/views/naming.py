@@ -7,17 +7,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 from perdure.backends.base import Backend, number_of
-from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, NewerFormat, SnapshotTooOld, StorageError
+from perdure.errors import (
+    CannotLoad,
+    ClassNotFound,
+    CorruptRecord,
+    NewerFormat,
+    PerdureError,
+    SnapshotTooOld,
+    StorageError,
+)
 from perdure.objects.instances import states
 from perdure.objects.instances.classes import ClassFacts, facts_of
 from perdure.objects.instances.ghosts import assign_class
 from perdure.objects.instances.guests import is_guest_class
 from perdure.objects.instances.opaque import opaque_class
 from perdure.objects.instances.persistable import GHOST, Entry, Persistable
+from perdure.objects.views.archived import Archives, Reading
 from perdure.objects.views.replaced import Following
 from perdure.pickling.classes import find
 from perdure.pickling.lasting import stable
@@ -34,6 +44,7 @@ class Classes(Following):
 
     def __init__(self) -> None:
         super().__init__()
+        self.archives = Archives(cast(Reading, self))
         self.opaque = False  # whether what is loaded now may have classes that are not here
         self._lenient: set[int] = set()  # numbers of those that were loaded so
         self._classes: dict[str, ClassFacts] = {}
@@ -41,6 +52,16 @@ class Classes(Following):
     def is_lenient(self, entry: Entry) -> bool:
         """Whether the object may have parts whose classes are not here."""
         return self.opaque or entry.facts.opaque or entry.number in self._lenient
+
+    @contextmanager
+    def strictly(self) -> Iterator[None]:
+        """Within the block nothing may be missing."""
+        before = self.opaque, self._lenient
+        self.opaque, self._lenient = False, set()
+        try:
+            yield
+        finally:
+            self.opaque, self._lenient = before
 
     def allow_missing(self, ids: Iterable[str]) -> None:
         """Let these have parts whose classes are not here from now on; and all that is loaded while `opaque` is set."""
@@ -54,11 +75,13 @@ class Classes(Following):
             try:
                 cls = class_named(class_name, fields)
             except ClassNotFound as error:
-                if self.opaque:
-                    return facts_of(opaque_class(class_name))
                 error.ids = (id_,)
-                error.message = f"The class of {id_} is not here: {error.message}"
-                raise
+                if not self._is_provided(error):
+                    if self.opaque:
+                        return facts_of(opaque_class(class_name))
+                    error.message = f"The class of {id_} is not here: {error.message}"
+                    raise
+                cls = class_named(class_name, fields)
             if not isinstance(cls, type) or not (issubclass(cls, Persistable) or is_guest_class(cls)):
                 raise ClassNotFound(
                     f"{class_name}, the class of {id_}, is not a Persistable here.",
@@ -67,6 +90,15 @@ class Classes(Following):
                 )
             facts = self._classes[class_name] = facts_of(cls)
         return facts
+
+    def _is_provided(self, error: ClassNotFound) -> bool:
+        """Whether what was not found was imported from the object's code record; with `opaque`, nothing is raised."""
+        try:
+            return self.archives.provide(error)
+        except PerdureError:
+            if self.opaque:
+                return False
+            raise
 
     def explained(self, error: ClassNotFound, id_: str, parts: Parts | Record) -> ClassNotFound:
         """The error with the record that names what is not there, its class and the commit that it came from."""

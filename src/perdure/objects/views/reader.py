@@ -139,7 +139,8 @@ class Reader(Whole):
     def decoder(self) -> Callable[[bytes], Parts]:
         found = self._decoders.get(self.trust_all)
         if found is None:
-            found = self._decoders[self.trust_all] = decoder(self.key, trust_all=self.trust_all)
+            found = decoder(self.key, trust_all=self.trust_all)
+            found = self._decoders[self.trust_all] = self.archives.guarded(found)
         return found
 
     def objects_of(self, ids: Sequence[str]) -> list[Any]:
@@ -164,6 +165,20 @@ class Reader(Whole):
         return held
 
     def _materialize(self, records: Records) -> dict[str, Any]:
+        """Objects with their states; what is not here is looked for in their code records, if that is allowed."""
+        try:
+            if self._lenient and self.archives.imports:
+                with self.strictly():  # what can be had of the code record is not opaque
+                    return self._made(records)
+            return self._made(records)
+        except ClassNotFound as error:
+            if self._is_provided(error):
+                return self._materialize(records)
+            if not self._lenient:
+                raise
+        return self._made(records)
+
+    def _made(self, records: Records) -> dict[str, Any]:
         """Objects with their states, of records that were just read. The loop is run for each of them: no detours."""
         if self.by_id:
             self._follow_classes(records)
@@ -294,7 +309,10 @@ class Reader(Whole):
         try:
             fill_directly(entry, obj, parts, held)
         except ClassNotFound as error:
-            raise self.explained(error, entry.id, parts) from error.__cause__
+            explained = self.explained(error, entry.id, parts)
+            if not self.archives.provide(explained):
+                raise explained from error.__cause__
+            self._materialize({entry.id: parts})
 
     def _record(self, id_: str) -> Parts:
         frame = self._ahead.read(id_, self.revision)

@@ -53,8 +53,11 @@ class View(Resting):
         protocol: int = states.PROTOCOL,
         resources: Resources = NO_RESOURCES,
         cache_size: int = CACHE_SIZE,
+        code: str = "recorded",
     ):
         super().__init__(backend, key, trust_all=trust_all, resources=resources, cache_size=cache_size)
+        self.code = code  # what the store does about code records
+        self.archives.imports = code == "archived"
         self.protocol = protocol
         self.owns = owns
         self.lock = threading.RLock()

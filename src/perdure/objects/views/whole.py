@@ -11,7 +11,7 @@ from perdure.errors import ClassNotFound, NotFound
 from perdure.objects.instances import states
 from perdure.objects.instances.classes import ClassFacts, facts_of
 from perdure.objects.instances.guests import Jar, Owner, oid_of
-from perdure.objects.instances.persistable import AWAKE, Entry, new_entry
+from perdure.objects.instances.persistable import AWAKE, Entry, drop_entry, new_entry
 from perdure.objects.payloads.decoding import Loading, resolver_for, upgraded
 from perdure.objects.payloads.direct import note_read
 from perdure.objects.payloads.filling import refill, refill_guest, user_code
@@ -21,6 +21,8 @@ from perdure.objects.views.replaced import Records
 from perdure.pickling.outside import Resources
 from perdure.records.frame import Parts, record_of
 from perdure.records.values import Record
+
+_Waiting = tuple[Entry, Any, Record, Loading]  # an object without its state
 
 
 class Whole(Classes):
@@ -76,17 +78,32 @@ class Whole(Classes):
         try:
             refill_guest(obj, record, objects, resolver_for(record, self.resources, {}), lenient=lenient)
         except ClassNotFound as error:
-            raise self.explained(error, entry.id, record) from error.__cause__
+            explained = self.explained(error, entry.id, record)
+            if not self.archives.provide(explained):
+                raise explained from error.__cause__
+            self._ready[entry.number] = record, objects
+            self.read_guest(entry, obj)
+            return
         note_read(entry, record)
         obj._p_serial = oid_of(record.revision)
 
     # -- classes without ghosts ----------------------------------------------------------------------------
 
     def _make_eager(self, records: Records) -> dict[str, Any]:
-        """First every bare object, with all that they need, then the states."""
+        """First every bare object, with all that they need, then the states; none is kept if one cannot be made."""
+        waiting: list[_Waiting] = []
+        try:
+            return self._fill_eager(records, waiting)
+        except BaseException:
+            for entry, *_ in waiting:
+                drop_entry(entry)
+                self.forget(entry)
+                self.enlisted.pop(entry.address, None)
+            raise
+
+    def _fill_eager(self, records: Records, waiting: list[_Waiting]) -> dict[str, Any]:
         made: dict[str, Any] = {}
         outside: dict[str, Any] = {}
-        waiting: list[tuple[Entry, Any, Record, Loading]] = []
         queue = dict(records)
         while queue:
             id_, parts = queue.popitem()
