@@ -1,6 +1,6 @@
 """What the verbs have in common on the command line: parsing, and opening the store.
 
-- The environment is read here and nowhere below: `PERDURE_STORE`, `PERDURE_KEY_FILE`.
+- The environment is read here and nowhere below: `PERDURE_STORE`, `PERDURE_KEY_FILE`; and `[tool.perdure]`.
 - Only `run` makes a store that is not there; the verbs that only look open it for reading only.
 """
 
@@ -10,6 +10,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from perdure.errors import FlowError, NotFound
@@ -19,6 +20,7 @@ from perdure.objects.stores import make_store
 _DIGITS = 18  # of a number that every store takes
 STORE_VARIABLE = "PERDURE_STORE"
 KEY_VARIABLE = "PERDURE_KEY_FILE"
+_LIMITS = ("recorded", "commits", "off")  # a file can limit what is kept; that archived code runs, it cannot say
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,18 +76,40 @@ def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON; times are seconds since 1970 (UTC)")
 
 
-def open_store(options: argparse.Namespace, *, read_only: bool = False, create: bool = False) -> Store:
-    """The store that the options or the environment name."""
+def open_store(
+    options: argparse.Namespace, *, read_only: bool = False, create: bool = False, code: str | None = None
+) -> Store:
+    """The store that the options or the environment name; `code` as the project's settings say, if it is not given."""
     url = options.store or os.environ.get(STORE_VARIABLE)
     if not url:
         raise NotFound(
             "No store is named.", hint=f"Give --store URL (for example sqlite:///jobs.db) or set {STORE_VARIABLE}."
         )
     key_file = os.environ.get(KEY_VARIABLE) or None
-    store: Any = make_store(url, key=key_file, read_only=read_only, create=create)
+    store: Any = make_store(url, key=key_file, read_only=read_only, create=create, code=code or _code_setting())
     if not isinstance(store, Store):
         raise FlowError(f"{url} is kept by {type(store).__name__}, which is no perdure.Store.")
     return store
+
+
+def _code_setting() -> str:
+    """What `code` in `[tool.perdure]` says, in the nearest `pyproject.toml` of this directory and those above it."""
+    for place in (Path.cwd(), *Path.cwd().parents):
+        file = place / "pyproject.toml"
+        if not file.is_file():
+            continue
+        import tomllib  # only who has such a file pays for it
+
+        try:
+            settings = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("perdure", {})
+        except (OSError, ValueError, AttributeError) as error:
+            raise FlowError(f"{file} cannot be read: {error}.", hint="[tool.perdure] in it may say: code.") from error
+        code = settings.get("code", "recorded") if isinstance(settings, dict) else settings
+        if code not in _LIMITS:
+            choices = ", ".join(map(repr, _LIMITS))
+            raise FlowError(f"[tool.perdure] in {file} says code = {code!r}.", hint=f"There are: {choices}.")
+        return str(code)
+    return "recorded"
 
 
 def command_line(options: argparse.Namespace, *words: str) -> str:

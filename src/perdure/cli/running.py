@@ -20,12 +20,13 @@ from perdure.cli.importing import told
 from perdure.cli.loading import flow_in, load_again, load_target
 from perdure.cli.options import Command, Parser, add_json, add_store, command_line, open_store
 from perdure.cli.reading import AttemptRow, Reader, RunRow, state_counts
+from perdure.cli.recorded import add_recorded, check_recorded, tell_matches
 from perdure.cli.terminal import counted, is_terminal, painted, span, state_colour, table, tallied, width_of
 from perdure.code.capture import capture
 from perdure.code.values import CodeState, changes_between
 from perdure.errors import FlowError, KeyMissing, PerdureError, RunAlive
 from perdure.flows import Flow, Job, JobState, Progress, Run, RunState, rerun, resume, start
-from perdure.flows.running import changed_functions, jobs_to_rerun
+from perdure.flows.running import changed_functions, jobs_to_rerun, recorded_code
 from perdure.keys import KeyRing
 from perdure.objects.instances.persistable import Persistable
 from perdure.objects.store import Store
@@ -64,6 +65,7 @@ def _rerun_arguments(parser: Parser) -> None:
     parser.add_argument("--from", dest="from_job", metavar="JOB", help="that job (id or name) and all that needs it")
     parser.add_argument("--all", action="store_true", help="every job, also what succeeded")
     parser.add_argument("--file", metavar="FILE", help="the file of the flow, if it is not where it was")
+    add_recorded(parser)
     _add_executor(parser)
 
 
@@ -100,7 +102,9 @@ def call_rerun(options: argparse.Namespace) -> int:
     _check_workers(options)
     if options.all and options.from_job:
         raise FlowError("--all and --from cannot be given together.", hint="--all runs every job again.")
-    with _sealing(open_store(options)) as store, _stdout_for_result(options) as out:
+    check_recorded(options)
+    code = "archived" if options.code else None
+    with _sealing(open_store(options, code=code)) as store, _stdout_for_result(options) as out:
         run = _find(store, options)
         jobs = jobs_to_rerun(run, from_job=options.from_job, all=options.all)
         if not jobs:
@@ -110,13 +114,16 @@ def call_rerun(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return FINE
-        _tell_changes(jobs)
+        if options.code:
+            tell_matches(recorded_code(run, jobs, environment=options.environment))
+        else:
+            _tell_changes(jobs)
         print(f"Running {counted(len(jobs), 'job')} of {len(run.jobs())} again.", file=sys.stderr)
 
         def begin(watch: Callable[[Progress], None]) -> Run:
             return rerun(
                 run, from_job=options.from_job, all=options.all, executor=options.executor, workers=options.workers,
-                watch=watch,
+                watch=watch, code=options.code, environment=options.environment,
             )  # fmt: skip
 
         return _carry_out(begin, store, options, out)
@@ -164,7 +171,8 @@ def _find(store: Store, options: argparse.Namespace) -> Run:
             hint="Wait for it, or end that process first.",
             ids=(row.id,),
         )
-    load_again(str(record.fields.get("flow", "")), str(record.fields.get("source", "")), options.file)
+    if not getattr(options, "code", None):
+        load_again(str(record.fields.get("flow", "")), str(record.fields.get("source", "")), options.file)
     found = store.load(record.id)
     assert isinstance(found, Run)
     return found
@@ -412,8 +420,15 @@ COMMANDS = {
         _rerun_arguments,
         call_rerun,
         "What failed, was interrupted, cancelled or skipped is run again, with the code as it is now; what succeeded is"
-        "\nnot. Before, it says which of the job functions have changed since their last attempt.",
-        ["perdure rerun last", "perdure rerun Run.1 --from tally", "perdure rerun Run.1 --all --store sqlite:///x.db"],
+        "\nnot. Before, it says which of the job functions have changed since their last attempt."
+        "\n\nWith --code recorded each job runs with the code of its last attempt, in processes that have nothing else"
+        "\nof it; before, it says how close that comes: exact; same tree, other environment; sources only.",
+        [
+            "perdure rerun last",
+            "perdure rerun Run.1 --all --code recorded",
+            "perdure rerun Run.1 --from tally",
+            "perdure rerun Run.1 --all --store sqlite:///x.db",
+        ],
     ),
     "resume": Command(
         _resume_arguments,

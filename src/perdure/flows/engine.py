@@ -10,24 +10,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
+from perdure.code.capture import capture
 from perdure.code.functions import function_digest
-from perdure.errors import ConflictError, PerdureError, UnloadableResult
+from perdure.code.values import CodeState
+from perdure.errors import ConflictError, OtherCode, PerdureError, UnloadableResult
 from perdure.flows.attempts import Attempt, RanCode, Result
 from perdure.flows.definitions import job_function
 from perdure.flows.executors.base import Executor
 from perdure.flows.graph import Graph
 from perdure.flows.model import Job, Run
 from perdure.flows.ownership import Owner, host_name
+from perdure.flows.recorded import RecordedCode
 from perdure.flows.resources import with_extra_fields
 from perdure.flows.states import JobState, RunState
 from perdure.flows.tasks import KeptNumbers, Outcome, Task, failure
 from perdure.objects.coding import Codes
 from perdure.objects.store import Store
 from perdure.pickling.classes import find
-from perdure.records.values import INTERNAL
+
+LOOKED_AT = 1_000  # jobs among which those are looked for that can share a process
 
 
 class Progress(NamedTuple):
@@ -44,9 +49,19 @@ Watcher = Callable[[Progress], None]
 
 
 class Engine:
-    """Drives the run of that id in `store`, which must be the engine's own (nobody else's view is used)."""
+    """Drives the run of that id in `store`, which must be the engine's own (nobody else's view is used).
 
-    def __init__(self, store: Store, run_id: str, executor: Executor, watcher: Watcher | None = None):
+    `recorded` is the code that jobs are to run with, by their ids, if not with the code that is here.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        executor: Executor,
+        watcher: Watcher | None = None,
+        recorded: Mapping[str, RecordedCode] | None = None,
+    ):
         self._store = store
         self._desk = store.desk()
         self._desk.require_writable()
@@ -54,10 +69,15 @@ class Engine:
         self._run: Run = store.load(run_id)
         self._executor = executor
         self._watcher = watcher
-        self._codes = Codes(store)
+        self._records_code = self._desk.view.code != "off"
+        self._codes = Codes(store, texts=self._desk.view.code != "commits")
         self._definitions: dict[str, RanCode] = {}
         self._reported: dict[tuple[int, str], RanCode] = {}  # by the process that ran it, and the function
         self._found: set[str] = set()  # names that are known to resolve
+        held = {id_: store.load(id_) for id_ in dict.fromkeys(code.id for code in (recorded or {}).values())}
+        self._recorded = {
+            job: RanCode(held[code.id], code.summary, code.digest) for job, code in (recorded or {}).items()
+        }
         self._graph = Graph()
         self._jobs: dict[str, Job] = {}
         self._results: dict[str, str] = {}  # id of a job -> id of the record that holds its result
@@ -105,7 +125,7 @@ class Engine:
         self._results.clear()
         for id_, job in self._jobs.items():
             self._graph.add(id_, job.stored_state, [need.persistent_id or "" for need in job.needs])
-            if job.stored_state is JobState.WAITING:
+            if job.stored_state is JobState.WAITING and id_ not in self._recorded:
                 self._define(job.function)
             last = job.last_attempt
             if job.stored_state is JobState.RUNNING and last is not None:
@@ -135,9 +155,7 @@ class Engine:
             for outcome in outcomes:
                 code = self._end(outcome)
                 transaction.step.indexed.update(outcome.indexed)
-                transaction.step.drafts.extend(
-                    draft if draft.flags & INTERNAL else draft._replace(code=code) for draft in outcome.drafts
-                )
+                transaction.step.drafts.extend(draft._replace(code=code) for draft in outcome.drafts)
                 transaction.step.buffers.update(outcome.buffers)
             for id_ in self._graph.take_hopeless():
                 self._jobs[id_].go(JobState.SKIPPED)
@@ -148,12 +166,23 @@ class Engine:
 
     def _next(self) -> list[tuple[str, int]]:
         """The jobs that start now, and the processes that run them."""
-        ids = self._graph.ready
-        return [(ids.popleft(), pid) for pid in self._executor.idle(len(ids))]
+        ready = self._graph.ready
+        if not self._recorded:
+            return [(ready.popleft(), pid) for pid in self._executor.idle(len(ready))]
+        ids = list(islice(ready, LOOKED_AT))
+        started = [(ids[place], pid) for place, pid in self._executor.places([self._kind(id_) for id_ in ids])]
+        for id_, _ in started:
+            ready.remove(id_)
+        return started
+
+    def _kind(self, id_: str) -> str:
+        """What tells jobs apart that cannot share a process: the recorded code that they run with."""
+        recorded = self._recorded.get(id_)
+        return "" if recorded is None or recorded.record is None else recorded.record.persistent_id or ""
 
     def _start(self, id_: str, pid: int) -> str:
         job = self._jobs[id_]
-        code = self._reported.get((pid, job.function)) or self._definitions[job.function]
+        code = self._recorded.get(id_) or self._reported.get((pid, job.function)) or self._definitions[job.function]
         self._out[id_] = job.start(host=host_name(), pid=pid, at=time.time(), code=code)
         self._graph.go(id_, JobState.RUNNING)
         return id_
@@ -163,7 +192,7 @@ class Engine:
         id_ = outcome.job
         job, attempt = self._jobs[id_], self._out.pop(id_)
         if outcome.code is not None:
-            attempt.ran_with(self._reported[attempt.pid, job.function])
+            attempt.ran_with(self._recorded.get(id_) or self._reported[attempt.pid, job.function])
         if outcome.result is not None:
             held = self._desk.view.expect(outcome.result, Result)
             attempt.succeed(held, outcome.started, outcome.ended)
@@ -226,25 +255,36 @@ class Engine:
                 digest = function_digest(job_function(function))
             except (Exception, SystemExit):  # noqa: BLE001  # imports the user's code; the attempt will say it
                 digest = ""
-            code = self._codes.of([function.partition(":")[0]])
-            self._definitions[function] = RanCode(code, code.summary, digest)
+            self._definitions[function] = self._ran(capture([function.partition(":")[0]]), digest)
 
     def _learn(self, outcome: Outcome) -> None:
         """Another process tells the code that it ran the job with: it may have imported a later state of it."""
-        if outcome.code is not None:
+        if outcome.code is not None and outcome.job not in self._recorded:
             state, digest = outcome.code
             key = (self._out[outcome.job].pid, self._jobs[outcome.job].function)
-            self._reported[key] = RanCode(self._codes.record_of(state), state.summary(), digest)
+            self._reported[key] = self._ran(state, digest)
+
+    def _ran(self, state: CodeState, digest: str) -> RanCode:
+        """What an attempt notes of the code; nothing but the function's digest where the store makes no records."""
+        if not self._records_code:
+            return RanCode(None, None, digest)
+        return RanCode(self._codes.record_of(state), state.summary(), digest)
 
     def _checked(self, outcome: Outcome) -> Outcome:
         """The outcome, or a failure if what it holds could not be loaded again."""
-        if outcome.result is None:
-            return outcome
+        recorded = self._recorded.get(outcome.job)
         try:
-            for name in outcome.names - self._found:
-                find(name)  # imported as loading would
-            self._found |= outcome.names
+            if recorded is not None:
+                _refuse_other_code(outcome, recorded)
+            if outcome.result is None:
+                return outcome
+            if recorded is None:
+                for name in outcome.names - self._found:
+                    find(name)  # imported as loading would
+                self._found |= outcome.names
             self._refuse_dangling(outcome)
+        except OtherCode as error:
+            return failure(outcome.job, outcome.started, error, outcome.code)
         except PerdureError as error:
             told = UnloadableResult(f"What the job returned could not be loaded again: {error}", ids=(outcome.job,))
             return failure(outcome.job, outcome.started, told, outcome.code)
@@ -287,3 +327,16 @@ def _first_wins(outcomes: list[Outcome]) -> list[Outcome]:
 def _drafts_any(outcome: Outcome, ids: Iterable[str]) -> bool:
     wanted = set(ids)
     return any(draft.id in wanted for draft in outcome.drafts)
+
+
+def _refuse_other_code(outcome: Outcome, recorded: RanCode) -> None:
+    """Raise `OtherCode` if the worker tells another text of a module than the record."""
+    if outcome.code is None or recorded.record is None:
+        return
+    before = {module.name: module.digest for module in recorded.record.state.modules}
+    for module in outcome.code.state.modules:
+        if before.get(module.name, module.digest) != module.digest:
+            raise OtherCode(
+                f"It ran with another {module.name} than the one of {recorded.record.persistent_id}.",
+                hint="Something on the import path of the interpreter's installation stands in its way.",
+            )

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal, cast
 
 from perdure.code.functions import function_digest
 from perdure.errors import ClassNotFound, ConflictError, CyclicFlow, FlowError, RunAlive
@@ -21,11 +21,13 @@ from perdure.flows.engine import Engine, Watcher
 from perdure.flows.executors.base import Executor
 from perdure.flows.executors.inline import InlineExecutor
 from perdure.flows.executors.processes import ProcessesExecutor
+from perdure.flows.executors.recorded import Code, RecordedExecutor
 from perdure.flows.executors.worker import inside_worker
 from perdure.flows.model import Job, Run, load_together, newest, view_of
 from perdure.flows.ownership import Owner, ownership
+from perdure.flows.recorded import Match, RecordedCode, codes_of, match
 from perdure.flows.states import ENDED, UNDONE, JobState
-from perdure.objects.store import Store
+from perdure.objects.store import CodeChoice, Store
 from perdure.objects.stores import MemoryStore, make_store
 from perdure.objects.transactions.commits import Desk
 from perdure.objects.views.view import View
@@ -82,22 +84,46 @@ def rerun(
     workers: int | None = None,
     wait: bool = True,
     watch: Watcher | None = None,
+    code: Literal["recorded"] | None = None,
+    environment: Literal["recorded"] | None = None,
 ) -> Run:
     """Run again what failed, was interrupted, cancelled or skipped; what succeeded stays as it is.
 
     With `from_job` (an id or name) that job and all that depends on it; with `all` every job. The run keeps its
     history: new attempts are added. Raises `RunAlive` as long as its owner lives, `NotFound` for a job that is none.
+    With `code="recorded"` each job runs with the code of its last attempt, in processes that have nothing else of it
+    (`recorded_code` tells how close that comes); with `environment="recorded"` in an environment made for it by `uv`.
+    Raises `SourceMissing` where the code is not to be had, `NoEnvironment`.
     """
     _refuse_here()
     found = _run(run, store)
-    chosen = _executor(executor, workers)
+    recorded: dict[str, RecordedCode] = {}
+    if _is_recorded(code, environment):
+        jobs = jobs_to_rerun(found, from_job=from_job, all=all)
+        matches = recorded_code(found, jobs, environment=environment)
+        recorded = codes_of(jobs)
+        codes = {id_: Code(each.roots, each.python) for id_, each in matches.items()}
+        chosen: Executor = RecordedExecutor(codes, workers)
+    else:
+        chosen = _executor(executor, workers)
 
     def prepare(stored: Run) -> None:
         for job in jobs_to_rerun(stored, from_job=from_job, all=all):
             job.wait_again()
 
-    _drive(found, chosen, prepare, wait, watch, ExitStack())
+    _drive(found, chosen, prepare, wait, watch, ExitStack(), recorded)
     return found
+
+
+def recorded_code(run: Run, jobs: list[Job], *, environment: Literal["recorded"] | None = None) -> dict[str, Match]:
+    """How close the jobs of a run can be run with the code of their last attempts, by the id of each code record.
+
+    The code is put into the cache for that. Raises `SourceMissing`, `NoEnvironment`.
+    """
+    view = _view(run)
+    return match(
+        view.backend, view.key, [code.id for code in codes_of(jobs).values()], environment=environment is not None
+    )
 
 
 def resume(
@@ -176,7 +202,13 @@ def changed_functions(jobs: list[Job]) -> dict[str, str]:
 
 
 def _drive(
-    run: Run, executor: Executor, prepare: Prepare | None, wait: bool, watch: Watcher | None, held: ExitStack
+    run: Run,
+    executor: Executor,
+    prepare: Prepare | None,
+    wait: bool,
+    watch: Watcher | None,
+    held: ExitStack,
+    recorded: Mapping[str, RecordedCode] | None = None,
 ) -> None:
     """Drive the run in a store of the engine's own. `held` is the ownership; `prepare` is None if it has begun."""
     view = _view(run)
@@ -186,12 +218,13 @@ def _drive(
         trust="all" if view.trust_all else None,
         resources=view.resources,
         extra_fields=view.extra_fields,
+        code=cast(CodeChoice, view.code),
     )
     id_ = run.persistent_id or ""
 
     def work(begun: Callable[[], None]) -> None:
         with held:
-            engine = Engine(own, id_, executor, watch)
+            engine = Engine(own, id_, executor, watch, recorded)
             if prepare is not None:
                 _take_over(engine, prepare, held)
             begun()
@@ -322,6 +355,15 @@ def _refuse_local(jobs: list[Job], executor: Executor) -> None:
                 f"{job.function} {why}, so a worker process cannot find it.",
                 hint="Define it at the top level of a module, or use executor='inline'.",
             )
+
+
+def _is_recorded(code: str | None, environment: str | None) -> bool:
+    for name, choice in (("code", code), ("environment", environment)):
+        if choice not in (None, "recorded"):
+            raise FlowError(f"{name} is 'recorded' or not given, not {choice!r}.")
+    if environment and not code:
+        raise FlowError("environment='recorded' goes with code='recorded'.")
+    return code is not None
 
 
 def _executor(choice: ExecutorChoice, workers: int | None) -> Executor:

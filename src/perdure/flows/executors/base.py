@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from perdure.backends.base import Backend
 from perdure.flows.tasks import Outcome, Task
@@ -30,6 +31,13 @@ class Executor(ABC):
     @abstractmethod
     def idle(self, wanted: int) -> list[int]:
         """The process ids of at most `wanted` workers that can take a task now; starts workers if that is due."""
+
+    def places(self, kinds: Sequence[str]) -> list[tuple[int, int]]:
+        """For some of the tasks that wait, each of its kind: its place among them, and the process that can take it.
+
+        Kinds tell tasks apart that cannot share a process; here, none.
+        """
+        return list(enumerate(self.idle(len(kinds))))
 
     @abstractmethod
     def submit(self, task: Task, pid: int) -> None:

@@ -51,14 +51,15 @@ _START = (
 )
 
 
-class _Worker:
+class Worker:
     """A worker process as the engine sees it."""
 
-    def __init__(self, hello: tuple[Any, ...]):
+    def __init__(self, hello: tuple[Any, ...], kind: str = "", python: str = ""):
+        self.kind = kind
         ours, theirs = socket.socketpair()
         package = str(Path(perdure.errors.__file__).parent.parent)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(theirs.fileno()), package],
+            [python or sys.executable, "-c", _START, str(theirs.fileno()), package],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             process_group=0,
@@ -115,7 +116,7 @@ class ProcessesExecutor(Executor):
         if workers is not None and workers < 1:
             raise FlowError(f"{workers} workers cannot run anything.", hint="Give 1 or more.")
         self._most = workers or _cores()
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
         self._backend: Backend | None = None
         self._hello: tuple[Any, ...] = ()
 
@@ -127,7 +128,7 @@ class ProcessesExecutor(Executor):
     def idle(self, wanted: int) -> list[int]:
         idle = [worker for worker in self._workers if worker.task is None][:wanted]
         while len(idle) < wanted and len(self._workers) < self._most:
-            worker = _Worker(self._hello)
+            worker = Worker(self._hello)
             self._workers.append(worker)
             idle.append(worker)
         return [worker.process.pid for worker in idle]
@@ -165,7 +166,7 @@ class ProcessesExecutor(Executor):
             worker.join()
         self._workers = []
 
-    def _hear(self, worker: _Worker) -> list[Outcome]:
+    def _hear(self, worker: Worker) -> list[Outcome]:
         """What a worker says: an outcome, or a question, which is answered."""
         try:
             kind, *rest = worker.channel.receive()
@@ -199,7 +200,7 @@ class ProcessesExecutor(Executor):
         assert self._backend is not None
         return PickleBuffer(self._backend.buffer(digest))
 
-    def _died(self, worker: _Worker) -> Outcome:
+    def _died(self, worker: Worker) -> Outcome:
         self._workers.remove(worker)
         task = worker.task
         assert task is not None
@@ -209,7 +210,7 @@ class ProcessesExecutor(Executor):
         told = WorkerDied(f"The process that ran the job, {worker.process.pid}, ended in the middle of it: {how}.")
         return failure(task.job, worker.since, told)
 
-    def _overdue(self, worker: _Worker) -> Outcome:
+    def _overdue(self, worker: Worker) -> Outcome:
         self._workers.remove(worker)
         task = worker.task
         assert task is not None

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from perdure.flows.resources import ReceivedResources
 from perdure.flows.tasks import Workplace, failure, run_task
@@ -35,6 +35,13 @@ READ, CLASSES, RESERVE, BUFFER, OUTCOME = "read", "classes", "reserve", "buffer"
 _NUMBER = Struct("<Q")
 
 _inside = False
+
+
+class Roots(NamedTuple):
+    """What a worker imports from instead of the engine's path: these directories, and what is installed for it."""
+
+    first: tuple[str, ...]
+    last: tuple[str, ...]
 
 
 def inside_worker() -> bool:
@@ -121,7 +128,10 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, lambda number, frame: None)
     channel = Channel(Connection(descriptor))
     _, path, described, secret, resources = channel.receive()
-    sys.path[:] = path
+    if isinstance(path, Roots):
+        import_only_from(path)
+    else:
+        sys.path[:] = path
     reader = _EngineReader(channel)
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(channel, reader, tasks), daemon=True).start()
@@ -136,6 +146,21 @@ def main(descriptor: int) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         channel.send(OUTCOME, outcome._replace(buffers=out_of_band(outcome.buffers)))
+
+
+def import_only_from(roots: Roots) -> None:
+    """Let this process import from there and from what is installed, and nothing else of the user's."""
+    from perdure.code.modules import is_installation
+
+    installed = [entry for entry in sys.path if entry and is_installation(entry)]
+    sys.path[:] = [*roots.first, *(entry for entry in installed if entry not in roots.last), *roots.last]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in _origin(finder)]
+    sys.path_importer_cache.clear()
+
+
+def _origin(finder: object) -> str:
+    cls = finder if isinstance(finder, type) else type(finder)
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _listen(channel: Channel, reader: _EngineReader, tasks: queue.SimpleQueue[Any]) -> None:
