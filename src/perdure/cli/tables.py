@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 
 from perdure.cli.asking import add_asking, chosen
+from perdure.cli.bundling import export_bundle
 from perdure.cli.importing import import_users
 from perdure.cli.looking import ended_with
 from perdure.cli.options import Command, Parser, add_store, open_store
-from perdure.cli.reading import Reader
+from perdure.cli.reading import LAST, Reader
 from perdure.cli.terminal import counted, is_terminal
-from perdure.errors import NotFound
+from perdure.errors import FlowError, NotFound
 from perdure.records.values import Record
+from perdure.upkeep.bundles import SUFFIX
 
+_ID = re.compile(r"[\w-]+\.\d+")
 PATIENCE = 1.0  # seconds after which progress is shown
 
 
@@ -25,7 +29,10 @@ PATIENCE = 1.0  # seconds after which progress is shown
 
 
 def _export_arguments(parser: Parser) -> None:
-    parser.add_argument("class_name", metavar="CLASS", help="User, or shop:User")
+    parser.add_argument(
+        "what", nargs="+", metavar="CLASS | ID",
+        help=f"a class (User, or shop:User): CSV; or ids (or: last) and a file that is called …{SUFFIX}: a bundle",
+    )  # fmt: skip
     parser.add_argument("--fields", metavar="A,B", help="these fields only, in this order")
     add_asking(parser)
     add_store(parser)
@@ -33,6 +40,17 @@ def _export_arguments(parser: Parser) -> None:
 
 def call_export(options: argparse.Namespace) -> int:
     """`perdure export`."""
+    *ids, last = options.what
+    if last.endswith(SUFFIX):
+        if not ids or options.fields or options.where or options.order or options.limit is not None:
+            told = "takes ids alone: conditions and fields are for CSV" if ids else "needs the ids of objects before it"
+            raise FlowError(f"A bundle ({last}) {told}.")
+        return export_bundle(options, ids, last)
+    if ids or last == LAST or _ID.fullmatch(last):
+        raise FlowError(
+            f"{' '.join(options.what)} goes into a file.", hint=f"Name it last, with this ending: objects{SUFFIX}."
+        )
+    options.class_name = last
     with open_store(options, read_only=True) as store:
         reader = Reader(store)
         whole = ":" in options.class_name
@@ -97,14 +115,21 @@ def _progress() -> Callable[[int, int], None]:
     return show
 
 
+_EXPORT_TEXT = f"""\
+Of a class: the fields in the headers of its records as CSV, as `perdure ls` shows them: what __indexed__ of the class
+and extra_fields of the store name.
+
+Of ids, with a file that is called …{SUFFIX}: a bundle with these objects, all that they refer to, and the code that
+made them, for `perdure import` elsewhere. Nothing is unpickled or imported."""
+
 COMMANDS = {
     "export": Command(
         _export_arguments,
         call_export,
-        "The fields are those in the headers of records, as `perdure ls` shows them: what __indexed__ of the class and"
-        "\nextra_fields of the store name. Nothing is unpickled or imported.",
+        _EXPORT_TEXT,
         [
             "perdure export Job --fields state,created --store sqlite:///jobs.db > jobs.csv",
+            f"perdure export last Order.7 survey{SUFFIX} --store sqlite:///survey.db",
             "perdure export shop:Order --where state=open --order -placed",
         ],
     ),
