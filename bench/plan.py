@@ -242,8 +242,13 @@ STARTUP = [
     Comparison("bare python", "python"),
 ]
 
+CODE = [
+    Comparison("code record: a new state of 1,000 files", "codes new state", "", 0.01),
+    Comparison("code record: the same state again", "codes same state"),
+]
+
 LARGE_ROWS = ("growth", "walk", "rename")
-ROWS = (*OBJECTS, *LARGE_ROWS, "postgresql", "prevalence", "flows", "startup")
+ROWS = (*OBJECTS, *LARGE_ROWS, "postgresql", "prevalence", "flows", "code", "startup")
 
 
 def needed(rows: Iterable[str]) -> set[str]:

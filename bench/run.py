@@ -144,6 +144,11 @@ def measure_flows(folder: Path, setting: Setting) -> Figures:
     return figures
 
 
+def measure_code(folder: Path, setting: Setting) -> Figures:
+    """Code records."""
+    return run_task("codes", "capture", folder / "repository", setting.size, setting.environment)
+
+
 def measure_startup(folder: Path, setting: Setting) -> Figures:
     """Imports and the first job."""
     return startup.measure(folder, setting.environment)
@@ -152,7 +157,7 @@ def measure_startup(folder: Path, setting: Setting) -> Figures:
 GROUPS: dict[str, Round] = {
     "objects": measure_objects, "large": measure_large, "postgresql": measure_postgresql,
     "prevalence": measure_prevalence, "flows": measure_flows,
-    "startup": measure_startup,
+    "code": measure_code, "startup": measure_startup,
 }  # fmt: skip
 
 
@@ -169,7 +174,8 @@ def comparisons(group: str, setting: Setting) -> list[Comparison]:
         found = plan.large(setting.most, setting.few)
         return [one for row in plan.LARGE_ROWS if row in setting.rows for one in found[row]]
     return {
-        "postgresql": plan.POSTGRESQL, "prevalence": plan.PREVALENCE, "flows": plan.FLOWS, "startup": plan.STARTUP,
+        "postgresql": plan.POSTGRESQL, "prevalence": plan.PREVALENCE, "flows": plan.FLOWS, "code": plan.CODE,
+        "startup": plan.STARTUP,
     }[group]  # fmt: skip
 
 

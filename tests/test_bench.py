@@ -107,7 +107,7 @@ def test_figures_and_page_are_written_and_nothing_is_left(whole):
     done, folder = whole
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     rounds = {name: len(rounds) for name, rounds in figures["rounds"].items() if name != "postgresql"}
-    assert rounds == {"objects": 1, "large": 1, "prevalence": 1, "flows": 1, "startup": 4}
+    assert rounds == {"objects": 1, "large": 1, "prevalence": 1, "flows": 1, "code": 1, "startup": 4}
     assert figures["rounds"]["objects"][0]["kept save_many"] > 0
     page = (folder / "page.md").read_text(encoding="utf-8")
     assert page == f"# Before\n\n<!-- measured: begin -->\n\n{done.stdout}\n<!-- measured: end -->\n\nAfter.\n"
