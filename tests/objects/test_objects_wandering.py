@@ -1,0 +1,127 @@
+"""Ten commits in which classes wander, an object saved at each: all load at the last one, each with its own code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+# Where the class is at each commit: module, class.
+STEPS = [
+    ("shop", "Cart"), ("shop", "Cart"), ("shop", "Basket"), ("store.models", "Basket"), ("store.models", "Basket"),
+    ("store.models", "Outer.Basket"), ("store.carts", "Outer.Basket"), ("market", "Basket"), ("lib.market", "Basket"),
+    ("lib.market", "Trolley"),
+]  # fmt: skip
+CLASS = """
+class {name}(Persistable):
+    def __init__(self, number):
+        self.number, self.parts = number, [Part(number)]
+
+    def told(self):
+        return [type(self).__module__, type(self).__qualname__, self.number, self.parts[0].number, STEP]
+"""
+MODULE = """
+import perdure
+from perdure import Persistable
+
+STEP = {step}
+
+class Part:
+    def __init__(self, number):
+        self.number = number
+"""
+RENAMES = """
+perdure.rename("shop:Cart", "shop:Basket")
+perdure.rename("shop:Part", "lib.market:Part")
+perdure.rename("shop:Basket", "store.models:Basket")
+perdure.rename("store.models:Basket", "store.models:Outer.Basket")
+perdure.move_module("store.models", "store.carts")
+perdure.rename("store.carts:Outer.Basket", "market:Basket")
+perdure.rename("store.carts:Part", "market:Part")
+perdure.move_module("market", "lib.market")
+perdure.rename("lib.market:Basket", "lib.market:Trolley")
+"""
+
+
+def module_text(step):
+    module, name = STEPS[step]
+    outer, _, inner = name.rpartition(".")
+    body = CLASS.format(name=inner)
+    if outer:
+        body = f"\nclass {outer}:\n" + "".join(f"    {line}\n" if line else "\n" for line in body.splitlines())
+    return module, MODULE.format(step=step) + body
+
+
+def git(where, *arguments):
+    command = ["git", "-c", "user.name=A", "-c", "user.email=a@b", *arguments]
+    subprocess.run(command, cwd=where, check=True, capture_output=True)
+
+
+def python(where, text, url):
+    """What the script prints, where it is run; keys are beside the store."""
+    environment = {**os.environ, "XDG_CONFIG_HOME": os.path.dirname(url.removeprefix("sqlite:///"))}
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory):
+    """The repository at its last commit, the URL of the store, and the ids of the ten objects."""
+    root = tmp_path_factory.mktemp("wandering")
+    place, url, ids = root / "project", f"sqlite:///{root}/all.db", []
+    place.mkdir()
+    git(place, "init", "-q")
+    for step in range(len(STEPS)):
+        for old in place.iterdir():
+            if old.name != ".git":
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        module, text = module_text(step)
+        file = place.joinpath(*module.split(".")).with_suffix(".py")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        git(place, "add", "-A")
+        git(place, "commit", "-q", "-m", f"step {step}")
+        save = f"import json, perdure, {module} as m\nwith perdure.make_store({url!r}) as store:\n"
+        ids.append(python(place, f"{save}    print(json.dumps(store.save(m.{STEPS[step][1]}({step}))))", url))
+    return place, url, ids
+
+
+def loads(url, ids, arguments, first=""):
+    text = f"import json, perdure\n{first}\nwith perdure.make_store({url!r}, {arguments}) as store:\n"
+    return text + f"    print(json.dumps([store.load(id_).told() for id_ in {ids!r}]))"
+
+
+def test_all_load_at_the_last_commit_by_what_is_declared(history):
+    place, url, ids = history
+    shown = python(place, loads(url, ids, "", RENAMES), url)
+    assert shown == [["lib.market", "Trolley", step, step, len(STEPS) - 1] for step in range(len(STEPS))]
+
+
+def test_each_loads_with_its_own_code_where_there_is_none(history, tmp_path):
+    _, url, ids = history
+    for step, id_ in enumerate(ids):
+        shown = python(tmp_path, loads(url, [id_], "code='archived'"), url)
+        module, name = STEPS[step]
+        assert shown == [[module, name, step, step, step]]
+
+
+def test_what_is_declared_comes_before_what_is_archived(history):
+    place, url, ids = history
+    shown = python(place, loads(url, ids, "code='archived'", RENAMES), url)
+    assert {each[0] for each in shown} == {"lib.market"}
+
+
+def test_what_is_archived_comes_before_what_is_opaque(history, tmp_path):
+    _, url, ids = history
+    text = f"import json, perdure\nwith perdure.make_store({url!r}, code='archived') as store:\n"
+    text += f"    found = [store.load(id_, missing='opaque') for id_ in {[ids[0], ids[3]]!r}]\n"
+    text += "    print(json.dumps([[type(each).__qualname__, isinstance(each, perdure.Opaque)] for each in found]))"
+    assert python(tmp_path, text, url) == [["Cart", False], ["Basket", False]]
+    other = text.replace("code='archived'", "code='recorded'")
+    assert [opaque for _, opaque in python(tmp_path, other, url)] == [True, True]
