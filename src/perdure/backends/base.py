@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
 from perdure.errors import ConflictError, IdInUse, SnapshotTooOld
-from perdure.records.buffers import PART
+from perdure.records.buffers import PART, digests_of
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.queries import Found, Query, arrange, matcher
 from perdure.records.values import Batch, Buffer, Commit, Description, Receipt, Version
@@ -82,8 +82,9 @@ class Backend(ABC):
         commits that are more than so many seconds older than `batch.time` is forgotten on the way, as by `pack`: from
         the oldest commit on, up to the first that is younger.
         Raises `ConflictError` also where an id of `batch.needed` is not there (revisions: (seen, 0)), and, without
-        ids, where `batch.exact` and the store has moved on from `batch.seen`. Large pieces are taken through
-        `records.buffers.parts_of`, which raises `TransactionError` for one that somebody changes meanwhile.
+        `.ids`, where a record that was written after `batch.seen` refers to one of `batch.unreferred`. Large pieces
+        are taken through `records.buffers.parts_of`, which raises `TransactionError` for one that somebody changes
+        meanwhile.
         """
 
     @abstractmethod
@@ -199,8 +200,11 @@ class Backend(ABC):
         """The digests of all large pieces that are kept, with their lengths in bytes."""
 
     @abstractmethod
-    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
-        """Forget large pieces that no version names. False, and nothing is done, if the store is not at `seen`."""
+    def drop_buffers(self, digests: Collection[str], seen: int) -> list[str]:
+        """Forget large pieces that no version of revision `seen`, or before it, names; gives those that are gone.
+
+        What a version that was written later names stays: that is looked up while nobody else can commit.
+        """
 
     def scan_at(self, at: int, class_name: str | None, internal: bool | None, after: int) -> Iterator[bytes]:
         """What `scan` does for an older revision: by the ids that were there, a chunk at a time."""
@@ -323,14 +327,30 @@ def refuse_absent(batch: Batch, present: Collection[str]) -> None:
         )
 
 
-def refuse_moved(batch: Batch, newest: int) -> None:
-    """Raise `ConflictError`, naming no id, if an exact batch finds the store at another revision than it saw."""
-    if batch.exact and newest != batch.seen:
-        raise ConflictError(
-            f"The batch was made for revision {batch.seen}; the store is at revision {newest} now.",
-            hint="Look again at what it was made from, and repeat it.",
-            revisions={},
-        )
+def refuse_referred(batch: Batch, later: Iterable[bytes]) -> None:
+    """Raise `ConflictError`, naming no id, if one of the frames refers to what must be unreferred.
+
+    They are those of what is there and was written after `batch.seen`.
+    """
+    unreferred = set(batch.unreferred)
+    for frame in later if unreferred else ():
+        record = parse_unverified(frame)
+        found = unreferred.intersection(record.references) - {record.id}
+        if found:
+            raise ConflictError(
+                f"Another commit saved {record.id}, which refers to {min(found)}, while that was to be removed.",
+                hint="Look again at what refers to it, and repeat the removal.",
+                revisions={},
+            )
+
+
+def not_named_in(digests: Iterable[str], later: Iterable[bytes]) -> list[str]:
+    """Those of the digests of large pieces that none of the frames names."""
+    left = dict.fromkeys(digests)
+    for frame in later:
+        for digest in digests_of(parse_unverified(frame)):
+            left.pop(digest, None)
+    return [*left]
 
 
 def number_taken(id_: str, number: int) -> IdInUse:

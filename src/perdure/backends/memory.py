@@ -13,11 +13,12 @@ from perdure.backends.base import (
     NewKey,
     mismatches,
     no_key,
+    not_named_in,
     number_of,
     number_taken,
     refuse_absent,
     refuse_conflicts,
-    refuse_moved,
+    refuse_referred,
     too_old,
 )
 from perdure.backends.forking import HeldOverForks
@@ -170,13 +171,12 @@ class MemoryBackend(Backend):
         with self._opened():
             return {digest: len(content) for digest, content in self._buffers.items()}
 
-    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+    def drop_buffers(self, digests: Collection[str], seen: int) -> list[str]:
         with self._opened(write=True):
-            if seen != self._revision:
-                return False
-            for digest in digests:
+            gone = not_named_in(digests, self._later(seen))
+            for digest in gone:
                 self._buffers.pop(digest, None)
-            return True
+            return gone
 
     def class_names(self) -> list[str]:
         with self._opened():
@@ -212,6 +212,13 @@ class MemoryBackend(Backend):
                 return version
         return None
 
+    def _later(self, seen: int, *, present: bool = False) -> Iterator[bytes]:
+        """The frames that were written after revision `seen`: of every version, or of what is there."""
+        for versions in self._versions.values():
+            for version in versions[-1:] if present else versions:
+                if version.revision > seen and version.frame is not None:
+                    yield version.frame
+
     def _put(self, id_: str, version: Version) -> None:
         self._ids[number_of(id_)] = id_
         self._versions.setdefault(number_of(id_), []).append(version)
@@ -238,7 +245,6 @@ class MemoryBackend(Backend):
     # -- checks ------------------------------------------------------------------------------------------
 
     def _refuse(self, batch: Batch) -> None:
-        refuse_moved(batch, self._revision)
         for draft in batch.drafts:
             if not draft.base and number_of(draft.id) in self._ids:
                 raise number_taken(draft.id, number_of(draft.id))
@@ -255,6 +261,8 @@ class MemoryBackend(Backend):
                 found[draft.id] = draft.base  # an object that was removed then comes back
         refuse_conflicts(mismatches(expected, found))
         refuse_absent(batch, found.keys())
+        if batch.unreferred:
+            refuse_referred(batch, self._later(batch.seen, present=True))
 
 
 _OPEN: weakref.WeakSet[MemoryBackend] = weakref.WeakSet()

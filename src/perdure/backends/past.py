@@ -89,7 +89,7 @@ class PastBackend(Backend):
     def erase(self, ids: Collection[str]) -> None:
         self._refuse()
 
-    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+    def drop_buffers(self, digests: Collection[str], seen: int) -> list[str]:
         self._refuse()
 
     def close(self) -> None:

@@ -177,7 +177,7 @@ class TaskBackend(Backend):
     def buffers(self) -> dict[str, int]:
         raise _closed_to_jobs()
 
-    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+    def drop_buffers(self, digests: Collection[str], seen: int) -> list[str]:
         raise _closed_to_jobs()
 
     def close(self) -> None:

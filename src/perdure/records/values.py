@@ -66,8 +66,9 @@ class Batch(NamedTuple):
     (first, end) of numbers that were reserved for this batch and not used: the backend takes them back if it can.
     `needed` are ids that drafts newly refer to: they must be there when the batch is applied. `doubted` are those of
     them that may be gone even where the store is still at `seen`; None: all may be. With `counted` the numbers of all
-    new drafts come from `reserve`, so that nobody else can have them. With `exact` the batch
-    is applied only to revision `seen`. `indexed` names, for each class, the fields of its drafts that queries ask for.
+    new drafts come from `reserve`, so that nobody else can have them. `unreferred` are ids that nothing referred to at
+    revision `seen`: nothing that was written since then may do so either. `indexed` names, for each class, the fields
+    of its drafts that queries ask for.
     `buffers` are large pieces of the payloads, by their digests (see `records.buffers`): written where they are not
     there yet. `keep` is for how many seconds replaced versions stay readable at least; None: until they are packed.
     """
@@ -83,7 +84,7 @@ class Batch(NamedTuple):
     needed: Collection[str] = ()
     doubted: Collection[str] | None = None
     counted: bool = False
-    exact: bool = False
+    unreferred: Collection[str] = ()
     indexed: Mapping[str, tuple[str, ...]] = {}
     buffers: Mapping[str, Buffer] = {}
     keep: float | None = None

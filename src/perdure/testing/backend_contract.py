@@ -213,14 +213,27 @@ class BackendContract(FindingContract, PackingContract, UndoingContract, Buffers
             commit(backend, draft("User.4"), needed=["User.1"])  # another prefix is another id
         assert commit(backend, draft("User.4"), needed=["Item.1", "User.4"]).revision == 3
 
-    def test_an_exact_batch_is_for_one_revision(self, backend: Backend) -> None:
+    def test_what_others_came_to_refer_to_is_not_removed(self, backend: Backend) -> None:
         commit(backend, draft("Item.1"))
-        commit(backend, draft("Item.2"))
-        for seen in (0, 1, 3):
-            with pytest.raises(ConflictError) as caught:
-                commit(backend, seen=seen, exact=True, removals={"Item.1": 1})
+        commit(backend, draft("Item.11", references=["Item.11"]), draft("Note.2", b"Item.1"))
+        commit(backend, draft("Item.3", references=["Item.11", "Item.1"]), seen=2)
+        for seen in (1, 2):
+            with pytest.raises(ConflictError, match=r"Item\.3, which refers to Item\.1,") as caught:
+                commit(backend, seen=seen, removals={"Item.1": 1}, unreferred=["Item.1"])
             assert (caught.value.ids, caught.value.revisions) == ((), {})
-        assert commit(backend, seen=2, exact=True, removals={"Item.1": 1}).revision == 3
+        assert backend.revision() == 3
+        commit(backend, draft("Item.3", base=3), draft("Other.4"), seen=3)
+        assert commit(backend, seen=2, removals={"Item.1": 1}, unreferred=["Item.1"]).revision == 5
+        assert commit(backend, seen=1, removals={"Item.11": 2}, unreferred=["Item.11"]).revision == 6
+
+    def test_who_refers_to_what_is_known_after_packing(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1"))
+        commit(backend, draft("Item.2", references=["Item.1"]), seen=1)
+        commit(backend, draft("Other.3"), seen=2)
+        backend.pack(3)
+        with pytest.raises(ConflictError, match=r"Item\.2, which refers to Item\.1,"):
+            commit(backend, seen=1, removals={"Item.1": 1}, unreferred=["Item.1"])
+        assert commit(backend, seen=1, removals={"Item.2": 2}, unreferred=["Item.2"]).revision == 4
 
     # -- the past ----------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 - Kept is what was saved by name or by `save`, what roots name, what is perdure's own, and all that these refer to. A
   value of a root that was deleted or replaced is kept by nothing.
 - Held in memory are numbers, not objects or records: for each object its number and those that it refers to.
-- Each commit is applied to just the revision that was looked at. If another came in between, what that one wrote is
-  looked at: whatever it has, or refers to, is kept.
+- A commit removes nothing that others changed, or came to refer to, since it was looked at. Whatever others wrote is
+  kept, and all that it refers to.
 - Objects go before those that they refer to, and those that refer to one another in a circle go in one commit, so that
   a collection which is cut off leaves no reference without an object.
 """
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 
 from perdure.backends.base import Backend, chunks, number_of
-from perdure.errors import ConflictError, TransactionError
+from perdure.errors import ConflictError, SnapshotTooOld, TransactionError
 from perdure.objects.reports import Collected
 from perdure.objects.roots import Root
 from perdure.objects.store import Store
@@ -53,7 +54,7 @@ def collect(store: Store, *, dry_run: bool = False, progress: Progress | None = 
     sweep = _Sweep(desk, graph, revision)
     sweep.catch_up(backend)  # what others wrote since then may have been seen or not
     first = [graph.numbers[place] for _, place in zip(range(SHOWN), graph.garbage(), strict=False)]
-    shown = tuple(backend.ids_of(first, sweep.revision))
+    shown = tuple(_ids_of(backend, first))
     if dry_run:
         return Collected(sum(1 for _ in graph.garbage()), len(graph.numbers), shown)
     for group in graph.groups():
@@ -168,14 +169,14 @@ class _Sweep:
             if not bases:
                 return
             batch = Batch(
-                [], bases, {}, self.revision, self._desk.now(), f"collected {len(bases)} objects", exact=True,
-                keep=self._desk.keep,
+                [], bases, {}, self.revision, self._desk.now(), f"collected {len(bases)} objects",
+                unreferred=[*bases], keep=self._desk.keep,
             )  # fmt: skip
             with view.lock:
                 view.refresh()
                 wake(view, [id_ for id_ in bases if view.entry(id_) is not None])
                 try:
-                    self.revision = backend.apply(batch, encoder(view.key)).revision
+                    revision = backend.apply(batch, encoder(view.key)).revision
                 except ConflictError:
                     if not left:
                         raise
@@ -184,22 +185,39 @@ class _Sweep:
                 dismiss(view, bases)
                 view.move_forward()
             self.removed += len(bases)
+            if revision == self.revision + 1:
+                self.revision = revision
+            else:
+                self.catch_up(backend)
             return
 
     def _bases(self, backend: Backend, places: list[int]) -> dict[str, int]:
-        """The ids of those that are still garbage, with their revisions."""
+        """The ids of those that are still garbage, with their revisions; not of what others have written since."""
         numbers = [self._graph.numbers[place] for place in places if self._graph.is_garbage(place)]
         bases: dict[str, int] = {}
-        for chunk in chunks(backend.ids_of(numbers, self.revision) if numbers else ()):
-            frames = backend.read(chunk, self.revision)
-            bases.update((id_, parse_unverified(frame).revision) for id_, frame in frames.items())
+        for chunk in chunks(_ids_of(backend, numbers) if numbers else ()):
+            frames = map(parse_unverified, backend.read(chunk).values())
+            bases.update((record.id, record.revision) for record in frames if record.revision <= self.revision)
         return bases
 
     def catch_up(self, backend: Backend) -> None:
         """Keep whatever others have written since, and all that it refers to."""
-        newest, numbers = backend.changes(self.revision)
-        for chunk in chunks(backend.ids_of(numbers, newest)):
-            for frame in backend.read(chunk, newest).values():
-                record = parse_unverified(frame)
+        try:
+            newest, numbers = backend.changes(self.revision)
+        except SnapshotTooOld:  # what others wrote since then is not known any more: all records are looked at
+            newest = backend.revision()
+            frames = backend.scan()
+        else:
+            frames = (frame for chunk in chunks(_ids_of(backend, numbers)) for frame in backend.read(chunk).values())
+        for record in map(parse_unverified, frames):
+            if record.revision > self.revision:
                 self._graph.revive(number_of(record.id), map(number_of, record.references))
         self.revision = newest
+
+
+def _ids_of(backend: Backend, numbers: Collection[int]) -> list[str]:
+    """The ids of those numbers that are there now; others may commit, and forget, at this very moment."""
+    for _ in range(ROUNDS):
+        with suppress(SnapshotTooOld):
+            return backend.ids_of(numbers, backend.revision())
+    return backend.ids_of(numbers, backend.revision())

@@ -18,8 +18,6 @@ from perdure.objects.store import Store
 from perdure.records.buffers import DIGEST_SIZE, digests_of
 from perdure.records.frame import parse_unverified
 
-ROUNDS = 20  # attempts to find the store still at the revision that was looked at
-
 
 def unnamed_pieces(store: Store) -> dict[str, int]:
     """The large pieces that no version of any object names, with their sizes in bytes: what could be dropped."""
@@ -28,13 +26,11 @@ def unnamed_pieces(store: Store) -> dict[str, int]:
 
 
 def drop_unnamed(store: Store) -> dict[str, int]:
-    """Drop what `unnamed_pieces` tells, and tell it; nothing where other commits come in between again and again."""
-    for _ in range(ROUNDS):
-        seen = store.backend.revision()
-        unnamed = unnamed_pieces(store)
-        if not unnamed or store.backend.drop_buffers(unnamed, seen):
-            return unnamed
-    return {}
+    """Drop what `unnamed_pieces` tells, but for what others came to name meanwhile; gives what was dropped."""
+    seen = store.backend.revision()  # first: what is written from here on, the backend looks at when it drops
+    unnamed = unnamed_pieces(store)
+    gone = store.backend.drop_buffers(unnamed, seen) if unnamed else ()
+    return {digest: unnamed[digest] for digest in gone}
 
 
 def named_pieces(backend: Backend) -> dict[str, tuple[str, int]]:

@@ -93,7 +93,7 @@ class FilesystemBackend(FilesystemPieces):
 
     def apply(self, batch: Batch, encode: Encoder) -> Receipt:
         with self._writing() as index:
-            refuse(batch, self._medium)
+            refuse(batch, self._medium, self._kept)
             revision = index.revision + 1
             groups: dict[tuple[str, bool], list[Draft]] = {}
             for draft in batch.drafts:

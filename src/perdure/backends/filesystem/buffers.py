@@ -17,7 +17,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from perdure.backends.base import Backend
+from perdure.backends.base import Backend, not_named_in
 from perdure.backends.filesystem.journal import Index
 from perdure.errors import OutcomeUnknown, StorageError
 from perdure.files import DIRECTORY, FILE, Files
@@ -41,6 +41,9 @@ class FilesystemPieces(Backend):
     def _reading(self) -> AbstractContextManager[Index]: ...
 
     @abstractmethod
+    def _kept(self, number: int, revision: int) -> bytes: ...
+
+    @abstractmethod
     def _writing(self) -> AbstractContextManager[Index]: ...
 
     def buffer(self, digest: str) -> Buffer:
@@ -56,12 +59,11 @@ class FilesystemPieces(Backend):
         with self._reading():
             return self._pieces.sizes()
 
-    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+    def drop_buffers(self, digests: Collection[str], seen: int) -> list[str]:
         with self._writing() as index:
-            if index.revision != seen:
-                return False
-            self._pieces.drop(digests)
-            return True
+            gone = not_named_in(digests, (self._kept(*version) for version in index.later(seen)))
+            self._pieces.drop(gone)
+            return gone
 
 
 class PieceFiles:

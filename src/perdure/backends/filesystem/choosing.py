@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from perdure.backends.base import mismatches, number_of, number_taken, refuse_absent, refuse_conflicts, refuse_moved
+from perdure.backends.base import mismatches, number_of, number_taken, refuse_absent, refuse_conflicts, refuse_referred
 from perdure.backends.filesystem.journal import Index
 from perdure.backends.filesystem.medium import Medium
 from perdure.errors import IdInUse
@@ -53,10 +53,12 @@ def chosen(index: Index, class_name: str | None, internal: bool | None, after: i
     )
 
 
-def refuse(batch: Batch, medium: Medium) -> None:
-    """Raise what stands against the batch, as the reference in memory does; also for names that are taken on disk."""
+def refuse(batch: Batch, medium: Medium, kept: Callable[[int, int], bytes]) -> None:
+    """Raise what stands against the batch, as the reference in memory does; also for names that are taken on disk.
+
+    `kept` gives the frame of a number at a revision.
+    """
     index = medium.index
-    refuse_moved(batch, index.revision)
     back = {draft.id for draft in batch.drafts if draft.base and comes_back(draft, index)}
     for draft in batch.drafts:
         if draft.base and (draft.id not in back or not medium.is_settled(draft.base)):
@@ -75,3 +77,5 @@ def refuse(batch: Batch, medium: Medium) -> None:
     found.update((draft.id, draft.base) for draft in batch.drafts if draft.id in back)
     refuse_conflicts(mismatches(expected, found))
     refuse_absent(batch, [id_ for id_ in batch.needed if index.current(id_)])
+    if batch.unreferred:
+        refuse_referred(batch, (kept(*version) for version in index.later(batch.seen, present=True)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from struct import Struct
 from typing import NamedTuple
@@ -239,6 +239,17 @@ class Index:
     def position(self, revision: int) -> int:
         """Where in `commits` those from that revision on begin."""
         return bisect_left(self.commits, revision, key=attrgetter("revision"))
+
+    def later(self, seen: int, *, present: bool = False) -> list[tuple[int, int]]:
+        """Number and revision of what was written after revision `seen`: every version, or only what is there."""
+        numbers: Iterable[int] = self.versions
+        if seen >= self.oldest:  # else not every commit since then is kept
+            numbers = {number for commit in self.commits[self.position(seen + 1) :] for number in commit.numbers}
+        found = []
+        for number in numbers:
+            revisions = [self.version(number)] if present else self.versions.get(number, ())
+            found += [(number, revision) for revision in revisions if revision > seen]
+        return found
 
     def trimmed(self, before: float) -> int:
         """The revision of the last of the oldest commits that were made before that time; 0 if there is nothing new."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from perdure.backends.base import not_named_in
 from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.server.connection import Cursor
 from perdure.backends.server.tables import ServerTables
@@ -54,15 +55,16 @@ class Pieces(ServerTables):
         rows = self._rows("SELECT digest, size FROM {buffers}")
         return {expect(str, digest): expect(int, size) for digest, size in rows}
 
-    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+    def drop_buffers(self, digests: Collection[str], seen: int) -> list[str]:
         self._refuse_write()
 
-        def work(cursor: Cursor) -> bool:
-            is_there = self._lock(cursor) == seen
-            for digest in sorted(digests) if is_there else ():
+        def work(cursor: Cursor) -> list[str]:
+            newest = self._lock(cursor)
+            gone = not_named_in(sorted(digests), self._later(cursor, seen) if newest > seen else ())
+            for digest in gone:
                 for table in ("{buffers}", "{pieces}"):
                     cursor.execute(self._schema.spell(f"DELETE FROM {table} WHERE digest = %s"), (digest,))
             cursor.execute("COMMIT")
-            return is_there
+            return gone
 
         return self._connection.read(work)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from abc import abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy.engine import URL
@@ -177,6 +177,11 @@ class ServerTables(Backend):
         cursor.execute(self._schema.spell("SELECT store FROM {meta}"))
         row = cursor.fetchone()
         return self._damaged("its row of the revision is gone") if row is None else replaced(self.place)
+
+    def _later(self, cursor: Cursor, seen: int) -> Iterator[bytes]:
+        """The frames of all versions that were written after revision `seen`; with the lock held."""
+        yield from self._writer.later(cursor, seen)
+        yield from self._writer.later(cursor, seen, table="{superseded}")
 
     def _refuse_write(self) -> None:
         self._connection.refuse_closed()

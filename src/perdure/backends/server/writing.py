@@ -23,12 +23,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from perdure.backends.base import (
+    CHUNK,
     mismatches,
     number_of,
     number_taken,
+    numbers_of,
     refuse_absent,
     refuse_conflicts,
-    refuse_moved,
+    refuse_referred,
     runs_of,
 )
 from perdure.backends.damage import UNREADABLE, damaged, expect
@@ -145,12 +147,28 @@ class Writer(ABC):
         plan.in_doubt = False  # what the earlier attempt's session did, ended before the lock was ours
         refuse_newer(locked.format, self.place)
         _refuse(plan, locked)
+        if batch.unreferred and locked.revision != batch.seen:
+            refuse_referred(batch, self.later(cursor, batch.seen))
         known = dict(self.classes)
         new_classes = self._name_classes(cursor, plan, known)
         revision = locked.revision + 1
         self.write(cursor, plan, revision, known, new_classes)
         self.classes = known  # only now: a commit that failed took its new classes back
         return revision
+
+    def later(self, cursor: Cursor, seen: int, *, table: str = "{records}") -> Iterator[bytes]:
+        """The frames in that table which were written after revision `seen`; the lock is held."""
+        among = [""]
+        cursor.execute(self.schema.spell("SELECT oldest FROM {meta}"))
+        if seen >= cursor.fetchone()[0]:  # else not every commit since then is kept
+            cursor.execute(self.schema.spell(f"SELECT numbers FROM {{commits}} WHERE revision > {seen}"))
+            numbers = sorted({number for (text,) in cursor.fetchall() for number in numbers_of(text)})
+            chunks = (numbers[start : start + CHUNK] for start in range(0, len(numbers), CHUNK))
+            among = [f"number IN ({', '.join(map(str, chunk))}) AND " for chunk in chunks]
+        for numbered in among:
+            sql = f"SELECT frame FROM {table} WHERE {numbered}revision > {seen} AND class <> 0"
+            cursor.execute(self.schema.spell(sql))
+            yield from (bytes(frame) for (frame,) in cursor.fetchall())
 
     def _locked(self, cursor: Cursor, plan: Plan) -> Locked:
         try:
@@ -213,7 +231,6 @@ class Writer(ABC):
 def _refuse(plan: Plan, locked: Locked) -> None:
     """Raise what stands against the batch, as the reference in memory does."""
     batch, rows = plan.batch, locked.rows
-    refuse_moved(batch, locked.revision)
     for number, draft in plan.new:
         if number in rows:
             raise number_taken(draft.id, number)

@@ -23,7 +23,6 @@ from perdure.backends.base import (
     no_key,
     number_of,
     numbers_of,
-    refuse_moved,
     runs_of,
     too_old,
 )
@@ -55,6 +54,7 @@ from perdure.backends.sqlite.writing import (
     name_classes,
     refuse_absent_in,
     refuse_conflicts_in,
+    refuse_referred_in,
     refuse_taken,
     refuse_twice,
     supersede,
@@ -404,7 +404,6 @@ class SqliteBackend(SqlitePieces):
     def _apply(self, connection: sqlite3.Connection, batch: Batch, encode: Encoder, known: ClassNumbers) -> int:
         meta = self._meta(connection)
         revision: int = meta["revision"] + 1
-        refuse_moved(batch, revision - 1)
         numbers = [int(draft[0].rpartition(".")[2]) for draft in batch.drafts]
         removed = {number_of(id_): str(id_) for id_ in batch.removals}
         new = {number: draft[0] for draft, number in zip(batch.drafts, numbers, strict=True) if not draft[1]}
@@ -415,6 +414,8 @@ class SqliteBackend(SqlitePieces):
             refuse_conflicts_in(connection, batch)
         if batch.needed and (batch.doubted is None or batch.doubted or not is_alone):
             refuse_absent_in(connection, batch)
+        if batch.unreferred and not is_alone:
+            refuse_referred_in(connection, batch)
         replaced = [number for number in numbers if number not in new]
         if len(new) + len(replaced) < len(numbers):
             refuse_twice(batch.drafts)

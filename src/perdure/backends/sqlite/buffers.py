@@ -12,11 +12,12 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 
-from perdure.backends.base import Backend
+from perdure.backends.base import Backend, not_named_in
 from perdure.backends.damage import UNREADABLE, damaged, expect, reads
 from perdure.backends.sqlite.connection import SqliteConnection
 from perdure.backends.sqlite.index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite.schema import raise_format
+from perdure.backends.sqlite.writing import later
 from perdure.errors import CorruptRecord, PerdureError
 from perdure.records.buffers import missing_piece, shortened_piece
 from perdure.records.compression import stored_part, stored_parts
@@ -52,7 +53,7 @@ class SqlitePieces(Backend):
     def buffers(self) -> dict[str, int]:
         return self._connection.read(sizes)
 
-    def drop_buffers(self, digests: Collection[str], seen: int) -> bool:
+    def drop_buffers(self, digests: Collection[str], seen: int) -> list[str]:
         return self._connection.write(lambda connection: drop(connection, digests, seen))
 
 
@@ -139,15 +140,14 @@ def sizes(connection: sqlite3.Connection) -> dict[str, int]:
     return {expect(str, digest): expect(int, size) for digest, size in rows}
 
 
-def drop(connection: sqlite3.Connection, digests: Collection[str], seen: int) -> bool:
-    """Delete those pieces, within the caller's transaction; False, and nothing, if the revision is not `seen`."""
-    if connection.execute("SELECT value FROM meta WHERE name = 'revision'").fetchone() != (seen,):
-        return False
-    for digest in digests if has_tables(connection) else ():
+def drop(connection: sqlite3.Connection, digests: Collection[str], seen: int) -> list[str]:
+    """Delete those pieces that nothing written after revision `seen` names, within the caller's transaction."""
+    gone = not_named_in(digests, later(connection, seen))
+    for digest in gone if has_tables(connection) else ():
         for (number,) in connection.execute("SELECT number FROM buffers WHERE digest = ?", (digest,)).fetchall():
             connection.execute("DELETE FROM buffer_parts WHERE buffer = ?", (number,))
             connection.execute("DELETE FROM buffers WHERE number = ?", (number,))
-    return True
+    return gone
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:

@@ -6,7 +6,17 @@ import sqlite3
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
 
-from perdure.backends.base import FEW, mismatches, number_of, number_taken, refuse_absent, refuse_conflicts
+from perdure.backends.base import (
+    CHUNK,
+    FEW,
+    mismatches,
+    number_of,
+    number_taken,
+    numbers_of,
+    refuse_absent,
+    refuse_conflicts,
+    refuse_referred,
+)
 from perdure.backends.frames import readable_id
 from perdure.backends.sqlite.rows import HEAD, LISTED, as_json, id_in
 from perdure.errors import IdInUse
@@ -81,11 +91,32 @@ def removal_of(connection: sqlite3.Connection, id_: str) -> int:
     return int(rows[0][0]) if known == id_ else 0
 
 
+def refuse_referred_in(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Raise `ConflictError` if something that was written after `batch.seen` refers to what must be unreferred."""
+    refuse_referred(batch, later(connection, batch.seen, present=True))
+
+
 def refuse_absent_in(connection: sqlite3.Connection, batch: Batch) -> None:
     """Raise `ConflictError` if an id that drafts newly refer to is not there."""
     sql = f"SELECT number, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value"
     rows = connection.execute(sql, (as_json(batch.needed),)).fetchall()
     refuse_absent(batch, {id_in(head, number) for number, head in rows})
+
+
+def later(connection: sqlite3.Connection, seen: int, *, present: bool = False) -> Iterator[bytes]:
+    """The frames that were written after revision `seen`: of every version, or only of what is there."""
+    (oldest,) = connection.execute("SELECT value FROM meta WHERE name = 'oldest'").fetchone()
+    among, numbers = "", [""]
+    if seen >= oldest:  # else not every commit since then is kept
+        rows = connection.execute("SELECT numbers FROM commits WHERE revision > ?", (seen,)).fetchall()
+        listed = sorted({number for (text,) in rows for number in numbers_of(text)})
+        among = "number IN (SELECT value FROM json_each(?)) AND "
+        numbers = [str(listed[start : start + CHUNK]) for start in range(0, len(listed), CHUNK)]
+    for table in ("records",) if present else ("records", "superseded"):
+        sql = f"SELECT frame FROM {table} WHERE {among}revision > ? AND typeof(frame) = 'blob'"
+        for chunk in numbers:
+            for (frame,) in connection.execute(sql, (chunk, seen) if among else (seen,)):
+                yield frame
 
 
 def supersede(connection: sqlite3.Connection, replaced: list[int], removed: dict[int, str], revision: int) -> None:

@@ -19,6 +19,7 @@ from perdure.errors import (
     ConflictError,
     KeyMissing,
     ReadOnly,
+    SnapshotTooOld,
     StillReferred,
     StorageError,
     StoreBusy,
@@ -293,19 +294,23 @@ class Commit:
         raise AssertionError("the last round returns or raises")
 
     def _for_removals(self, batch: Batch) -> Batch:
-        """The batch, for just the revision at which nothing else refers to what it removes."""
+        """The batch, with the revision at which nothing else referred to what it removes."""
         view = self.desk.view
-        newest, numbers = view.backend.changes(view.revision)
         bases = {draft.id: draft.base for draft in batch.drafts if draft.base} | {**batch.removals, **batch.checks}
-        if batch.seen == view.revision:
-            bases = {id_: base for id_, base in bases.items() if number_of(id_) in numbers}
+        try:
+            newest, numbers = view.backend.changes(view.revision)
+        except SnapshotTooOld:  # what has changed since is not known any more
+            newest = view.backend.revision()
+        else:
+            if batch.seen == view.revision:
+                bases = {id_: base for id_, base in bases.items() if number_of(id_) in numbers}
         if bases:
             frames = view.backend.read(bases)
             refuse_conflicts(
                 mismatches(bases, {id_: parse_unverified(frame).revision for id_, frame in frames.items()})
             )
         self._refuse_dangling(batch, batch.removals)
-        return batch._replace(seen=newest, exact=True)
+        return batch._replace(seen=newest, unreferred=batch.removals.keys())
 
     def _finish(self, worklist: Worklist, receipt: Receipt) -> None:
         view = self.desk.view

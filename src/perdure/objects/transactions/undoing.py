@@ -3,7 +3,7 @@
 - It is done only if nothing later builds on it: each object is as that commit left it (or was brought back to that by
   other undos), no object that it made is referred to by others, and what comes back refers to nothing that is gone.
 - Records go back as they are; nothing is unpickled, so it works where classes are missing, too.
-- It is applied to just the revision that all of this was looked up at, and looked up again if another was faster.
+- What others do meanwhile is no matter, unless it stands against this: then all of it is looked up again.
 - Large pieces of what comes back go with it: a pack by another process may be dropping them at this very moment.
 """
 
@@ -50,9 +50,10 @@ def undo(desk: Desk, revision: int, note: str = "") -> int:
             try:
                 receipt = view.backend.apply(batch, encoder(view.key, compress=True) if view.key else _no_key)
             except ConflictError as error:
-                if error.ids or not left:
+                written = {draft.id for draft in batch.drafts}.union(batch.removals)
+                if not left or not written.issuperset(error.ids):
                     raise
-                continue  # another commit came in between
+                continue  # looked up again, which tells what is in the way
             dismiss(view, batch.removals)
             view.move_forward()
             for entry, obj in clean:
@@ -91,7 +92,8 @@ def _batch(desk: Desk, commit: Commit, note: str) -> Batch:
     indexed = {draft.class_name: _indexed(view, draft) for draft in drafts if draft.fields}
     return Batch(
         drafts, removals, {}, seen, desk.now(), note or f"undo of revision {revision}",
-        needed=needed, exact=True, indexed=indexed, buffers=_pieces(backend, drafts, revision), keep=desk.keep,
+        needed=needed, unreferred=[*removals], indexed=indexed, buffers=_pieces(backend, drafts, revision),
+        keep=desk.keep,
     )  # fmt: skip
 
 
