@@ -105,6 +105,10 @@ def find_global(module: str, qualname: str) -> Any:
     except (PerdureError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # the user's module is run: anything may come out
+        now = _name_now(module, qualname)
+        if now is not None:
+            with suppress(ClassNotFound):
+                return find_global(*now)
         usual = isinstance(error, (ImportError, AttributeError, ValueError, TypeError))
         said = f"{error}" if usual else f"importing it raises {type(error).__name__}: {error}"
         if module in _in_place:
@@ -115,6 +119,15 @@ def find_global(module: str, qualname: str) -> Any:
             hint="Make its module importable (start in its directory, or install it). " + WAYS_OUT,
             path=f"{module}:{qualname}",
         ) from error
+
+
+def _name_now(module: str, qualname: str) -> tuple[str, str] | None:
+    """What a name of Python 2's standard library became: records of protocols up to 2 may have such names."""
+    import _compat_pickle  # late: hardly anybody needs it
+
+    renamed: tuple[str, str] | None = _compat_pickle.NAME_MAPPING.get((module, qualname))
+    moved: str | None = _compat_pickle.IMPORT_MAPPING.get(module)
+    return renamed or (None if moved is None else (moved, qualname))
 
 
 def _refuse_running(module: str) -> None:

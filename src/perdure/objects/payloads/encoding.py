@@ -294,7 +294,10 @@ class Encoder:
 
     def _new_pickler(self) -> _FastPickler:
         self._parts, self._outside = [], False
-        pickler = self._pickler = _FastPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
+        # fix_imports would spell builtins as Python 2 did, up to protocol 2: `find_global` looks for them as they are.
+        pickler = self._pickler = _FastPickler(
+            _Sink(self._parts), self._protocol, fix_imports=False, buffer_callback=self._callback
+        )
         pickler.place_of, pickler.name_it, pickler.names = self.place_of, self.name_it, self.names
         pickler.note_module = self._note_module
         return pickler
@@ -302,7 +305,7 @@ class Encoder:
     def _pickled_deep(self, obj: Any, graphs: tuple[Any, ...]) -> tuple[bytes, int]:
         self._places = {}
         self._parts = []
-        pickler = _DeepPickler(_Sink(self._parts), self._protocol, buffer_callback=self._callback)
+        pickler = _DeepPickler(_Sink(self._parts), self._protocol, fix_imports=False, buffer_callback=self._callback)
         pickler.place_of, pickler.name_it, pickler.names = self.place_of, self.name_it, self.names
         pickler.note_module = self._note_module
         for graph in graphs:
