@@ -18,9 +18,10 @@ from perdure.objects.instances.persistable import Persistable, entry_of
 from perdure.objects.payloads.decoding import resolver_for
 from perdure.objects.payloads.encoding import Encoder
 from perdure.objects.payloads.filling import detached, detached_guest, new_guest
-from perdure.objects.payloads.pieces import attached, contents_of
+from perdure.objects.payloads.pieces import attached, contents_of, lasting
 from perdure.objects.views.naming import class_named
 from perdure.objects.views.view import View
+from perdure.records.buffers import digests_of
 from perdure.records.frame import decode
 from perdure.records.values import KEPT, KIND_BITS, NO_FIELDS, VALUE, Batch, Draft, Fields, Record
 
@@ -73,7 +74,9 @@ def resolve(view: View, batch: Batch, error: ConflictError) -> tuple[Batch, list
         stored = attached(decode(frames[id_], view.key, trust_all=view.trust_all), view.backend)
         drafts[places[id_]] = merged = _merge(method, _old(view, draft, error), stored, draft, view, error)
         needed.update(set(merged.references).difference(stored.references, places))
+    named = {digest for draft in drafts for digest in digests_of(draft)}
     buffers = {**batch.buffers, **contents_of(drafts[places[id_]] for id_ in methods)}
+    buffers = {digest: content for digest, content in buffers.items() if digest in named}
     return batch._replace(drafts=drafts, needed=needed, seen=-1, buffers=buffers), [*methods]
 
 
@@ -127,7 +130,7 @@ def _merge(
     view: View,
     error: ConflictError,
 ) -> Draft:
-    mine = Record(*draft)
+    mine = Record(*draft)._replace(payload=lasting(draft.payload))  # else it is made of the caller's own arrays
     cls, method = how
     if any(record.flags & KIND_BITS == VALUE or _class_of(record) is not cls for record in (old, stored, mine)):
         raise error
