@@ -14,7 +14,10 @@ from perdure.upkeep import check
 
 EVERYWHERE = ("memory", "directory", "sqlite")
 # What depends on what a backend promises; making tables for each of the others would take minutes.
-ON_SERVERS = {f"test_objects_{name}" for name in ("bounds", "many", "queries", "transactions", "under_load", "views")}
+ON_SERVERS = {
+    f"test_objects_{name}"
+    for name in ("bounds", "many", "packed_meanwhile", "queries", "transactions", "under_load", "views")
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -70,13 +70,14 @@ class Asking(AsyncFace):
         """
         desk = self.desk()
         asked = self._finding.asked(cls, conditions, order_by, limit, offset, subclasses=subclasses, scan=scan)
-        return desk.view.load_many(find_ids(self._finding, desk, asked))
+        view = desk.view
+        return view.moving_on(lambda: view.load_many(find_ids(self._finding, desk, asked), moving=False))
 
     def count(self, cls: type[Any] | str, *, subclasses: bool = True, scan: bool = False, **conditions: Any) -> int:
         """How many objects `find` would give; nothing is loaded (but with `scan=True`). Raises as `find` does."""
         desk = self.desk()
         asked = self._finding.asked(cls, conditions, subclasses=subclasses, scan=scan)
-        return count(self._finding, desk, asked)
+        return desk.view.moving_on(lambda: count(self._finding, desk, asked))
 
     def reindex(
         self,
@@ -122,4 +123,5 @@ class Asking(AsyncFace):
                 raise TypeError("A class is needed to ask for objects by their fields.")
             return iterate(desk, cls, batch, prefetch)
         question = self._finding.asked_as_find(cls, asked)
-        return iterate_found(desk, find_ids(self._finding, desk, question), batch, prefetch)
+        ids = desk.view.moving_on(lambda: find_ids(self._finding, desk, question))
+        return iterate_found(desk, ids, batch, prefetch)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -36,13 +37,18 @@ def iterate(desk: Desk, cls: type[Any] | None, batch: int, paths: Paths) -> Iter
 
 def _batches(desk: Desk, wanted: _Wanted, batch: int, paths: Paths) -> Iterator[Any]:
     view, after, count = desk.view, -1, batch
+
+    def read() -> tuple[list[Any], int, int]:
+        records, last, count = _next_batch(view, wanted, after, batch)
+        objects = view.made_of({id_: parts for id_, parts in records.items() if id_ not in desk.removed})
+        if paths:
+            prefetch(view, objects, paths)
+        return objects, last, count
+
     while count == batch:
         view.refresh()
         with view.lock:
-            records, after, count = _next_batch(view, wanted, after, batch)
-            objects = view.made_of({id_: parts for id_, parts in records.items() if id_ not in desk.removed})
-            if paths:
-                prefetch(view, objects, paths)
+            objects, after, count = view.moving_on(read)
         yield from objects
         with view.lock:
             view.rest(objects)
@@ -58,13 +64,18 @@ def iterate_found(desk: Desk, ids: Sequence[str], batch: int, paths: Paths) -> I
 
 def _found_batches(desk: Desk, ids: Sequence[str], batch: int, paths: Paths) -> Iterator[Any]:
     view = desk.view
+
+    def read(chunk: list[str]) -> list[Any]:
+        there = chunk if view.in_transaction else view.backend.classes(chunk, view.revision)
+        objects = view.load_many([id_ for id_ in chunk if id_ in there], moving=False)
+        if paths:
+            prefetch(view, objects, paths)
+        return objects
+
     for chunk in chunks(ids, batch):
         view.refresh()
         with view.lock:
-            there = chunk if view.in_transaction else view.backend.classes(chunk, view.revision)
-            objects = view.load_many([id_ for id_ in chunk if id_ in there])
-            if paths:
-                prefetch(view, objects, paths)
+            objects = view.moving_on(partial(read, chunk))
         yield from objects
         with view.lock:
             view.rest(objects)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from perdure.backends.base import Backend
-from perdure.errors import CannotLoad, PerdureError, SnapshotTooOld, StoreClosed, WrongView
+from perdure.errors import CannotLoad, CorruptRecord, PerdureError, SnapshotTooOld, StoreClosed, WrongView
 from perdure.objects.instances import states
 from perdure.objects.instances.columns import ExtraFields
 from perdure.objects.instances.ghosts import assign_class
@@ -23,12 +24,16 @@ from perdure.objects.payloads.decoding import resolver_for
 from perdure.objects.payloads.filling import refill_guest
 from perdure.objects.views.memory import CollectionPaused
 from perdure.objects.views.prefetching import Paths, prefetch
+from perdure.objects.views.reader import not_found
 from perdure.objects.views.resting import CACHE_SIZE, Resting
 from perdure.pickling.outside import NO_RESOURCES, Resources
 from perdure.records.seal import Key
 from perdure.records.values import Record
 
 FEW = 100  # objects whose loading makes no pause in the collection of garbage worth while
+TRIES = 20  # to read what others replace and pack at the same time
+
+T = TypeVar("T")
 
 
 class _Lent(threading.local):
@@ -73,26 +78,39 @@ class View(Resting):
     def load_one(self, id_: str) -> Any:
         """What `load_many` gives for one id."""
         with self.lock:
-            found = self.read_one(id_)
+            try:
+                found = self.read_one(id_)
+            except (SnapshotTooOld, CorruptRecord):
+                found = self.moving_on(partial(self.read_one, id_))
             self.make_room()
             return found
 
-    def load_many(self, ids: Sequence[str]) -> list[Any]:
-        """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there."""
+    def load_many(self, ids: Sequence[str], *, moving: bool = True) -> list[Any]:
+        """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there.
+
+        Without `moving` the caller calls it by `moving_on`, since the ids are what it found at the view's revision.
+        """
+        read = partial(self.moving_on, partial(self.read_many, ids)) if moving else partial(self.read_many, ids)
         with self.lock:
             if len(ids) < FEW:
-                found = self.read_many(ids)
+                found = read()
             else:
                 with CollectionPaused() as pause:
                     pause.made = len(ids)
-                    found = self.read_many(ids)
+                    found = read()
             self.make_room()
             return found
 
     def prefetch(self, objects: Iterable[Any], paths: Paths) -> None:
         """Load what paths of attributes lead to, from each of the objects on (`perdure.objects.views.prefetching`)."""
+        beginning = [*objects]
+
+        def read() -> None:
+            self.load_states(beginning)  # those that others have changed since they were loaded
+            prefetch(self, beginning, paths)
+
         with self.lock:
-            prefetch(self, objects, paths)
+            self.moving_on(read)
 
     def own_entry(self, obj: Any) -> Entry | None:
         """The entry of `obj`; None if it is new to every store. Raises `WrongView` if another view has it."""
@@ -148,6 +166,38 @@ class View(Resting):
             self.revision = newest  # first: what has no ghost class is read anew at once
             for entry, obj in clean:
                 self.let_go(entry, obj)
+
+    def moving_on(self, read: Callable[[], T]) -> T:
+        """What `read` gives; it is repeated where others replaced and packed meanwhile what it was about to read.
+
+        For that the view moves forward, and the objects that others changed become ghosts. Inside a transaction, and in
+        the past, raises `SnapshotTooOld`.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                try:
+                    return read()
+                except CorruptRecord as error:
+                    self._refuse_forgotten(error)
+                    raise
+            except SnapshotTooOld:
+                before = self.revision
+                if self.in_transaction or not left:
+                    raise
+                self.move_forward()
+                if self.revision == before:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _refuse_forgotten(self, error: CorruptRecord) -> None:
+        """Raise `SnapshotTooOld` or `NotFound` where what seems damaged was forgotten by others since it was read."""
+        try:
+            found = self.backend.read(error.ids, self.revision)
+        except CorruptRecord:
+            return
+        gone = [id_ for id_ in error.ids if id_ not in found]
+        if gone:
+            raise not_found(gone) from error
 
     def settle(self) -> None:
         """What others have changed, and has no unsaved changes any more, is read anew at the next touch."""
@@ -219,13 +269,14 @@ class View(Resting):
     def _load_state(self, entry: Entry, obj: Any) -> None:
         try:
             super()._load_state(entry, obj)
-        except SnapshotTooOld as error:
-            if self.in_transaction:
-                error.ids = (entry.id,)
-                error.message = f"{entry.id} cannot be seen as it was when the transaction began. {error.message}"
+        except (SnapshotTooOld, CorruptRecord):
+            try:
+                self.moving_on(partial(super()._load_state, entry, obj))
+            except SnapshotTooOld as error:
+                if self.in_transaction:
+                    error.ids = (entry.id,)
+                    error.message = f"{entry.id} cannot be seen as it was when the transaction began. {error.message}"
                 raise
-            self.move_forward()
-            super()._load_state(entry, obj)
 
     # -- states of an entry ------------------------------------------------------------------------------
 
@@ -316,7 +367,7 @@ class View(Resting):
             if entry.number not in self._ready:
                 self.require_own(entry)
                 self.require_open()
-            self.read_guest(entry, obj)
+            self.moving_on(partial(self.read_guest, entry, obj))
 
     def changed_guests(self) -> list[tuple[Any, Any]]:
         """The guests that were changed or are new, each with its entry."""
