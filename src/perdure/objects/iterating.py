@@ -1,6 +1,7 @@
 """Going through the objects of a store, or of a class, a batch at a time; memory holds one batch.
 
-- In the order of ids. Each batch is of one revision: in a transaction that of its beginning, else the newest.
+- In the order of ids. A batch has so many objects, or fewer where they have large pieces.
+- Each batch is of one revision: in a transaction that of its beginning, else the newest.
 - Before the next batch is read, those of the last one that were only looked at rest, and go unless somebody holds them.
 """
 
@@ -11,18 +12,20 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from perdure.backends.base import chunks, number_of
+from perdure.backends.base import number_of
 from perdure.errors import ClassNotFound
 from perdure.objects.instances.classes import is_kind_of
 from perdure.objects.instances.guests import is_guest_class
 from perdure.objects.instances.persistable import Persistable
 from perdure.objects.transactions.commits import Desk
+from perdure.objects.views.large import begun
 from perdure.objects.views.prefetching import Paths, prefetch
 from perdure.objects.views.view import View
 from perdure.records.frame import Parts
-from perdure.records.values import KIND_BITS, VALUE
+from perdure.records.values import BUFFERED, KIND_BITS, VALUE
 
 BATCH = 500  # objects
+BATCH_BYTES = 64 << 20  # of large pieces; a batch has at least one object
 TRIES = 3  # to read a batch between the commits of others
 
 
@@ -36,19 +39,19 @@ def iterate(desk: Desk, cls: type[Any] | None, batch: int, paths: Paths) -> Iter
 
 
 def _batches(desk: Desk, wanted: _Wanted, batch: int, paths: Paths) -> Iterator[Any]:
-    view, after, count = desk.view, -1, batch
+    view, after, is_more = desk.view, -1, True
 
-    def read() -> tuple[list[Any], int, int]:
-        records, last, count = _next_batch(view, wanted, after, batch)
+    def read() -> tuple[list[Any], int, bool]:
+        records, last, is_more = _next_batch(view, wanted, after, batch)
         objects = view.made_of({id_: parts for id_, parts in records.items() if id_ not in desk.removed})
         if paths:
             prefetch(view, objects, paths)
-        return objects, last, count
+        return objects, last, is_more
 
-    while count == batch:
+    while is_more:
         view.refresh()
         with view.lock:
-            objects, after, count = view.moving_on(read)
+            objects, after, is_more = view.moving_on(read)
         yield from objects
         with view.lock:
             view.rest(objects)
@@ -65,17 +68,21 @@ def iterate_found(desk: Desk, ids: Sequence[str], batch: int, paths: Paths) -> I
 def _found_batches(desk: Desk, ids: Sequence[str], batch: int, paths: Paths) -> Iterator[Any]:
     view = desk.view
 
-    def read(chunk: list[str]) -> list[Any]:
+    def read(chunk: Sequence[str]) -> tuple[list[Any], int]:
         there = chunk if view.in_transaction else view.backend.classes(chunk, view.revision)
-        objects = view.load_many([id_ for id_ in chunk if id_ in there], moving=False)
+        present = [id_ for id_ in chunk if id_ in there]
+        objects = view.read_many(present, within=BATCH_BYTES)
         if paths:
             prefetch(view, objects, paths)
-        return objects
+        done = len(chunk) if len(objects) == len(present) else chunk.index(present[len(objects)])
+        return objects, done
 
-    for chunk in chunks(ids, batch):
+    start = 0
+    while start < len(ids):
         view.refresh()
         with view.lock:
-            objects = view.moving_on(partial(read, chunk))
+            objects, done = view.moving_on(partial(read, ids[start : start + batch]))
+        start += done
         yield from objects
         with view.lock:
             view.rest(objects)
@@ -107,8 +114,8 @@ class _Wanted:
             return False
 
 
-def _next_batch(view: View, wanted: _Wanted, after: int, batch: int) -> tuple[dict[str, Parts], int, int]:
-    """Records after a number, as of the view's revision; the number of the last one looked at, and how many were."""
+def _next_batch(view: View, wanted: _Wanted, after: int, batch: int) -> tuple[dict[str, Parts], int, bool]:
+    """Records after a number, as of the view's revision; the number of the last one; if there are more."""
     for left in reversed(range(TRIES)):
         is_newest = view.backend.revision() == view.revision
         at = view.revision if not is_newest and (view.in_transaction or not left) else None
@@ -119,4 +126,7 @@ def _next_batch(view: View, wanted: _Wanted, after: int, batch: int) -> tuple[di
         view.refresh()  # somebody has committed meanwhile
     found = [decode(frame) for frame in frames]
     records = {parts[0]: parts for parts in found if wanted(parts)}
-    return records, number_of(found[-1][0]) if found else after, len(found)
+    few = begun(records, BATCH_BYTES) if any(parts[2] & BUFFERED for parts in found) else records
+    if len(few) < len(records):
+        return few, number_of([*few][-1]), True
+    return records, number_of(found[-1][0]) if found else after, len(found) == batch

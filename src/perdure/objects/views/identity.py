@@ -11,6 +11,7 @@ from typing import Any
 
 from perdure.objects.instances.ghosts import assign_class
 from perdure.objects.instances.persistable import DOZING, Entry
+from perdure.records.values import Record
 
 
 class IdentityMap(ABC):
@@ -35,6 +36,10 @@ class IdentityMap(ABC):
 
     @abstractmethod
     def is_lenient(self, entry: Entry) -> bool: ...
+
+    @abstractmethod
+    def note_large(self, entry: Entry, record: Record) -> None:
+        """Called with each record of an object that has large pieces, once they are loaded."""
 
     def forget(self, entry: Entry) -> None:
         """The object of the entry is gone, or is no longer this store's."""

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from perdure.backends.base import Backend, number_of
@@ -32,6 +33,7 @@ from perdure.objects.payloads.direct import fill_directly, note_read
 from perdure.objects.payloads.filling import user_code
 from perdure.objects.payloads.pieces import attached
 from perdure.objects.views.ahead import ReadAhead
+from perdure.objects.views.large import begun
 from perdure.objects.views.replaced import Records
 from perdure.objects.views.whole import Whole, not_found
 from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
@@ -96,8 +98,11 @@ class Reader(Whole):
 
     # -- many at a time ------------------------------------------------------------------------------------
 
-    def read_many(self, ids: Sequence[str]) -> list[Any]:
-        """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there."""
+    def read_many(self, ids: Sequence[str], *, within: int | None = None) -> list[Any]:
+        """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there.
+
+        With `within` so many bytes of large pieces are enough: of the first ids only, if need be; always of one.
+        """
         found = dict(self._present(ids))
         missing = [id_ for id_ in ids if id_ not in found] if found else ids
         if missing:
@@ -106,6 +111,9 @@ class Reader(Whole):
                 absent = [id_ for id_ in missing if id_ not in records]
                 if absent:
                     raise not_found(absent)
+            if within is not None:
+                records = begun({id_: records[id_] for id_ in missing}, within)
+                ids = [*takewhile(lambda id_: id_ in found or id_ in records, ids)]
             found.update(self._materialize(records))
         return [found[id_] for id_ in ids]
 
@@ -340,6 +348,8 @@ class Reader(Whole):
                     states.clear(obj)
                 entry.state = GHOST
         note_read(entry, record)
+        if record.flags & BUFFERED:
+            self.note_large(entry, record)
 
     def _build(self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any], resolver: Resolver | None) -> None:
         """Everything is read; then the bare object is made, moved over, and filled."""

@@ -4,6 +4,7 @@
 - Nothing rests, and no state goes, of what was changed, or of which somebody else holds a part, however deep: that part
   could change, or be read, without the object.
 - Every round looks at a few objects, the longest loaded first, so that no load waits for all of them.
+- What counts are objects, and the bytes of large pieces.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from perdure.objects.instances.holding import is_held_by_buffers
 from perdure.objects.instances.persistable import AWAKE, DOZING, Entry, Persistable, entry_of
 from perdure.objects.payloads.encoding import Encoded
 from perdure.objects.views.comparing import Comparing, is_as_stored
+from perdure.objects.views.large import LargeLoaded
 from perdure.pickling.outside import NO_RESOURCES, Resources
 from perdure.records.seal import Key
-from perdure.records.values import PLAIN
+from perdure.records.values import PLAIN, Record
 
 CACHE_SIZE = 50_000  # objects whose states stay in memory
 ENLISTED_AT_MOST = 30_000  # beyond, objects that were only looked at rest
 ROUND = 200  # objects that one round looks at
+NOW = -1  # a limit that says that the next load or touch makes a round, since there is too much of large pieces
 
 
 class Resting(Comparing):
@@ -52,6 +55,8 @@ class Resting(Comparing):
         self.cache_size = cache_size
         self._cache_limit = cache_size
         self._enlisted_limit = min(ENLISTED_AT_MOST, cache_size)
+        self._large = LargeLoaded()
+        self._limit_before = cache_size  # while the limit is `NOW`
         self._is_resting = False
         self._woken: Entry | None = None
         self._napping: dict[int, Any] = {}  # address -> what a savepoint keeps of it; some have been touched since
@@ -71,12 +76,19 @@ class Resting(Comparing):
             self._is_resting = True  # state methods of the user's may load more
             self._woken = woken
             try:
+                if self._cache_limit == NOW:
+                    self._cache_limit = self._limit_before
+                    self._let_large_go()
                 if len(self.enlisted) > self._enlisted_limit:
                     self._rest_longest_enlisted()
                 if len(self.loaded) > self._cache_limit:
                     self._let_longest_loaded_go()
             finally:
                 self._is_resting, self._woken = False, None
+
+    def note_large(self, entry: Entry, record: Record) -> None:
+        if self._large.add(entry.number, record) and self._cache_limit != NOW:
+            self._limit_before, self._cache_limit = self._cache_limit, NOW
 
     def rest(self, objects: Iterable[Any]) -> int:
         """Let those that were only looked at doze; gives how many did. The others are enlisted as if touched now."""
@@ -152,6 +164,20 @@ class Resting(Comparing):
             self._cache_limit = 2 * len(loaded)
         elif len(loaded) <= self.cache_size:
             self._cache_limit = self.cache_size
+
+    def _let_large_go(self) -> None:
+        for number in self._large.round(ROUND):
+            entry = self._entries.get(number)
+            obj = entry() if entry is not None else None
+            if entry is None or obj is None or entry.state not in (DOZING, AWAKE) or entry.facts.ghost is None:
+                self._large.drop(number)
+                continue
+            if entry.address in self._napping or not entry.revision or _is_held(entry, obj):
+                continue
+            if entry.state == AWAKE and not self.rest([obj]):
+                continue
+            self.make_ghost(entry, obj)
+            self._large.drop(number)
 
 
 _Pairs = list[tuple[Entry, Any]]

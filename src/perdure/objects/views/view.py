@@ -24,8 +24,8 @@ from perdure.objects.payloads.decoding import resolver_for
 from perdure.objects.payloads.filling import refill_guest
 from perdure.objects.views.memory import CollectionPaused
 from perdure.objects.views.prefetching import Paths, prefetch
-from perdure.objects.views.reader import not_found
 from perdure.objects.views.resting import CACHE_SIZE, Resting
+from perdure.objects.views.whole import not_found
 from perdure.pickling.outside import NO_RESOURCES, Resources
 from perdure.records.seal import Key
 from perdure.records.values import Record
