@@ -30,6 +30,8 @@ KEPT = 0x0008  # saved by name or by `save`, not only because something refers t
 NO_FIELDS: Fields = {}
 CLASS_FIELD = "class"  # of a record whose class has a stable name: where that class was, as `module:Name`
 
+CODE, SOURCE = "perdure:Code", "perdure:Source"  # classes of code records, and of the texts of modules in them
+
 
 class Record(NamedTuple):
     """A stored object, as its frame tells. `revision` is that of the commit that wrote it."""

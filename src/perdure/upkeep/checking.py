@@ -3,6 +3,7 @@
 - Every record decodes, carries a good seal of the store's key, and is kept under its own id.
 - Every reference leads to a record; the counter is above all numbers; commits have no gap from the oldest revision on
   that is kept whole. What older versions refer to may have been erased.
+- The code records that objects and commits name are there.
 - Every large piece that a version of an object names is there, whole, with the content that its digest tells: that of
   memory-mapped files is compared here alone. What nothing names is no problem; see `unnamed_pieces`.
 - Every index has just what the headers of its class tell, in their order.
@@ -48,6 +49,7 @@ def check(store: Store) -> list[Problem]:
         else:
             classes[id_] = found.class_name
             problems += (Problem(id_, what) for what in _check_record(id_, found, there, newest))
+    problems += _told("Its code records", _check_codes(backend, there))
     problems += _told("Its classes", _check_classes(backend, classes))
     problems += _told("Its large pieces", starmap(Problem, check_pieces(backend)))
     problems += _told("Its indexes", starmap(Problem, check_indexes(backend)))
@@ -72,6 +74,16 @@ def _check_classes(backend: Backend, classes: Mapping[str, str]) -> Iterator[Pro
             if names.get(id_) != classes[id_]:
                 kept = f"one of {names[id_]}" if id_ in names else "one of no class"
                 yield Problem(id_, f"is of the class {classes[id_]}, but kept as {kept}")
+
+
+def _check_codes(backend: Backend, there: set[str]) -> Iterator[Problem]:
+    """Code records that commits name, and that are not there: each told once."""
+    missing: dict[str, int] = {}
+    for commit in backend.commits():
+        if commit.code and commit.code not in there:
+            missing[commit.code] = commit.revision
+    for code, revision in missing.items():
+        yield Problem("", f"The commit {revision} names the code record {code}, which is not there.")
 
 
 def _check_commits(backend: Backend) -> Iterator[Problem]:
@@ -118,3 +130,5 @@ def _check_record(id_: str, record: Record, there: set[str], newest: int) -> Ite
     for target in record.references:
         if target not in there:
             yield f"refers to {target}, which is not there"
+    if record.code and record.code not in there:
+        yield f"names the code record {record.code}, which is not there"

@@ -7,12 +7,16 @@
 
 from __future__ import annotations
 
-from perdure.errors import ConflictError, NotFound, StorageError, StoreBusy, TransactionError
+from itertools import chain
+
+from perdure.backends.base import Backend
+from perdure.errors import ConflictError, NotFound, StillReferred, StorageError, StoreBusy, TransactionError
 from perdure.ids import parse_id
-from perdure.objects.coding import Code, Source
 from perdure.objects.store import Store
-from perdure.pickling.classes import name_of
-from perdure.upkeep.large import drop_unnamed
+from perdure.objects.transactions.transaction import remove
+from perdure.records.frame import parse_unverified
+from perdure.records.values import CODE, SOURCE
+from perdure.upkeep.large import drop_unnamed, older_versions
 
 
 def forget(store: Store, id_: str) -> None:
@@ -26,9 +30,11 @@ def forget(store: Store, id_: str) -> None:
     class_name = backend.classes([checked]).get(checked)
     if class_name is not None:
         with store.transaction(note=f"forget {checked}"):
-            if class_name == name_of(Source):
+            if class_name == SOURCE:
                 _let_go_of_source(store, checked)
-            store.remove(checked)
+            if class_name == CODE:
+                _refuse_named(backend, checked)
+            remove(desk, checked, code_too=True)
     elif not backend.history(checked):
         raise NotFound(f"There never was a {checked} in this store.", ids=(checked,))
     try:
@@ -47,9 +53,24 @@ def forget(store: Store, id_: str) -> None:
         ) from error
 
 
+def _refuse_named(backend: Backend, id_: str) -> None:
+    """Raise `StillReferred` where a commit, or a kept version of an object, names that code record."""
+    commits = [commit.revision for commit in backend.commits() if commit.code == id_]
+    frames = chain(backend.scan(), (frame for _, frame in older_versions(backend)))
+    records = dict.fromkeys(record.id for record in map(parse_unverified, frames) if record.code == id_)
+    if commits or records:
+        by = [*records][:5] + [f"commit {revision}" for revision in commits[:3]]
+        raise StillReferred(
+            f"{id_} cannot be forgotten: it is the code record of {', '.join(by)}.",
+            hint="Forget those, or have them packed away, before. A text in it can be forgotten by itself.",
+            ids=(id_,),
+            referrers=tuple(records),
+        )
+
+
 def _let_go_of_source(store: Store, id_: str) -> None:
     source = store.load(id_)
     referrers = store.backend.referrers([id_]).get(id_, [])
     for referrer, class_name in store.backend.classes(referrers).items():
-        if class_name == name_of(Code):
+        if class_name == CODE:
             store.load(referrer).erase(source)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
+from itertools import chain
 
 from perdure.backends.base import Backend, number_of
 from perdure.errors import CorruptRecord, NewerFormat, PerdureError, SnapshotTooOld
@@ -40,7 +41,7 @@ def named_pieces(backend: Backend) -> dict[str, tuple[str, int]]:
     """
     named: dict[str, tuple[str, int]] = {}
     frames = ((None, frame) for frame in backend.scan())
-    for id_, frame in (*frames, *older_versions(backend)):
+    for id_, frame in chain(frames, older_versions(backend)):
         record = parse_unverified(frame)
         for digest, length in digests_of(record).items():
             named.setdefault(digest, (id_ or record.id, length))

@@ -26,7 +26,8 @@ from perdure.objects.transactions.commits import Commit, Desk
 from perdure.objects.transactions.savepoints import Image, Savepoint
 from perdure.objects.transactions.threads import in_thread
 from perdure.objects.views.view import LENT, View
-from perdure.records.frame import decode
+from perdure.records.frame import decode, flags_of, parse_unverified
+from perdure.records.values import CODE, INTERNAL
 
 
 class Transaction:
@@ -370,8 +371,11 @@ def replace(desk: Desk, id_: str, obj: Any) -> None:
         step.run(everything=False)
 
 
-def remove(desk: Desk, id_: str) -> None:
-    """Remove the object of that id; it lives on in memory as one that was never saved."""
+def remove(desk: Desk, id_: str, *, code_too: bool = False) -> None:
+    """Remove the object of that id; it lives on in memory as one that was never saved.
+
+    Raises `TransactionError` for a code record, which commits and records name, unless that was looked at.
+    """
     desk.require_writable()
     view = desk.view
     step = desk.transaction.step if desk.transaction is not None else Commit(desk)
@@ -381,7 +385,9 @@ def remove(desk: Desk, id_: str) -> None:
     entry = view.entry(id_)
     obj = entry() if entry is not None else None
     base = next((copy[2] for copy in step.copies if copy[0] == id_), None)
-    revision = _stored(desk, id_)[1] if base is None else base
+    frame, revision = _stored(desk, id_) if base is None else (None, base)
+    if frame is not None and flags_of(frame) & INTERNAL and not code_too:
+        _refuse_code(id_, parse_unverified(frame).class_name)
     if entry is not None and obj is not None and entry.state == GHOST:
         view.wake(entry, obj)  # whoever holds it keeps its state
     if entry is not None and entry.revision:
@@ -392,6 +398,15 @@ def remove(desk: Desk, id_: str) -> None:
         view.mark = None  # `load` looks whether an id was removed
     else:
         step.run(everything=False)
+
+
+def _refuse_code(id_: str, class_name: str) -> None:
+    if class_name == CODE:
+        raise TransactionError(
+            f"{id_} is a code record, which tells of what made other objects.",
+            hint="`forget` removes it, if nothing names it.",
+            ids=(id_,),
+        )
 
 
 def _is_new(desk: Desk, id_: str) -> bool:

@@ -4,6 +4,7 @@
   other undos), no object that it made is referred to by others, and what comes back refers to nothing that is gone.
 - Records go back as they are; nothing is unpickled, so it works where classes are missing, too.
 - What others do meanwhile is no matter, unless it stands against this: then all of it is looked up again.
+- Code records and texts of modules that it made stay: later commits name those that they find.
 - Large pieces of what comes back go with it: a pack by another process may be dropping them at this very moment.
 """
 
@@ -31,7 +32,7 @@ from perdure.objects.views.naming import class_named
 from perdure.objects.views.view import View
 from perdure.records.buffers import digests_of
 from perdure.records.frame import decode, encoder
-from perdure.records.values import INTERNAL, KIND_BITS, VALUE, Batch, Buffer, Commit, Draft, Record
+from perdure.records.values import CODE, INTERNAL, KIND_BITS, SOURCE, VALUE, Batch, Buffer, Commit, Draft, Record
 
 
 def undo(desk: Desk, revision: int, note: str = "") -> int:
@@ -83,6 +84,7 @@ def _batch(desk: Desk, commit: Commit, note: str) -> Batch:
     before = _records(desk, backend.ids_of(commit.numbers, revision - 1), revision - 1)
     after = _records(desk, backend.ids_of(commit.numbers, revision), revision)
     _refuse_erased(commit, before, after)
+    after = {id_: record for id_, record in after.items() if id_ in before or record.class_name not in (CODE, SOURCE)}
     bases = _bases(desk, {*before, *after}, after, revision)
     drafts = [Draft(*record)._replace(base=bases[id_]) for id_, record in before.items()]
     removals = {id_: bases[id_] for id_ in after if id_ not in before}
