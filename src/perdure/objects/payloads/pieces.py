@@ -154,17 +154,19 @@ def _is_large(part: bytes | bytearray) -> bool:
 def laid_over(record: Record, payload: bytes) -> Record | None:
     """The record, its large pieces being those of a payload that was just made; None if they differ.
 
-    They are compared by their digests alone, and none is loaded.
+    They are compared by their digests alone, and none is loaded. What was bytes in one may be a buffer in the other (an
+    array with gaps has none when it is saved, and has one when it was loaded): the graphs tell the difference.
     """
     stored = read_table(record.payload) if record.flags & BUFFERED else []
     made = read_table(payload) if isinstance(payload, Pieced) else []
-    if sorted(map(_essence, stored)) != sorted(map(_essence, made)):
+    if len(stored) != len(made) or not all(map(_may_be_same, sorted(stored), sorted(made))):
         return None
     return attached(record, payload.source) if isinstance(payload, Pieced) else record
 
 
-def _essence(piece: Piece) -> tuple[str, int]:
-    return piece.digest, piece.place if piece.is_outside else 0
+def _may_be_same(one: Piece, other: Piece) -> bool:
+    is_alike = one.place == other.place or not (one.is_outside and other.is_outside)  # both writable, or neither
+    return one.digest == other.digest and is_alike
 
 
 # -- in --------------------------------------------------------------------------------------------------------------
