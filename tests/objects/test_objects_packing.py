@@ -70,6 +70,27 @@ def test_what_is_kept(store: Store, keep: timedelta | int | datetime, oldest: in
     assert store.pack(keep=100) == (oldest, 0, 0, packed.bytes if packed.bytes is None else 0)
 
 
+def test_a_clock_that_is_behind_forgets_nothing_young(place: Place, clock: Ticking) -> None:
+    store = place.open(clock=clock, code="off")
+    clock.time = 1.8e9
+    count = Count(0)
+    id_ = store.save(count)
+    clock.time += 10
+    count.value = 1
+    store.save(count)
+    now, clock.time = clock.time, 5.0  # a machine that believes that it is 1970
+    store.save(Count(9))
+    clock.time = now + 10
+    count.value = 2
+    store.save(count)
+    assert store.pack(keep=timedelta(days=30)).oldest == 0
+    assert store.pack(keep=datetime.fromtimestamp(now - 15, UTC)).oldest == 0
+    assert [version.revision for version in store.history(id_)] == [4, 2, 1]
+    clock.time += timedelta(days=31).total_seconds()
+    assert store.pack(keep=timedelta(days=30)).oldest == 4
+    assert store.at(4).load(id_).value == 2
+
+
 def test_what_cannot_be_kept(store: Store) -> None:
     for wrong, error in [(0, ValueError), (-3, ValueError), (timedelta(-1), ValueError), ("1d", TypeError),
                          (True, TypeError), (1.5, TypeError)]:  # fmt: skip

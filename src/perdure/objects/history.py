@@ -99,9 +99,9 @@ def oldest_kept(backend: Backend, keep: Keep, now: Callable[[], float]) -> int:
     if isinstance(keep, timedelta):
         if keep < timedelta(0):
             raise InvalidArgument(f"no time can be kept that is less than none: {keep}", hint=_KEPT)
-        return _at_time(backend, now() - keep.total_seconds())
+        return _last_before(backend, now() - keep.total_seconds())
     if isinstance(keep, datetime):
-        return _at_time(backend, seconds_of(keep))
+        return _last_before(backend, seconds_of(keep))
     if isinstance(keep, bool) or not isinstance(keep, int):
         raise InvalidArgument(
             f"what is kept is a timedelta, a number of revisions or a datetime, not {type(keep).__name__}", hint=_KEPT
@@ -122,6 +122,22 @@ def _at_time(backend: Backend, time: float) -> int:
                 return commit.revision
         before = commits[-1].revision
     return 0
+
+
+def _last_before(backend: Backend, time: float) -> int:
+    """The last of the oldest commits, of those kept whole, before the first that was made later; 0 if there is none.
+
+    Not `_at_time`: one commit with a clock that is behind must not let what was made just before it be forgotten.
+    """
+    before: int | None = None
+    oldest, found = backend.describe().oldest, 0
+    while commits := backend.commits(before, PAGE):
+        for commit in commits:
+            if commit.revision < oldest:
+                return found
+            found = 0 if commit.time > time else found or commit.revision
+        before = commits[-1].revision
+    return found
 
 
 def commits_between(backend: Backend, before: int | None, limit: int | None) -> list[Commit]:
