@@ -320,7 +320,7 @@ def refuse_absent(batch: Batch, present: Collection[str]) -> None:
     absent = sorted(set(batch.needed).difference(present, drafted))
     if absent:
         raise ConflictError(
-            f"{', '.join(absent[:5])} was removed by another commit, and what is saved refers to it.",
+            f"{', '.join(absent[:5])} was removed by another commit, and what is saved is it, or refers to it.",
             hint="Take the reference away, and repeat the change.",
             ids=absent,
             revisions=dict.fromkeys(absent, (batch.seen, 0)),

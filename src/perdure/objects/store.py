@@ -89,7 +89,8 @@ class Store(Asking, HistoryFace):
         """Save `obj` and every new or changed `Persistable` reachable from it, through what is loaded, as one step.
 
         Gives its id; an object that was saved before keeps it, a plain value gets a new one each time. Raises
-        `ConflictError` (another commit was first), `CannotPickle`, `WrongView`, `ReadOnly`, `KeyMissing`.
+        `ConflictError` (another commit was first), `NotFound` (it removed the object), `CannotPickle`, `WrongView`,
+        `ReadOnly`, `KeyMissing`.
         """
         return Id(transaction.save_many(self.desk(), [obj])[0])
 

@@ -18,6 +18,7 @@ from perdure.clock import Clock
 from perdure.errors import (
     ConflictError,
     KeyMissing,
+    NotFound,
     ReadOnly,
     SnapshotTooOld,
     StillReferred,
@@ -26,7 +27,7 @@ from perdure.errors import (
     TransactionError,
 )
 from perdure.objects.bounds import clock_time
-from perdure.objects.instances.persistable import GHOST
+from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.conflicts import resolve
 from perdure.objects.transactions.savepoints import Image
 from perdure.objects.transactions.worklist import CodeOf, Naming, Worklist, require_idle
@@ -36,6 +37,10 @@ from perdure.records.frame import encoder, parse_unverified
 from perdure.records.values import INTERNAL, Batch, Buffer, Draft, Receipt
 
 ROUNDS = 20  # attempts of one commit: each meets another commit that came in between
+
+
+def _ghosts(entries: Iterable[Entry]) -> list[str]:
+    return [entry.id for entry in entries if entry.state == GHOST]
 
 
 class Open(Protocol):
@@ -229,6 +234,7 @@ class Commit:
         batch = worklist.batch(removals=removals, time=self.desk.now(), note=self.note)
         if batch is None:
             self._check_only()
+            self._check_saved()
             return None
         if self.copies:
             self._refuse_two_versions(batch)
@@ -240,6 +246,9 @@ class Commit:
             written = {draft.id for draft in batch.drafts}.union(batch.removals)
             checks = {id_: base for id_, base in checks.items() if id_ not in written}
         needed, doubted = self._needed(batch) if worklist.refers_to_stored else ((), ())
+        if len(batch.drafts) < len(self.saved):  # some are as they were: they must be there all the same
+            same = self._saved_before({draft.id for draft in batch.drafts})
+            needed, doubted = {*needed, *(each.id for each in same)}, [*doubted, *_ghosts(same)]
         batch = batch._replace(needed=needed, doubted=doubted, checks=checks)
         if self.drafts:  # read at other revisions than this view's: each base is compared
             indexed, buffers = {**self.indexed, **batch.indexed}, {**batch.buffers, **self.buffers}
@@ -266,6 +275,32 @@ class Commit:
             found = self.desk.view.backend.read(self.checks)
             refuse_conflicts(
                 mismatches(self.checks, {id_: parse_unverified(frame).revision for id_, frame in found.items()})
+            )
+
+    def _saved_before(self, written: Collection[str] = ()) -> list[Entry]:
+        """The entries of objects that were to be saved, and are not written."""
+        entries = map(self.desk.view.own_entry, self.saved)
+        return [
+            entry
+            for entry in entries
+            if entry is not None
+            and (entry.revision or entry.state == GHOST)
+            and entry.id not in written
+            and entry.id not in self.removals
+        ]
+
+    def _check_saved(self) -> None:
+        """Nothing is to be written; but what others have removed is not saved by that. Raises `NotFound`."""
+        view, saved = self.desk.view, self._saved_before()
+        doubtful = _ghosts(saved)
+        if saved and view.watch() != view.mark and view.backend.revision() != view.revision:
+            doubtful = [entry.id for entry in saved]
+        gone = sorted(set(doubtful).difference(view.backend.classes(doubtful))) if doubtful else ()
+        if gone:
+            raise NotFound(
+                f"{', '.join(gone[:5])} cannot be saved: another commit has removed it.",
+                hint="To keep what it holds, save a new object that has it.",
+                ids=tuple(gone),
             )
 
     def _compare(self, bases: Mapping[str, int]) -> None:
