@@ -44,7 +44,7 @@ class MemoryBackend(Backend):
         self._ids: dict[int, str] = {}
         self._classes: dict[tuple[int, int], str] = {}  # by number and revision
         self._commits: list[Commit] = []  # oldest first
-        self._buffers: dict[str, bytes] = {}
+        self._buffers: dict[str, Buffer] = {}  # which nobody can write to
         self._class_names: dict[str, None] = {}
         self._closed = False
 
@@ -75,7 +75,7 @@ class MemoryBackend(Backend):
             revision = self._revision + 1
             frames = [(draft, encode(draft, revision)) for draft in batch.drafts]
             new = {digest: content for digest, content in batch.buffers.items() if digest not in self._buffers}
-            pieces = {digest: b"".join(parts_of(digest, content)) for digest, content in new.items()}
+            pieces = {digest: _kept(digest, content) for digest, content in new.items()}
             for draft, frame in frames:
                 self._put(draft.id, Version(revision, frame))
                 self._class_names[draft.class_name] = None
@@ -263,6 +263,17 @@ class MemoryBackend(Backend):
         refuse_absent(batch, found.keys())
         if batch.unreferred:
             refuse_referred(batch, self._later(batch.seen, present=True))
+
+
+def _kept(digest: str, content: Buffer) -> Buffer:
+    """The piece, in memory that is taken once; bytes as they are."""
+    if isinstance(content, bytes):
+        return content
+    kept, start = bytearray(len(content)), 0
+    for part in parts_of(digest, content):
+        kept[start : start + len(part)] = part
+        start += len(part)
+    return memoryview(kept).toreadonly()
 
 
 _OPEN: weakref.WeakSet[MemoryBackend] = weakref.WeakSet()

@@ -74,6 +74,9 @@ class PastBackend(Backend):
     def buffer(self, digest: str) -> Buffer:
         return self._opened().buffer(digest)
 
+    def buffer_parts(self, digest: str) -> Iterator[Buffer]:
+        return self._opened().buffer_parts(digest)
+
     def buffers(self) -> dict[str, int]:
         return self._opened().buffers()
 
