@@ -136,6 +136,7 @@ def test_a_damaged_note_and_a_damaged_snapshot_are_repaired(place, capsys):
     with open_again(place) as system:
         assert system.root.count() == 6
     assert not newest.exists()
+    assert (place / "snapshot-0000000000000000000").exists(), "the journal leads on from it"
 
 
 def test_nothing_can_be_repaired_without_a_snapshot(place, capsys):

@@ -38,6 +38,7 @@ class Verified(NamedTuple):
     first: int  # the oldest command to which it can be taken back
     last: int  # the newest command that can be recovered
     base: int  # the snapshot from which that is; -1: there is none
+    lead: list[int]  # the good snapshots from which the journal leads as far
     wrong: list[Wrong]
 
 
@@ -75,8 +76,8 @@ def verify(folder: Folder, key: Key | None) -> Verified:
     base, last = max(((start, _reach(whole, start)) for start in good), key=lambda pair: pair[::-1], default=(-1, -1))
     _tell_gaps(folder, whole, reached, base, last, wrong)
     _look_at_codes(folder, key, wrong)
-    first = good[0] if good else -1
-    return Verified(good, len(files), first, last, base, wrong)
+    lead = [start for start in good if _reach(whole, start) == last]
+    return Verified(good, len(files), lead[0] if lead else -1, last, base, lead, wrong)
 
 
 def _read(folder: Folder, key: Key | None, number: int, wrong: list[Wrong]) -> JournalFile | None:

@@ -61,11 +61,8 @@ def _what_to_move(folder: Folder, key: Key | None, found: Verified) -> tuple[lis
                 cut = (path, bad[path])
             else:
                 moved.append(path)
-    oldest = found.base
     # Older snapshots stay only if the journal leads on from them.
-    for number in found.snapshots:
-        if number < oldest and cut is None and moved:
-            moved.append(folder.numbered(SNAPSHOT, number))
+    moved += [folder.numbered(SNAPSHOT, number) for number in found.snapshots if number not in found.lead]
     return moved, cut
 
 
