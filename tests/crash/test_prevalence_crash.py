@@ -41,8 +41,9 @@ def test_a_power_cut_at_every_operation_leaves_a_prefix_of_the_commands(durabili
     assert explorer.images > 500
 
 
-def test_a_process_killed_at_every_operation_then_a_power_cut_in_the_life_after():
-    for at in range(len(steps_of_a_run())):
+@pytest.mark.parametrize("part", range(3))
+def test_a_process_killed_at_every_operation_then_a_power_cut_in_the_life_after(part: int):
+    for at in range(part, len(steps_of_a_run()), 3):
         workload = Workload()
         explorer = Explorer(workload.check, images_a_step=4, seed=at)
         explorer.disk.after = None
@@ -205,7 +206,7 @@ def test_what_a_killed_process_left_is_synced_before_it_is_built_upon(monkeypatc
 
     monkeypatch.setattr(opening, "_settle", settle)
     with pytest.raises((AssertionError, PerdureError)):
-        test_a_process_killed_at_every_operation_then_a_power_cut_in_the_life_after()
+        test_a_process_killed_at_every_operation_then_a_power_cut_in_the_life_after(0)
 
 
 # -- errors of the disk --------------------------------------------------------------------------------------------

@@ -77,9 +77,11 @@ def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path: Path, mon
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "counts.py", str(place)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
         )
-        time.sleep(1.2 + chance.random())
+        assert process.stdout is not None
+        first = process.stdout.readline()  # it has begun
+        time.sleep(0.5 + chance.random())
         process.send_signal(signal.SIGKILL)
-        lines = (process.communicate()[0] or "").split("\n")[:-1]
+        lines = (first + process.communicate()[0]).split("\n")[:-1]
         assert process.returncode == -signal.SIGKILL
         for line in lines:
             name, number = line.split()

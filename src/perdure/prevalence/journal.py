@@ -60,6 +60,7 @@ class Journal:
         self._file: HeldFile | None = None
         self._sealer: Any = None
         self._mark = b""
+        self._is_retired = False
         self._end = self._filled = self._durable_end = self._crc = 0
         self._broken: OutcomeUnknown | None = None
 
@@ -85,7 +86,11 @@ class Journal:
     @property
     def is_full(self) -> bool:
         """Whether it is time for another file."""
-        return self._file is not None and self._end >= self._file_bytes
+        return self._file is not None and (self._end >= self._file_bytes or self._is_retired)
+
+    def retire(self) -> None:
+        """Have the next command begin a new file, at its own cost."""
+        self._is_retired = True
 
     def rotate(self) -> None:
         """Let the next entry begin a new file."""
@@ -172,7 +177,7 @@ class Journal:
         folder.note(Reached(self.following, self.following - 1))
         self._file = HeldFile(files, path)
         self.head, self.seed = head._replace(end=len(start)), seed
-        self._mark = mark_of(head)
+        self._mark, self._is_retired = mark_of(head), False
         self._sealer, self._crc = sealer, 0
         self._end = self._durable_end = len(start)
         self._filled = filled

@@ -1,7 +1,7 @@
 """What a system does to have snapshots: when one is due, what is done while commands wait, what beside them.
 
-- While commands wait: what raised is told, the journal begins a new file, and the process forks. All else is done by a
-  thread, and by the child.
+- While commands wait, the process forks (and the journal is synced, where that is not always done). All else
+  is done by a thread, and by the child; the journal's next file is begun by the command that needs it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,6 @@ class TakesSnapshots:
     _snapshot_bytes: int  # of journal when it was made
     _spent: float  # seconds that were spent on what came since
 
-    def _tell_raised(self) -> None:
-        raise NotImplementedError
-
     def _code(self) -> str:
         if self._settings.code == "off":
             return ""
@@ -53,8 +50,8 @@ class TakesSnapshots:
             if under_way is not None and not under_way.done.is_set():
                 return under_way
             began = time.perf_counter()
-            self._tell_raised()
-            self._journal.rotate()
+            self._journal.sync()
+            self._journal.retire()
             told = self._told(code)
             how = self._settings.how or how_here(self._folder)
             taking = Taking(self._folder, self._key, self.root, told, how, began)
@@ -83,8 +80,8 @@ class TakesSnapshots:
         """The same snapshot by this process, since the child did not succeed; it tells why not."""
         with self._work:
             began = time.perf_counter()
-            self._tell_raised()
-            self._journal.rotate()
+            self._journal.sync()
+            self._journal.retire()
             taking = Taking(self._folder, self._key, self.root, self._told(self._code()), "here", began)
             taking.begin()
             return taking
