@@ -28,6 +28,7 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+    import resource
 
 DIRECTORY, FILE, LINK = "directory", "file", "link"
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -412,11 +413,24 @@ def _mapped(descriptor: int) -> mmap.mmap | None:
     """The file, mapped copy on write; None where that would take more open files than a program can spare."""
     if sys.version_info >= (3, 13):
         return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY, trackfd=False)
-    if len(_maps) >= MOST_MAPS:  # until 3.12 each map keeps a file open, of which a process may have a thousand
+    if len(_maps) >= _most_maps():  # until 3.12 each map keeps a file open, of which a process may have but so many
         return None
-    found = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    try:
+        found = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        return None  # others have them: it can be read all the same
     _maps.add(found)
     return found
+
+
+def _most_maps() -> int:
+    """A quarter of the files that this process may have open, and not too many."""
+    if sys.platform == "win32":
+        return MOST_MAPS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_MAPS if soft == resource.RLIM_INFINITY else min(MOST_MAPS, soft // 4)
 
 
 def _read_up_to(read: Callable[[int], bytes | None], size: int) -> bytes:
