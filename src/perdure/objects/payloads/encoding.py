@@ -310,7 +310,7 @@ class Encoder:
         pickler.note_module = self._note_module
         for graph in graphs:
             pickler.dump(graph)
-        return self._gathered(obj, buffers_only=True)
+        return self._gathered(obj)
 
     @property
     def _callback(self) -> Callable[[pickle.PickleBuffer], bool] | None:
@@ -333,15 +333,15 @@ class Encoder:
             raise ValueError("large pieces")
         return self._gathered(obj)[0]
 
-    def _gathered(self, obj: Any, *, buffers_only: bool = False) -> tuple[bytes, int]:
+    def _gathered(self, obj: Any) -> tuple[bytes, int]:
         """The payload, once all its parts are there, and its flag."""
         parts = self._parts
         if any(isinstance(part, Given) for part in parts):
             self.giving.add(id(obj))
-        if not has_large(parts, buffers_only=buffers_only):
+        if not has_large(parts):
             return joined(parts), 0
         self.met_large = True
-        return taken_out(parts, buffers_only=buffers_only), BUFFERED
+        return taken_out(parts), BUFFERED
 
     def _explaining(self, obj: Any, make: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
         try:

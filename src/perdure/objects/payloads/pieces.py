@@ -41,7 +41,7 @@ class Given(NamedTuple):
     content: memoryview | None
 
 
-Part = bytes | bytearray | Given
+Part = bytes | bytearray | memoryview | Given  # a pickler in Python writes its frames as memoryviews
 
 
 class Source(Protocol):
@@ -104,11 +104,9 @@ def lasting(payload: bytes) -> bytes:
 # -- out -------------------------------------------------------------------------------------------------------------
 
 
-def has_large(parts: Sequence[Part], *, buffers_only: bool = False) -> bool:
+def has_large(parts: Sequence[Part]) -> bool:
     """Whether something of what was pickled is to be kept by itself; see `taken_out`."""
-    return any(
-        part.content is not None if isinstance(part, Given) else not buffers_only and _is_large(part) for part in parts
-    )
+    return any(part.content is not None if isinstance(part, Given) else _is_large(part) for part in parts)
 
 
 def joined(parts: Iterable[Part]) -> bytes:
@@ -116,13 +114,10 @@ def joined(parts: Iterable[Part]) -> bytes:
     return b"".join(part for part in parts if not isinstance(part, Given))
 
 
-def taken_out(parts: Iterable[Part], *, buffers_only: bool = False) -> Pieced:
-    """The payload, table first, and its large pieces.
-
-    With `buffers_only` bytes stay in it, however large (a pickler in Python writes its frames like large bytes).
-    """
+def taken_out(parts: Iterable[Part]) -> Pieced:
+    """The payload, table first, and its large pieces."""
     pieces: list[Piece] = []
-    rest: list[bytes | bytearray] = []
+    rest: list[Buffer] = []
     contents: dict[str, Buffer] = {}
     position = 0
     for part in parts:
@@ -131,7 +126,7 @@ def taken_out(parts: Iterable[Part], *, buffers_only: bool = False) -> Pieced:
             content = part.content
             place = OUTSIDE_FIXED if content is None or content.readonly else OUTSIDE
         else:
-            content, place = part if _is_large(part) and not buffers_only else None, position
+            content, place = part if _is_large(part) else None, position
             if content is None:
                 rest.append(part)
                 position += len(part)
@@ -142,9 +137,9 @@ def taken_out(parts: Iterable[Part], *, buffers_only: bool = False) -> Pieced:
     return pieced(b"".join((pack_table(pieces), *rest)), Present(contents))
 
 
-def _is_large(part: bytes | bytearray) -> bool:
+def _is_large(part: Buffer) -> bool:
     """Whether it is bytes or a text of the object's, and not many small things, which C pickle writes as a frame."""
-    if len(part) < LARGE:
+    if len(part) < LARGE or isinstance(part, memoryview):
         return False
     start = 2 if part[0] == _PROTO else 0
     told = int.from_bytes(part[start + 1 : start + 9], "little")
