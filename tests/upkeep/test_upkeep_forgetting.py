@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import sys
 import textwrap
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 import perdure
 from perdure import NotFound, Persistable, SnapshotTooOld, StillReferred, Store, TransactionError, make_store
 from perdure.backends.filesystem.backend import FilesystemBackend
+from perdure.backends.sqlite import packing
 from perdure.errors import DiskFull, OutcomeUnknown
 from perdure.files import Disk, Files
 from perdure.testing.faults import FaultyDisk
@@ -176,3 +178,23 @@ def store_in(folder: Path, disk: Disk) -> Store:
         return FilesystemBackend(folder, new_key=new_key, files=Files(disk))
 
     return perdure.store_on(opened, code="off")
+
+
+def test_where_no_space_is_left_to_erase_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    with make_store(f"sqlite:///{tmp_path}/s.db") as store:
+        id_ = store.save(Person(SECRET))
+        monkeypatch.setattr(packing, "_rewrite", full)
+        with pytest.raises(DiskFull, match="may still be in it") as caught:
+            store.forget(id_)
+        assert "nothing of this commit" not in str(caught.value)
+        assert "repeat the call" in caught.value.hint
+        assert id_ not in store
+        monkeypatch.undo()
+        store.forget(id_)
+        assert check(store) == []
+    assert in_files(tmp_path, SECRET) == []

@@ -16,7 +16,7 @@ from perdure.backends.base import CHUNK, numbers_of
 from perdure.backends.frames import readable_id
 from perdure.backends.sqlite.connection import SqliteConnection
 from perdure.backends.sqlite.rows import HEAD, LISTED
-from perdure.errors import StorageError, StoreBusy
+from perdure.errors import DiskFull, StorageError, StoreBusy
 
 ROWS = 4 * CHUNK  # that one transaction looks at
 _LAST = 2**63 - 1  # above every row
@@ -97,9 +97,18 @@ def erase(connection: SqliteConnection, ids: dict[int, str]) -> None:
             )
 
     connection.write(work)  # also for none: a read-only store says so
-    if ids:
+    if not ids:
+        return
+    try:
         connection.read(_rewrite)
         connection.empty_log()
+    except DiskFull as error:
+        error.message = (
+            f"The rows of {', '.join(sorted(ids.values())[:5])} are deleted, but no space is left to rewrite"
+            f" {connection.path!r}: their bytes may still be in it."
+        )
+        error.hint = "Make room, and call it again."
+        raise
 
 
 def _name_removals(connection: SqliteConnection) -> None:
