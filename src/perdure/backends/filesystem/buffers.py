@@ -16,17 +16,19 @@ import re
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from hashlib import blake2b
 
 from perdure.backends.base import Backend, not_named_in
 from perdure.backends.filesystem.journal import Index
 from perdure.errors import OutcomeUnknown, StorageError
 from perdure.files import DIRECTORY, FILE, Files
-from perdure.records.buffers import PART, missing_piece, parts_of
+from perdure.records.buffers import DIGEST_SIZE, PART, missing_piece, parts_of
 from perdure.records.values import Buffer
 
 FOLDER = "buffers"
 _ASIDE = os.path.join("aside", "piece")
 _DIGEST = re.compile("[0-9a-f]{64}")
+_REMEMBERED = 10_000  # files of pieces that are known to be sound
 
 
 class FilesystemPieces(Backend):
@@ -72,12 +74,13 @@ class PieceFiles:
     def __init__(self, own: str, files: Files):
         self._own = own
         self._files = files
+        self._sound: dict[str, tuple[int, ...]] = {}  # digests of files that were looked through, with their stamps
 
     @contextmanager
     def put(self, buffers: Mapping[str, Buffer]) -> Iterator[None]:
-        """Make those pieces durable that are not there yet; in the block is the commit that needs them.
+        """Make those pieces durable that are not there yet, or are damaged; in the block is the commit that needs them.
 
-        If it fails they are removed, unless it may be there all the same.
+        If it fails those that are new are removed, unless it may be there all the same.
         """
         new: list[str] = []
         folders = set()
@@ -85,9 +88,10 @@ class PieceFiles:
             for digest, content in buffers.items():
                 path = self._path(digest)
                 folders.add(os.path.dirname(path))
-                if self._files.size(path) != len(content):
+                size = self._files.size(path)
+                if size != len(content) or not self._is_sound(path, digest):
                     self._write(path, digest, content)
-                    new.append(digest)
+                    new += () if size is not None else (digest,)
             for folder in sorted(folders):  # a name that is there may be one that a killed process left undurable
                 self._files.sync_directory(folder)
             yield
@@ -98,6 +102,22 @@ class PieceFiles:
                 with suppress(StorageError):
                     self._files.unlink(self._path(digest))
             raise
+
+    def _is_sound(self, path: str, digest: str) -> bool:
+        """Whether a file that is there has the content that its name tells; each is looked through once."""
+        stamp = self._files.stamp(path)
+        if stamp is not None and self._sound.get(digest) == stamp:
+            return True
+        state = blake2b(digest_size=DIGEST_SIZE)
+        for part in self.parts(digest):
+            state.update(part)
+        if state.hexdigest() != digest:
+            return False
+        if len(self._sound) >= _REMEMBERED:
+            self._sound.clear()
+        if stamp is not None:
+            self._sound[digest] = stamp
+        return True
 
     def map(self, digest: str) -> memoryview:
         """The piece, memory-mapped copy on write; raises `CorruptRecord` where it is not there."""

@@ -99,6 +99,7 @@ class SqliteBackend(SqlitePieces):
         self.path = checked_path(path)
         self.place = repr(self.path)
         self._class_numbers: ClassNumbers = {}
+        self._sound = set()
         self._index = SqliteIndex()
         self._finding = SqliteFinding(self._index)
         self._columns = SqliteColumns(columns)
@@ -421,7 +422,7 @@ class SqliteBackend(SqlitePieces):
             refuse_twice(batch.drafts)
         kinds = list(map(_KIND, batch.drafts))
         name_classes(connection, set(kinds), known)
-        format_ = put_pieces(connection, batch.buffers, meta["format"], self._index)
+        format_ = put_pieces(connection, batch.buffers, meta["format"], self._index, self._sound)
         self._index.apply(connection, batch, format_, numbers, [*replaced, *removed], known)
         if replaced or removed:
             supersede(connection, replaced, removed, revision)

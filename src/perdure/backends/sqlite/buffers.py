@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
+from hashlib import blake2b
 
 from perdure.backends.base import Backend, not_named_in
 from perdure.backends.damage import UNREADABLE, damaged, expect, reads
@@ -19,7 +20,7 @@ from perdure.backends.sqlite.index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite.schema import raise_format
 from perdure.backends.sqlite.writing import later
 from perdure.errors import CorruptRecord, PerdureError
-from perdure.records.buffers import missing_piece, shortened_piece
+from perdure.records.buffers import DIGEST_SIZE, missing_piece, shortened_piece
 from perdure.records.compression import stored_part, stored_parts
 from perdure.records.values import Buffer
 
@@ -42,6 +43,7 @@ class SqlitePieces(Backend):
     path: str
     place: str
     _connection: SqliteConnection
+    _sound: set[str]  # digests of pieces that were looked through
 
     def buffer(self, digest: str) -> Buffer:
         return whole(self._connection, digest)
@@ -57,8 +59,13 @@ class SqlitePieces(Backend):
         return self._connection.write(lambda connection: drop(connection, digests, seen))
 
 
-def put_pieces(connection: sqlite3.Connection, buffers: Mapping[str, Buffer], format_: int, index: SqliteIndex) -> int:
-    """Write those pieces that are not there yet, within the caller's transaction; gives the format of the store."""
+def put_pieces(
+    connection: sqlite3.Connection, buffers: Mapping[str, Buffer], format_: int, index: SqliteIndex, sound: set[str]
+) -> int:
+    """Write those pieces that are not there, or are damaged, within the caller's transaction.
+
+    Gives the format of the store. What is there is looked through once, and then is one of `sound`.
+    """
     if not buffers:
         return format_
     if format_ < INDEXED_FORMAT:
@@ -68,7 +75,10 @@ def put_pieces(connection: sqlite3.Connection, buffers: Mapping[str, Buffer], fo
         connection.execute(statement)
     for digest, content in buffers.items():
         if connection.execute("SELECT 1 FROM buffers WHERE digest = ?", (digest,)).fetchone() is not None:
-            continue
+            if digest in sound or is_sound(connection, digest, len(content)):
+                sound.add(digest)
+                continue
+            delete(connection, digest)
         row = connection.execute("INSERT INTO buffers (digest, size) VALUES (?, ?)", (digest, len(content)))
         connection.executemany(
             "INSERT INTO buffer_parts VALUES (?, ?, ?, ?)",
@@ -144,10 +154,27 @@ def drop(connection: sqlite3.Connection, digests: Collection[str], seen: int) ->
     """Delete those pieces that nothing written after revision `seen` names, within the caller's transaction."""
     gone = not_named_in(digests, later(connection, seen))
     for digest in gone if has_tables(connection) else ():
-        for (number,) in connection.execute("SELECT number FROM buffers WHERE digest = ?", (digest,)).fetchall():
-            connection.execute("DELETE FROM buffer_parts WHERE buffer = ?", (number,))
-            connection.execute("DELETE FROM buffers WHERE number = ?", (number,))
+        delete(connection, digest)
     return gone
+
+
+def delete(connection: sqlite3.Connection, digest: str) -> None:
+    """Delete a piece, within the caller's transaction."""
+    for (number,) in connection.execute("SELECT number FROM buffers WHERE digest = ?", (digest,)).fetchall():
+        connection.execute("DELETE FROM buffer_parts WHERE buffer = ?", (number,))
+        connection.execute("DELETE FROM buffers WHERE number = ?", (number,))
+
+
+def is_sound(connection: sqlite3.Connection, digest: str, length: int) -> bool:
+    """Whether a piece that is there has that length, and the content that its digest tells."""
+    number, size, count = find(connection, digest)
+    state = blake2b(digest_size=DIGEST_SIZE)
+    try:
+        for place in range(count):
+            state.update(read_part(connection, digest, number, place))
+    except CorruptRecord:
+        return False
+    return size == length and state.hexdigest() == digest
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:
