@@ -13,16 +13,25 @@ from perdure import Store
 from perdure.upkeep import check
 
 EVERYWHERE = ("memory", "directory", "sqlite")
-# What depends on what a backend promises; making tables for each of the others would take minutes.
+# What depends on what a backend promises; making tables for each of the others would take minutes. Some of it needs one
+# server only, to be seen at all: each has half of that.
 ON_SERVERS = {
     f"test_objects_{name}"
     for name in ("bounds", "many", "packed_meanwhile", "queries", "transactions", "under_load", "views")
+}
+ON_ONE_SERVER = {
+    **dict.fromkeys(("test_objects_savepoints", "test_objects_undo", "test_objects_outside"), "postgresql"),
+    **dict.fromkeys(("test_objects_large", "test_objects_asyncio"), "postgresql"),
+    **dict.fromkeys(("test_objects_conflicts", "test_objects_history", "test_objects_packing"), "mysql"),
+    "test_objects_guests": "mysql",
 }
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "place" in metafunc.fixturenames:
-        kinds = [*EVERYWHERE, *(servers.KINDS if metafunc.module.__name__ in ON_SERVERS else ())]
+        name = metafunc.module.__name__
+        more = servers.KINDS if name in ON_SERVERS else filter(None, [ON_ONE_SERVER.get(name)])
+        kinds = [*EVERYWHERE, *more]
         metafunc.parametrize("place", kinds, indirect=True)
 
 

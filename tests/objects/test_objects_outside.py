@@ -174,12 +174,14 @@ def test_one_bulk_may_be_had_in_one_call(place, table, rows, asked):
     assert all(job.row is rows[number % 3] for number, job in enumerate(loaded[:30]))
     assert loaded[30].row is rows[0]
     assert loaded[31][0] is rows[1]
-    assert calls == [[1, 2, 3]]
+    assert [sorted(keys) for keys in calls] == [[1, 2, 3]]  # in which order a database gives records is its own affair
     store.invalidate_cache()
     del table[2]
     with pytest.raises(CannotResolve, match="KeyError: 2") as caught:
         store.load_many(ids)
-    assert (caught.value.path, caught.value.tag) == (f"{ids[0]} → .row", "Row")
+    affected = {f"{ids[0]} → .row", f"{ids[31]} → [0]"}
+    assert caught.value.path in affected if place.is_on_server else caught.value.path == f"{ids[0]} → .row"
+    assert caught.value.tag == "Row"
 
 
 def test_records_without_any_do_not_say_so(place, rows):

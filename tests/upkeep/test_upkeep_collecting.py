@@ -264,3 +264,38 @@ def test_any_graph(data: st.DataObject) -> None:
     collect(store)
     assert sorted(names(store)) == sorted(["holder", *map(str, reached)])
     assert check(store) == []
+
+
+def test_what_a_running_transaction_can_see_stays_for_it(store: Store) -> None:
+    """The garbage goes from the present; who has begun before sees it whole, and cannot refer to it any more."""
+    holder = Node("holder", Node("part", Node("a part of that")))
+    id_ = store.save(holder)
+    begun, collected = threading.Event(), threading.Event()
+    seen: list[Any] = []
+
+    def look() -> None:
+        try:
+            with store.transaction():
+                mine = store.load(id_)
+                begun.set()
+                assert collected.wait(60)
+                part = mine.refers_to[0]  # not loaded before
+                seen.append((part.name, part.refers_to[0].name))
+                store.save(Node("new", part))
+        except ConflictError as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert begun.wait(60)
+    part_id = holder.refers_to[0].persistent_id
+    holder.refers_to = []
+    store.save(holder)
+    assert store.collect().removed == 2
+    assert store.pack(keep=1).versions >= 0  # not even packing takes what a transaction of this process sees
+    collected.set()
+    thread.join()
+    assert seen[0] == ("part", "a part of that")
+    assert isinstance(seen[1], ConflictError)
+    assert part_id in seen[1].ids
+    assert names(store) == ["holder"]

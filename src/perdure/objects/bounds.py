@@ -24,6 +24,11 @@ def whole_number(name: str, value: Any) -> int:
     return min(number, MOST)
 
 
+def revision_of(value: Any) -> int:
+    """The revision of a commit that is looked for; there need be none."""
+    return min(_whole("revision", value), MOST)
+
+
 def limit_of(value: Any) -> int | None:
     """A limit; None for none."""
     return None if value is None else whole_number("limit", value)

@@ -23,7 +23,7 @@ from perdure.errors import (
     StillReferred,
     TransactionError,
 )
-from perdure.objects.bounds import note_text, whole_number
+from perdure.objects.bounds import note_text, revision_of
 from perdure.objects.instances.columns import indexed_fields
 from perdure.objects.instances.indexing import indexed_names
 from perdure.objects.instances.persistable import GHOST, Entry
@@ -38,7 +38,7 @@ from perdure.records.values import CODE, INTERNAL, KIND_BITS, SOURCE, VALUE, Bat
 def undo(desk: Desk, revision: int, note: str = "") -> int:
     """Take back the commit that made that revision; gives the revision of the undo. See `Store.undo`."""
     desk.require_writable()
-    revision, note = whole_number("revision", revision), note_text(note)
+    revision, note = revision_of(revision), note_text(note)
     if desk.is_in_transaction:
         raise TransactionError("An undo is a commit of its own.", hint="Call it outside of the transaction.")
     view = desk.view
