@@ -210,3 +210,25 @@ def test_without_history_a_version_may_outlive_its_commit(place: Place, clock: T
 def test_history_is_on_or_off(tmp_path) -> None:
     with pytest.raises(ValueError, match="history"):
         make_store("memory:", history="maybe")
+
+
+def test_every_commit_of_a_program_tells_its_code(place: Place) -> None:
+    store = place.open()
+    note = Note("one")
+    steps = (
+        lambda: store.save(note),
+        lambda: store.save([1, 2]),
+        lambda: store.roots.__setitem__("plain", [1]),
+        lambda: store.roots.__setitem__("note", note),
+        lambda: store.roots.__delitem__("plain"),
+        lambda: store.roots.__delitem__("note"),
+        lambda: store.remove(note.persistent_id),
+    )
+    for step in steps:
+        step()
+    codes = [commit.code for commit in store.transactions()]
+    assert len(codes) == len(steps)
+    assert all(code.startswith("Code.") for code in codes)
+    without = place.open(code="off")
+    without.roots["later"] = 1
+    assert without.transactions(1)[0].code == ""

@@ -30,7 +30,7 @@ from perdure.flows.resources import EXTRA_FIELDS
 from perdure.flows.tracebacks import described
 from perdure.objects.instances.persistable import entry_of
 from perdure.objects.store import Store
-from perdure.objects.transactions.worklist import Numbers
+from perdure.objects.transactions.naming import Numbers
 from perdure.pickling.classes import name_of
 from perdure.pickling.outside import NO_RESOURCES, Resources
 from perdure.records.buffers import digests_of

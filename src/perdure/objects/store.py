@@ -23,8 +23,8 @@ from perdure.objects.remembering import HistoryFace, seconds_kept
 from perdure.objects.roots import Roots
 from perdure.objects.transactions import running, transaction
 from perdure.objects.transactions.commits import Desk, OfThread
+from perdure.objects.transactions.naming import Naming, Numbers
 from perdure.objects.transactions.transaction import Transaction
-from perdure.objects.transactions.worklist import Naming, Numbers
 from perdure.objects.views.prefetching import Paths
 from perdure.objects.views.resting import CACHE_SIZE
 from perdure.objects.views.view import View

@@ -29,8 +29,9 @@ from perdure.errors import (
 from perdure.objects.bounds import clock_time
 from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.conflicts import resolve
+from perdure.objects.transactions.naming import Naming
 from perdure.objects.transactions.savepoints import Image
-from perdure.objects.transactions.worklist import CodeOf, Naming, Worklist, require_idle
+from perdure.objects.transactions.worklist import CodeOf, Worklist, require_idle
 from perdure.objects.views.memory import CollectionPaused
 from perdure.objects.views.view import View
 from perdure.records.frame import encoder, parse_unverified
@@ -231,6 +232,7 @@ class Commit:
             worklist.add_copy(id_, obj, base)
         worklist.run()
         removals = {id_: base for id_, base in self.removals.items() if base}
+        worklist.sign(removals=removals)
         batch = worklist.batch(removals=removals, time=self.desk.now(), note=self.note)
         if batch is None:
             self._check_only()

@@ -7,15 +7,11 @@
 
 from __future__ import annotations
 
-import operator
-import os
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count, islice
 from typing import Any
 
-from perdure.backends.base import Backend
 from perdure.errors import CannotPickle, TransactionError
-from perdure.ids import Id, IdFactory
 from perdure.objects.instances.classes import ClassFacts, facts_of
 from perdure.objects.instances.columns import header_fields, indexed_fields
 from perdure.objects.instances.ghosts import assign_class, real_class
@@ -25,6 +21,7 @@ from perdure.objects.instances.persistable import ASSIGNED, AWAKE, DOZING, ENTRI
 from perdure.objects.instances.states import is_held, is_held_by_parts
 from perdure.objects.payloads.encoding import Encoded, Encoder, explain
 from perdure.objects.payloads.pieces import contents_of
+from perdure.objects.transactions.naming import Naming
 from perdure.objects.views.comparing import is_as_stored
 from perdure.objects.views.view import View
 from perdure.pickling.classes import shown_name
@@ -34,78 +31,8 @@ _new_text = str.__new__  # what Id() comes to, in half the time
 _new_tuple = tuple.__new__
 _numbers = count(1)
 
-FIRST_BLOCK, LAST_BLOCK = 32, 8192  # numbers reserved at a time: grows with the commit
-
+ROOTS = frozenset({"perdure:RootNames", "perdure:Root"})
 CodeOf = Callable[["Worklist", str], str]  # names of modules, with a space between -> id of their code record
-
-
-class Numbers:
-    """Numbers for new objects, reserved in blocks. A few stay for the next commit; more go back with the batch."""
-
-    def __init__(self, backend: Backend):
-        self._backend = backend
-        self._block = FIRST_BLOCK
-        self.end = 0  # after the last one that was reserved
-        self._left = iter(range(0))
-        self._process = os.getpid()
-
-    def take(self) -> int:
-        for number in self._left:
-            return number
-        first = self._backend.reserve(self._block, durable=False)
-        self.end = first + self._block
-        self._left = iter(range(first + 1, self.end))
-        self._block = min(self._block * 8, LAST_BLOCK)
-        return first
-
-    def check_process(self) -> None:
-        """A forked child must not go on with the numbers of its parent."""
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._left = iter(range(0))
-
-    def give_back(self, *, all: bool = False) -> tuple[int, int]:
-        """What goes back, as (first, end): what is left over, if it is too much to be kept."""
-        self.check_process()
-        self._block = FIRST_BLOCK
-        left = operator.length_hint(self._left)
-        if left <= FIRST_BLOCK and not all:
-            return self.end, self.end
-        self._left = iter(range(0))
-        return self.end - left, self.end
-
-    def return_all(self) -> None:
-        """Nothing will be named any more: numbers that nobody else can have come after are free again."""
-        first, end = self.give_back(all=True)
-        if first < end and not self._backend.read_only:
-            self._backend.give_back(first, end)
-
-
-class Naming:
-    """Gives ids to new objects: by the user's factory, or from the store's counter."""
-
-    def __init__(self, backend: Backend, factory: IdFactory | None):
-        self._factory = factory
-        self.numbers = Numbers(backend)
-
-    @property
-    def counts(self) -> bool:
-        """Whether all numbers come from the store's counter."""
-        return self._factory is None
-
-    def new(self, obj: Any, facts: ClassFacts) -> tuple[Id[Any], int]:
-        """An id, and its number."""
-        factory = self._factory
-        if factory is None:
-            number = self.numbers.take()
-            return _new_text(Id, f"{facts.prefix}.{number}"), number
-        # A number is one object's, whatever its prefix: perdure's own records must take theirs from the same source.
-        named = factory.new(obj) if factory.next_id_fn is not None else factory.name(obj, self.numbers.take())
-        return (Id(f"{facts.prefix}.{named.number}") if facts.flags & INTERNAL else named), named.number
-
-    def new_value(self, value: Any) -> Id[Any]:
-        factory = self._factory or IdFactory()
-        return factory.new(value) if factory.next_id_fn is not None else factory.name(value, self.numbers.take())
 
 
 class Worklist:
@@ -130,6 +57,7 @@ class Worklist:
         self._written: list[tuple[Entry, int, tuple[str, ...]]] = []  # with digest and references, as in the entry
         self._created: list[Entry] = []
         self._drafts: list[Draft] = []
+        self._commit_code = ""
         self._new: list[Entry] = []
         self._looked_at: list[tuple[Entry, Any]] = []
         self.refers_to_stored = False  # whether what was looked at refers to anything that was stored before
@@ -240,15 +168,22 @@ class Worklist:
             self._view.enlisted.pop(entry.address, None)
         return True
 
+    def sign(self, *, removals: Mapping[str, int]) -> None:
+        """Note whose code makes the commit: a record's in it, else, unless perdure itself does it, the program's."""
+        first = self._drafts[0].code if self._drafts else ""
+        self._commit_code = first or next(filter(None, self._codes.values()), "")
+        if not self._codes and (removals or any(draft.class_name in ROOTS for draft in self._drafts)):
+            self._commit_code = self._code("__main__")
+            self.run()  # a code record that is new
+
     def batch(self, *, removals: Mapping[str, int], time: float, note: str) -> Batch | None:
         """The batch, or None if there is nothing to write."""
         unused = self._naming.numbers.give_back()
         if not self._drafts and not removals:
             return None
-        code = self._drafts[0].code if self._drafts else ""
         buffers = contents_of(self._drafts) if self._encoder.met_large else {}
         return Batch(
-            self._drafts, removals, {}, self._view.seen, time, note, code, unused,
+            self._drafts, removals, {}, self._view.seen, time, note, self._commit_code, unused,
             counted=self._naming.counts, indexed=self._indexed, buffers=buffers,
         )  # fmt: skip
 
