@@ -69,7 +69,7 @@ def measure_objects(folder: Path, setting: Setting) -> Figures:
 
 def of_objects(present: Sequence[Present]) -> list[Present]:
     """Those that keep objects."""
-    return [one for one in present if one.rival in peers.RIVALS]
+    return [one for one in present if one.rival not in peers.PREVALENT]
 
 
 def measure_rival(present: Present, task: str, place: Path, setting: Setting) -> Figures:

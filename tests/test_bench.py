@@ -181,6 +181,7 @@ def test_the_limits_are_those_that_were_set(bench):
         "load all cold through ghosts": 2.2,
         "load all cold by id, one by one": 2.2,
         "load all again by id, warm": 5.0,
+        "load all of a versioned dataclass, nothing to upgrade / of a plain class": 1.03,
         "load 2,000, change, commit, cold": 1.2,
         "change 2,000 held, commit": 1.2,
         "100 commits of one change, all held": 1.5,

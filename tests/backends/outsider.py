@@ -39,7 +39,9 @@ class PickleBackend(MemoryBackend):
     def _write(self) -> None:
         new = f"{self._path}.new"
         with open(new, "wb") as file:
-            pickle.dump({name: self.__dict__[name] for name in _KEPT}, file)
+            kept = {name: self.__dict__[name] for name in _KEPT}
+            kept["_buffers"] = {digest: bytes(content) for digest, content in kept["_buffers"].items()}
+            pickle.dump(kept, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, self._path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar, get_args, overload
@@ -39,6 +40,16 @@ HistoryChoice = Literal["on", "off"]
 CODE_CHOICES: tuple[CodeChoice, ...] = get_args(CodeChoice)
 
 _modules = sys.modules
+
+
+class _Here(threading.local):
+    """What tells the running thread from all others: the number of one that has ended is given again."""
+
+    def __init__(self) -> None:
+        self.token = object()
+
+
+_HERE = _Here()
 
 
 class Store(Asking, HistoryFace):
@@ -303,10 +314,9 @@ class Store(Asking, HistoryFace):
             return desk
         desk = self._threads.desk
         if desk is None:
-            threads, token = self._threads, object()  # the number of a thread that has ended is given again
-            held = ref(threads)  # what a thread has of a store must not hold it
-            desk = self._new_desk(lambda: getattr(held(), "token", None) is token and _running_task() is None)
-            threads.desk, threads.view, threads.token = desk, desk.view, token
+            token = _HERE.token
+            desk = self._new_desk(lambda: _HERE.token is token and _running_task() is None)
+            self._threads.desk, self._threads.view = desk, desk.view
         return desk
 
     def _new_desk(self, owns: Callable[[], bool]) -> Desk:

@@ -60,7 +60,6 @@ class OfThread(threading.local):
 
     desk: Desk | None = None
     view: View | None = None
-    token: object = None  # tells this thread from all others, also from those that have ended
 
 
 class Desk:
