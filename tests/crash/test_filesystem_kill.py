@@ -60,7 +60,7 @@ def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path: Path):
             subprocess.Popen([sys.executable, "-c", WORKER, str(directory)], stdout=subprocess.PIPE, text=True)
             for _ in range(2)
         ]
-        time.sleep(0.5 + chance.random() * 0.4)
+        time.sleep(1.5 + chance.random() * 0.4)  # with time to start on a busy machine
         for worker in workers:
             worker.send_signal(signal.SIGKILL)
         for worker in workers:
