@@ -10,12 +10,14 @@ from collections import OrderedDict, namedtuple
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import platformdirs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure import IllegalTransition, JobState, Persistable, RunState
 from perdure.errors import FlowError
+from perdure.files import Disk, Files
 from perdure.flows.arguments import jobs_in, replaced, shown
 from perdure.flows.graph import Graph
 from perdure.flows.ownership import Owner, host_name, owner_of, ownership, process_start
@@ -303,6 +305,29 @@ def test_an_owner_lives_as_long_as_it_holds_its_lock():
         assert str(owner) == f"process {os.getpid()} on {host_name()}"
     assert not owner.lives()  # though its process does
     assert owner_of("") is None
+
+
+def test_an_owner_that_ends_while_somebody_looks_is_seen_to_be_gone(monkeypatch):
+    takes = Disk.lock
+
+    def lock(disk, path, **how):
+        os.unlink(path)  # at the last moment
+        return takes(disk, path, **how)
+
+    with ownership() as owner:
+        monkeypatch.setattr(Disk, "lock", lock)
+        assert not owner.lives()
+        monkeypatch.undo()
+
+
+def test_who_looks_for_an_owner_does_not_look_like_one():
+    with ownership() as owner:
+        path = str(Path(platformdirs.user_state_dir("perdure", appauthor=False)) / "runs" / f"{owner.token}.lock")
+    Path(path).touch()  # as a killed one leaves it
+    with Files().lock(path, exclusive=False, timeout=0):  # as another one who looks
+        assert not owner.lives()
+    owner.forget()
+    assert not Path(path).exists()
 
 
 def test_an_owner_elsewhere_counts_as_living():

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import platformdirs
 
-from perdure.errors import StoreBusy
+from perdure.errors import StorageError, StoreBusy
 from perdure.files import Files
 
 
@@ -37,15 +37,15 @@ class Owner(NamedTuple):
             return True
         if self.place != _place():
             return self.process_start != 0 and process_start(self.pid) == self.process_start
-        path = _lock_path(self.token)
-        files = Files()
-        if files.kind(path) is None:
-            return False
         try:
-            with files.lock(path, exclusive=True, timeout=0):
+            with Files().lock(_lock_path(self.token), exclusive=False, timeout=0):  # shared: who looks is no owner
                 return False
         except StoreBusy:
             return True
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return False
+            raise
 
     def forget(self) -> None:
         """Take away the lock file that an owner left who was killed."""
