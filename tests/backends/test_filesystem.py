@@ -342,6 +342,9 @@ def test_closing_a_store_that_was_removed_is_fine(directory: Path):
     shutil.rmtree(directory)
     backend.close()
     backend.close()
+    with pytest.raises(StoreClosed):
+        backend.ids()
+    assert not directory.exists()
 
 
 def test_a_store_that_was_removed_while_it_was_open_is_told(directory: Path, tmp_path: Path):

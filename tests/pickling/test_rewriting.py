@@ -392,10 +392,12 @@ def test_damaged_pickles_give_a_named_error_or_a_pickle(seed, protocol, more):
         data = bytearray(pickle.dumps(graph(seed, 12, old[OLD]), protocol))
     for place in more.draw(st.lists(st.integers(0, len(data) - 1), max_size=4)):
         data[place] = more.draw(st.integers(0, 255))
+    renames = Renames(*RULES[9])
     try:
-        rewritten(bytes(data), Renames(*RULES[9]))
+        result = rewritten(bytes(data), renames)
     except (CannotRename, CorruptRecord):
         return
+    assert rewritten(result.data, renames).data == result.data  # whole, and nothing of the old names is left
 
 
 @pytest.mark.parametrize(
