@@ -307,3 +307,66 @@ def test_a_damaged_code_record_keeps_nothing_from_being_saved(place):
     second = place.open()
     assert second.load(second.save(Item("ink"))).name == "ink"
     place.is_whole = False
+
+
+# -- what a backend says of classes ----------------------------------------------------------------------------
+
+
+class Bag(list, Persistable):
+    """Without a ghost class: what it refers to is looked at when it is loaded."""
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """A module that nobody has imported, and that would tell if anybody did."""
+    name = f"planted_{os.getpid()}"
+    mark = tmp_path / "imported"
+    (tmp_path / f"{name}.py").write_text(f"open({str(mark)!r}, 'x').close()\nclass Item: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield f"{name}:Item", mark
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("holder", [Holder, lambda target: Bag([target])], ids=["ghost", "eager"])
+def test_a_class_that_only_the_list_of_a_backend_names_is_not_imported(place, planted, monkeypatch, holder, sealed):
+    name, mark = planted
+    id_ = place.open().save(holder(Item("pen")))
+    store = place.open()
+    true = store.backend.classes
+    monkeypatch.setattr(store.backend, "classes", lambda ids, at=None: dict.fromkeys(true(ids, at), name))
+    if not sealed:
+        decode = store.desk().view.decoder()
+        monkeypatch.setitem(
+            store.desk().view._decoders,
+            False,
+            lambda frame: _without_seal(frame) if b"Item.2" in frame[:60] else decode(frame),
+        )
+    loaded = store.load(id_)
+    target = loaded[0] if isinstance(loaded, list) else loaded.target
+    assert not mark.exists()
+    if sealed:
+        assert target.name == "pen"
+    else:
+        with pytest.raises(UntrustedRecord):
+            _ = target.name
+    assert not mark.exists()
+
+
+def _without_seal(frame):
+    raise UntrustedRecord("no good seal")
+
+
+def test_a_query_imports_no_class_that_a_sealed_record_does_not_name_itself(place, planted, monkeypatch):
+    name, mark = planted
+    place.open().save(Item("pen"))
+    store = place.open()
+    scan, names = store.backend.scan, store.backend.class_names
+    monkeypatch.setattr(store.backend, "class_names", lambda: [*names(), name])
+
+    def scan_for(class_name=None, **more):
+        return scan(**more) if class_name == name else scan(class_name=class_name, **more)
+
+    monkeypatch.setattr(store.backend, "scan", scan_for)
+    assert [item.name for item in store.find(Persistable)] == ["pen"]
+    assert not mark.exists()

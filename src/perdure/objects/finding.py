@@ -145,14 +145,17 @@ class Finding:
         return found if isinstance(found, type) else None
 
     def _trusted(self, desk: Desk, name: str) -> Record | None:
-        """The first record of that class, if it has a good seal; None where there is none."""
+        """The first record of that class, if its seal is good and it names the class itself; else None."""
         view = desk.view
         for frame in self._backend.scan(class_name=name):
             try:
-                return decode(frame, view.key, trust_all=view.trust_all)
+                record = decode(frame, view.key, trust_all=view.trust_all)
             except PerdureError:
+                record = None
+            if record is None or record.class_name != name:  # no seal is on the list that told the name
                 self._elsewhere.add(name)
                 return None
+            return record
         return None
 
     def require_complete(self, names: Sequence[str], fields: Sequence[str], cls: type[Any], revision: int) -> None:

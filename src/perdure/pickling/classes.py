@@ -78,6 +78,20 @@ def find(name: str) -> Any:
     return find_global(module, qualname)
 
 
+def find_imported(name: str) -> Any:
+    """What `name` means among what is imported already, None where it means nothing there; runs nobody's code."""
+    name = DECLARED.current(name) if DECLARED.active else name
+    if name in DECLARED.known:
+        return DECLARED.known[name]
+    module, _, qualname = name.partition(":")
+    if module != MAIN and module == main_module_name():
+        module = MAIN
+    found = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, "__dict__", {}).get(part)  # no module's or class's own way of giving attributes
+    return found
+
+
 def find_global(module: str, qualname: str) -> Any:
     """What is called `qualname` in `module`, which is imported if need be. Raises `ClassNotFound`."""
     if DECLARED.active:

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -20,16 +21,17 @@ from perdure.errors import (
     PerdureError,
     SnapshotTooOld,
     StorageError,
+    UntrustedRecord,
 )
 from perdure.objects.instances import states
-from perdure.objects.instances.classes import ClassFacts, facts_of
+from perdure.objects.instances.classes import ClassFacts, Lost, facts_of
 from perdure.objects.instances.ghosts import assign_class
 from perdure.objects.instances.guests import is_guest_class
 from perdure.objects.instances.opaque import opaque_class
 from perdure.objects.instances.persistable import GHOST, Entry, Persistable
 from perdure.objects.views.archived import Archives, Reading
-from perdure.objects.views.replaced import Following
-from perdure.pickling.classes import find
+from perdure.objects.views.replaced import Following, Records
+from perdure.pickling.classes import find, find_imported
 from perdure.pickling.lasting import stable
 from perdure.records.frame import Parts, parse_unverified
 from perdure.records.values import CLASS_FIELD, NO_FIELDS, Fields, Record
@@ -68,6 +70,46 @@ class Classes(Following):
         self.opaque = True
         self._lenient.update(map(number_of, ids))
 
+    @abstractmethod
+    def records(self, ids: Iterable[str]) -> Records: ...
+
+    def facts_told(self, names: Mapping[str, str]) -> dict[str, ClassFacts]:
+        """What is known of the classes that a backend's list names, by id; `Lost` where that cannot be said.
+
+        There is no seal on that list. So a name that is not imported, and that no record of this view has shown, is
+        not looked up: the record itself is read, and its seal verified.
+        """
+        found: dict[str, ClassFacts] = {}
+        missing: set[str] = set()  # classes that are not here, as a record of theirs has shown
+        for id_, name in names.items():
+            facts = self._classes.get(name) or self._facts_imported(name)
+            if facts is None and name not in missing:
+                facts, shown = self._facts_shown(id_)
+                if facts is None and shown == name:
+                    missing.add(name)
+            found[id_] = facts_of(Lost) if facts is None else facts  # it will say why when it is touched
+        return found
+
+    def _facts_imported(self, name: str) -> ClassFacts | None:
+        cls = find_imported(name)
+        if not _is_record_class(cls):
+            return None
+        facts = self._classes[name] = facts_of(cls)
+        return facts
+
+    def _facts_shown(self, id_: str) -> tuple[ClassFacts | None, str]:
+        """The facts of the class that the record itself names, if it is here; and that name, if its seal is good."""
+        try:
+            parts = self.records([id_]).get(id_)
+        except (UntrustedRecord, CorruptRecord, NewerFormat):
+            parts = None
+        if parts is None:
+            return None, ""
+        try:
+            return self.facts_named(parts[3], id_, parts[7]), parts[3]
+        except ClassNotFound:
+            return None, parts[3]
+
     def facts_named(self, class_name: str, id_: str, fields: Fields = NO_FIELDS) -> ClassFacts:
         """What is known of the class that a record names; `fields` are those of the record, where they are at hand."""
         facts = self._classes.get(class_name)
@@ -82,7 +124,7 @@ class Classes(Following):
                     error.message = f"The class of {id_} is not here: {error.message}"
                     raise
                 cls = class_named(class_name, fields)
-            if not isinstance(cls, type) or not (issubclass(cls, Persistable) or is_guest_class(cls)):
+            if not _is_record_class(cls):
                 raise ClassNotFound(
                     f"{class_name}, the class of {id_}, is not a Persistable here.",
                     hint="Something that others refer to was replaced by a plain value, or its code changed.",
@@ -155,6 +197,10 @@ class Classes(Following):
                 ids=(entry.id,),
             ) from error
         entry.facts = facts
+
+
+def _is_record_class(found: Any) -> bool:
+    return isinstance(found, type) and (issubclass(found, Persistable) or is_guest_class(found))
 
 
 def class_named(class_name: str, fields: Fields = NO_FIELDS) -> Any:

@@ -238,12 +238,11 @@ class Reader(Whole):
     def _make_ghosts(self, names: dict[str, str | None]) -> dict[str, Any]:
         """Ghosts for ids with the names of their classes, which are looked up where they are not known."""
         unnamed = [id_ for id_, name in names.items() if name is None]
-        if unnamed:
-            names = {**names, **self.backend.classes(unnamed, self.revision)}
+        told = self.facts_told(self.backend.classes(unnamed, self.revision)) if unnamed else {}
         made: dict[str, Any] = {}
         eager = []
         for id_, name in names.items():
-            facts = facts_of(Lost) if name is None else self._facts_for_ghost(name, id_)
+            facts = told.get(id_) or (facts_of(Lost) if name is None else self._facts_for_ghost(name, id_))
             if facts.eager:
                 eager.append(id_)
             else:
@@ -253,6 +252,7 @@ class Reader(Whole):
         return made
 
     def _facts_for_ghost(self, class_name: str, id_: str) -> ClassFacts:
+        """The facts for a ghost of whose record, its seal being good, the name of the class was read."""
         try:
             return self.facts_named(class_name, id_)
         except ClassNotFound:

@@ -37,9 +37,6 @@ class Whole(Classes):
         self._ready: dict[int, tuple[Record, Sequence[Any]]] = {}  # what guests are about to be filled with, by number
 
     @abstractmethod
-    def records(self, ids: Iterable[str]) -> Records: ...
-
-    @abstractmethod
     def objects_of(self, ids: Sequence[str]) -> list[Any]: ...
 
     @abstractmethod
@@ -130,14 +127,8 @@ class Whole(Classes):
 
     def _eager_among(self, ids: Iterable[str]) -> Records:
         unknown = [id_ for id_ in ids if self.entry(id_) is None]
-        names = self.backend.classes(unknown, self.revision)
-        wanted = []
-        for id_, name in names.items():
-            try:
-                if self.facts_named(name, id_).eager:
-                    wanted.append(id_)
-            except ClassNotFound:
-                continue  # a ghost will say so when it is touched
+        told = self.facts_told(self.backend.classes(unknown, self.revision))
+        wanted = [id_ for id_, facts in told.items() if facts.eager]
         return self.records(wanted) if wanted else {}
 
     def _reload(self, entry: Entry, obj: Any) -> None:
