@@ -113,25 +113,6 @@ def test_what_was_looked_at_is_not_written(place, what):
     assert entry_of(thing).state == DOZING
 
 
-def test_an_assignment_is_not_compared_with_the_record(place, monkeypatch):
-    """Whoever assigns has written: only equal bytes are taken for no change; and the next touch is judged by itself."""
-    store = place.open()
-    thing = the_only([1, 2])
-    id_ = store.save(thing)
-    asked = []
-    monkeypatch.setattr(type(store.desk().view), "differing", lambda view, pairs: asked.extend(pairs) or pairs)
-    thing.fixed = "another"
-    store.save(thing)
-    assert (asked, store.revision()) == ([], 2)
-    thing.fixed = "another"  # the same
-    store.save(thing)
-    assert (asked, store.revision()) == ([], 2)
-    thing.value.append(3)  # touched by reading
-    store.save(thing)
-    assert (len(asked), store.revision()) == (1, 3)
-    assert vars(place.open().load(id_)) == {"value": [1, 2, 3], "fixed": "another"}
-
-
 def test_a_change_behind_a_load_is_kept(place):
     store = place.open()
     id_ = store.save(the_only([]))

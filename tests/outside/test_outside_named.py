@@ -113,7 +113,7 @@ def test_a_look_at_an_unchanged_object_writes_nothing(url):
         with store.transaction():
             assert len(store.load(id).user) == 3
         with store.transaction():
-            vars(store.load(id))["user"] = {Secret("B"), Environment("C"), Environment("A")}
+            store.load(id).user = {Secret("B"), Environment("C"), Environment("A")}
         assert len(store.transactions()) == 1
         with store.transaction():
             store.load(id).password = [Secret("E")]

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 GHOST, DOZING, AWAKE, LOADING = 0, 1, 2, 3
 LOADED = (DOZING, AWAKE)
-ASSIGNED = 0x10000  # flag of an entry, above those of records: an assignment woke the object
 
 
 class Persistable:

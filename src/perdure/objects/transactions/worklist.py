@@ -17,7 +17,7 @@ from perdure.objects.instances.columns import header_fields, indexed_fields
 from perdure.objects.instances.ghosts import assign_class, real_class
 from perdure.objects.instances.guests import guest_base, is_guest, is_record
 from perdure.objects.instances.holding import is_held_by_buffers
-from perdure.objects.instances.persistable import ASSIGNED, AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
+from perdure.objects.instances.persistable import AWAKE, DOZING, ENTRIES, GHOST, Entry, Persistable, entry_of
 from perdure.objects.instances.states import is_held, is_held_by_parts
 from perdure.objects.payloads.encoding import Encoded, Encoder, explain
 from perdure.objects.payloads.pieces import contents_of
@@ -298,11 +298,8 @@ class Worklist:
         if entry.revision == 0 or entry.forced:
             self._write(entry, obj, facts, encoded)
         elif not is_as_stored(entry, encoded):
-            if entry.flags & ASSIGNED:  # somebody did write into it: that it is the same by another way is not asked
-                self._write(entry, obj, facts, encoded)
-            else:
-                self._doubtful.append((entry, encoded))
-                self._modules[entry.id] = self._encoder.modules
+            self._doubtful.append((entry, encoded))
+            self._modules[entry.id] = self._encoder.modules
 
     def _encode(self, obj: Any, facts: ClassFacts, under: str | None = None) -> Encoded:
         try:

@@ -19,7 +19,7 @@ from perdure.objects.instances import states
 from perdure.objects.instances.columns import ExtraFields
 from perdure.objects.instances.ghosts import assign_class
 from perdure.objects.instances.guests import GuestEntry, is_guest, known_entry
-from perdure.objects.instances.persistable import ASSIGNED, AWAKE, DOZING, GHOST, LOADING, Entry, entry_of
+from perdure.objects.instances.persistable import AWAKE, DOZING, GHOST, LOADING, Entry, entry_of
 from perdure.objects.payloads.decoding import resolver_for
 from perdure.objects.payloads.filling import refill_guest
 from perdure.objects.views.memory import CollectionPaused
@@ -301,10 +301,6 @@ class View(Resting):
                 self.require_open()
                 self._load_state(entry, obj)
             if entry.state != AWAKE:
-                if writing:
-                    entry.flags |= ASSIGNED
-                elif entry.flags & ASSIGNED:
-                    entry.flags &= ~ASSIGNED
                 entry.state = AWAKE
                 assign_class(obj, entry.cls)  # last: only now do other threads see an ordinary object
             if not self.retired:
