@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import pty
 import sys
 
 import pytest
 
 import perdure
 from perdure.cli import main
-from perdure.cli.progress import progress_bar
 
 
 @pytest.fixture
@@ -123,16 +120,3 @@ def test_a_store_that_is_not_there_is_not_made(say, folder):
     assert say("rename", "sqlite:///nothing.db", "a:A", "b:B")[0] == 3
     assert say("rename", "nothing.pkl", "a:A", "b:B")[0] == 3
     assert sorted(path.name for path in folder.iterdir()) == ["small.py"]
-
-
-def test_progress_is_shown_on_a_terminal(monkeypatch):
-    master, slave = pty.openpty()
-    with os.fdopen(slave, "w") as terminal:
-        monkeypatch.setattr(sys, "stderr", terminal)
-        with progress_bar("record") as progress:
-            assert progress is not None
-            progress(1, 10)
-    os.close(master)
-    monkeypatch.undo()
-    with progress_bar("record") as progress:
-        assert progress is None

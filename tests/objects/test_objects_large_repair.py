@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from places import Place
+from servers import execute, table_of
 
 from perdure import DiskFull, Persistable
 from perdure.upkeep import check
@@ -28,6 +29,10 @@ def changed(place: Place) -> None:
         content[4006] ^= 1
         path.write_bytes(content)
         return
+    if place.is_on_server:
+        turned = "set_byte(content, 5, 77)" if place.kind == "postgresql" else "INSERT(content, 5, 1, x'4d')"
+        execute(place.kind, f"UPDATE {table_of(place.folder)}_pieces SET content = {turned}")
+        return
     with sqlite3.connect(place.folder / "objects.db") as connection:
         connection.execute("UPDATE buffer_parts SET content = zeroblob(size)")
     connection.close()
@@ -36,6 +41,10 @@ def changed(place: Place) -> None:
 def cut(place: Place) -> None:
     if place.kind == "directory":
         piece_of(place).write_bytes(piece_of(place).read_bytes()[:1000])
+        return
+    if place.is_on_server:
+        short = "substring(content, 1, 100)"
+        execute(place.kind, f"UPDATE {table_of(place.folder)}_pieces SET content = {short}, length = 100")
         return
     with sqlite3.connect(place.folder / "objects.db") as connection:
         connection.execute("UPDATE buffer_parts SET content = substr(content, 1, 100)")
@@ -99,6 +108,8 @@ def test_what_is_there_is_looked_through_once(on_disk: Place, monkeypatch: pytes
     store.save(Table(numbers))
     if on_disk.kind == "directory":
         monkeypatch.setattr("perdure.backends.filesystem.buffers.PieceFiles.parts", None)
+    elif on_disk.is_on_server:
+        monkeypatch.setattr("perdure.backends.server.uploading.Uploads._is_sound", None)
     else:
         monkeypatch.setattr("perdure.backends.sqlite.buffers.is_sound", None)
     store.save(Table(numbers))

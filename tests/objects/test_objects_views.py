@@ -426,7 +426,7 @@ def forget(place, oldest):
     place.is_whole = False  # `check` asks for all commits
 
 
-@pytest.mark.parametrize("move", ["load", "roots", "revision", "save"])
+@pytest.mark.parametrize("move", ["load", "roots", "find", "count", "revision", "save"])
 def test_outside_each_call_moves_the_view_forward_and_refreshes_clean_objects_in_place(place, move):
     store = place.open()
     counter, other = Counter(1), Counter(1)
@@ -438,6 +438,8 @@ def test_outside_each_call_moves_the_view_forward_and_refreshes_clean_objects_in
     moves = {
         "load": lambda: store.load(other_id),
         "roots": lambda: store.roots["x"],
+        "find": lambda: store.find(Counter, limit=1),
+        "count": lambda: store.count(Counter),
         "revision": store.revision,
         "save": lambda: store.save(Counter(5)),  # in between another one has committed
     }

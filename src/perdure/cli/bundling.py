@@ -11,6 +11,7 @@ from collections import Counter
 
 from perdure.cli.looking import print_json
 from perdure.cli.options import Command, Parser, add_json, add_store, command_line, open_store
+from perdure.cli.progress import waiting
 from perdure.cli.reading import LAST, Reader
 from perdure.cli.terminal import clean, counted, painted, table
 from perdure.errors import FlowError
@@ -23,7 +24,8 @@ def export_bundle(options: argparse.Namespace, ids: list[str], file: str) -> int
     """`perdure export ID… FILE.perdure`."""
     with open_store(options, read_only=True) as store:
         found = [Reader(store).run_record(LAST).id if id_ == LAST else id_ for id_ in ids]
-        bundle = write_bundle(store, found, file)
+        with waiting(f"writing {file}"):
+            bundle = write_bundle(store, found, file)
     codes = [record for record in bundle.records if record.class_name == CODE]
     print(
         f"{file}: {', '.join(bundle.ids)}, {counted(len(bundle.records), 'record')} in all, with"
@@ -51,7 +53,8 @@ def call_import(options: argparse.Namespace) -> int:
             raise FlowError(
                 "Without the store's key nothing can be sealed.", hint="Bring it here: perdure key import FILE."
             )
-        adopted = take_in(store, bundle)
+        with waiting(f"taking in {len(bundle.records)} records"):
+            adopted = take_in(store, bundle)
     new = {id_: adopted.ids[id_] for id_ in bundle.ids}
     if options.json:
         print_json({"ids": new, "revision": adopted.revision, "from": bundle.store})

@@ -10,7 +10,7 @@ from typing import Any
 
 from perdure.cli.looking import print_json
 from perdure.cli.options import Command, Parser, add_json, add_store, open_store, whole_number
-from perdure.cli.progress import progress_bar
+from perdure.cli.progress import progress_bar, waiting
 from perdure.cli.terminal import clean, counted, moment, table
 from perdure.clock import SystemClock
 from perdure.errors import NotFound
@@ -70,7 +70,8 @@ def _undo_arguments(parser: Parser) -> None:
 def call_undo(options: argparse.Namespace) -> int:
     """`perdure undo`."""
     with open_store(options) as store:
-        made = store.undo(options.revision, note=options.note)
+        with waiting(f"undoing revision {options.revision}"):
+            made = store.undo(options.revision, note=options.note)
         print(f"Revision {options.revision} is undone by revision {made}.")
     return 0
 
@@ -115,7 +116,8 @@ def call_pack(options: argparse.Namespace) -> int:
             told: dict[str, Any] = {"oldest": oldest}
             text = f"Nothing that was replaced or removed up to revision {oldest} would be kept."
         else:
-            packed = store.pack(options.keep)
+            with waiting("packing"):
+                packed = store.pack(options.keep)
             told = packed._asdict()
             text = f"Forgot {counted(packed.versions, 'version')} and {counted(packed.pieces, 'large piece')}"
             text += f"; {_size(packed.bytes)} came back." if packed.bytes else "."
@@ -173,7 +175,8 @@ def call_forget(options: argparse.Namespace) -> int:
     with open_store(options, read_only=options.dry_run) as store:
         id_ = parse_id(options.id)
         if not options.dry_run:
-            store.forget(id_)
+            with waiting(f"forgetting {id_}"):
+                store.forget(id_)
             print(f"{id_} is forgotten: neither the history nor the files of the store have it any more.")
             return 0
         versions = [version for version in store.backend.history(id_) if version.frame is not None]

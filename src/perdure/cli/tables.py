@@ -7,22 +7,20 @@ import csv
 import os
 import re
 import sys
-import time
-from collections.abc import Callable
 
 from perdure.cli.asking import add_asking, chosen
 from perdure.cli.bundling import export_bundle
 from perdure.cli.importing import import_users
 from perdure.cli.looking import ended_with
 from perdure.cli.options import Command, Parser, add_store, open_store
+from perdure.cli.progress import progress_bar
 from perdure.cli.reading import LAST, Reader
-from perdure.cli.terminal import counted, is_terminal
+from perdure.cli.terminal import counted
 from perdure.errors import FlowError, NotFound
 from perdure.records.values import Record
 from perdure.upkeep.bundles import SUFFIX
 
 _ID = re.compile(r"[\w-]+\.\d+")
-PATIENCE = 1.0  # seconds after which progress is shown
 
 
 # -- export ----------------------------------------------------------------------------------------------
@@ -98,21 +96,10 @@ def call_reindex(options: argparse.Namespace) -> int:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     import_users(module, module)
-    with open_store(options, create=False) as store:
-        written = store.reindex(options.class_name, progress=_progress())
+    with open_store(options, create=False) as store, progress_bar("object") as progress:
+        written = store.reindex(options.class_name, progress=progress)
     print(f"{counted(written, 'object')} written anew.")
     return 0
-
-
-def _progress() -> Callable[[int, int], None]:
-    """Shows on a terminal how far it is, once it has taken a second."""
-    begun = time.monotonic()
-
-    def show(done: int, of: int) -> None:
-        if is_terminal(sys.stderr) and (done == of or time.monotonic() - begun > PATIENCE):
-            print(f"\r{done} of {of}", end="\n" if done == of else "", file=sys.stderr, flush=True)
-
-    return show
 
 
 _EXPORT_TEXT = f"""\

@@ -22,6 +22,7 @@ from perdure.records.values import BUFFERED, Buffer, Draft, Record
 LARGE = 64 * 1024  # bytes from which on a piece is kept by itself
 PART = 1 << 20  # bytes of a piece that are in hand at a time
 
+WAY_OUT = "Take it from a backup, or save its content once more: that puts it in place again."
 DIGEST_SIZE = 32
 OUTSIDE, OUTSIDE_FIXED = 2**64 - 1, 2**64 - 2
 
@@ -99,16 +100,14 @@ def parts_of(digest: str, content: Buffer, size: int = PART) -> Iterator[bytes |
 
 def missing_piece(digest: str) -> CorruptRecord:
     """The error for a piece that a backend does not have."""
-    return CorruptRecord(f"The large piece {digest} is not in the store.", hint="Take it from a backup.")
+    return CorruptRecord(f"The large piece {digest} is not in the store.", hint=WAY_OUT)
 
 
 def shortened_piece(digest: str, found: int, length: int) -> CorruptRecord:
     """The error for a piece that has another length, in bytes, than it was stored with."""
-    return CorruptRecord(
-        f"The large piece {digest} has {found} bytes; {length} were stored.", hint="Take it from a backup."
-    )
+    return CorruptRecord(f"The large piece {digest} has {found} bytes; {length} were stored.", hint=WAY_OUT)
 
 
 def changed_piece(digest: str) -> CorruptRecord:
     """The error for a piece whose content is not what its digest tells."""
-    return CorruptRecord(f"The large piece {digest} is damaged: it has other content.", hint="Take it from a backup.")
+    return CorruptRecord(f"The large piece {digest} is damaged: it has other content.", hint=WAY_OUT)

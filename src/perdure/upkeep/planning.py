@@ -18,6 +18,8 @@ from perdure.records.frame import parse_unverified, unpacked
 from perdure.records.shape import parse_shape
 from perdure.records.values import PLAIN, SHAPED, Record
 
+STEP = 1000  # records after which progress is told
+
 Progress = Callable[[int, int], None]
 
 
@@ -47,7 +49,7 @@ def plan(store: Store, *, history: bool = False, progress: Progress | None = Non
         record = parse_unverified(frame)
         for kind in _kinds(record):
             counts.setdefault(kind, _Count(record.id)).records += 1
-        if progress is not None and seen % 1000 == 999:
+        if progress is not None and seen % STEP == STEP - 1:
             progress(seen, max(of, seen))
     for record in _older(backend, newest) if history else ():
         for kind in _kinds(record):

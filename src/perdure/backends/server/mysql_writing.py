@@ -9,14 +9,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from perdure.backends.base import number_of
 from perdure.backends.server.connection import Cursor
 from perdure.backends.server.errors import Trouble, mysql_trouble, too_large
 from perdure.backends.server.schema import FORMAT, Schema
-from perdure.backends.server.writing import PIECE, ClassNumbers, Locked, Plan, Writer, plain_text
+from perdure.backends.server.uploading import PIECE
+from perdure.backends.server.writing import ClassNumbers, Locked, Plan, Writer, plain_text
 from perdure.records.compression import stored_parts
 from perdure.records.values import Buffer
 
@@ -57,7 +58,7 @@ class MysqlWriter(Writer):
     def lock(self, cursor: Cursor, plan: Plan) -> Locked:
         cursor.execute("START TRANSACTION")
         if plan.batch.buffers:
-            self._upload(cursor, plan.batch.buffers)
+            self.upload(cursor, plan.batch.buffers)
         look = f"revision > {plan.batch.seen} AND token = x'{plan.token.hex()}'" if plan.in_doubt else "false"
         numbers = numbered("number", plan.looked_up)
         meta, done, rows = _run(
@@ -69,7 +70,7 @@ class MysqlWriter(Writer):
             ).encode(),
         )
         if plan.batch.buffers:  # one of them may have been there, and have been dropped before the lock was ours
-            self._upload(cursor, plan.batch.buffers)
+            self.upload(cursor, plan.batch.buffers)
         return Locked.of(meta, done, rows)
 
     def write(
@@ -180,20 +181,16 @@ class MysqlWriter(Writer):
             size += len(statement) + 2
         yield b"; ".join(together)
 
-    def _upload(self, cursor: Cursor, buffers: Mapping[str, Buffer]) -> None:
-        """Write those of the large pieces that are not there."""
+    def _claim(self, cursor: Cursor, digest: str, size: int) -> bool:
+        sql = self._spell("INSERT IGNORE INTO {buffers} (digest, size) VALUES (")
+        cursor.execute(sql + b"%s, %d)" % (_hex_text(digest), size))
+        return bool(cursor.rowcount)
+
+    def _write_piece(self, cursor: Cursor, digest: str, content: Buffer) -> None:
+        sql = self._spell("INSERT INTO {pieces} (digest, part, length, content) VALUES (")
         size = min(PIECE, self._packet // 2 - _MARGIN)
-        for digest in sorted(buffers):  # in one order, so that two uploads never wait for one another
-            content = buffers[digest]
-            key = _hex_text(digest)
-            cursor.execute(
-                self._spell("INSERT IGNORE INTO {buffers} (digest, size) VALUES (") + b"%s, %d)" % (key, len(content))
-            )
-            if not cursor.rowcount:
-                continue
-            for part, (length, piece) in enumerate(stored_parts(digest, content, size)):
-                sql = self._spell("INSERT INTO {pieces} (digest, part, length, content) VALUES (")
-                cursor.execute(sql + b"%s, %d, %d, x'%s')" % (key, part, length, piece.hex().encode()))
+        for part, (length, piece) in enumerate(stored_parts(digest, content, size)):
+            cursor.execute(sql + b"%s, %d, %d, x'%s')" % (_hex_text(digest), part, length, piece.hex().encode()))
 
     def _spell(self, sql: str) -> Sql:
         return self.schema.spell(sql).encode()

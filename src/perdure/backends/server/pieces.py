@@ -14,6 +14,7 @@ from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.server.connection import Cursor
 from perdure.backends.server.tables import ServerTables
 from perdure.errors import CorruptRecord
+from perdure.records.buffers import WAY_OUT
 from perdure.records.compression import stored_part
 from perdure.records.values import Buffer
 
@@ -46,9 +47,7 @@ class Pieces(ServerTables):
             yield stored_part(*rows[0])
 
     def _not_whole(self, digest: str) -> CorruptRecord:
-        return CorruptRecord(
-            f"The large piece {digest} is not in {self.place}, or not whole.", hint="Take it from a backup."
-        )
+        return CorruptRecord(f"The large piece {digest} is not in {self.place}, or not whole.", hint=WAY_OUT)
 
     @reads
     def buffers(self) -> dict[str, int]:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Any
 
@@ -16,7 +16,8 @@ from psycopg.errors import UniqueViolation
 from perdure.backends.base import number_of
 from perdure.backends.server.connection import Cursor
 from perdure.backends.server.schema import FORMAT, Schema
-from perdure.backends.server.writing import PIECE, ClassNumbers, Locked, Plan, Writer, plain_text
+from perdure.backends.server.uploading import PIECE
+from perdure.backends.server.writing import ClassNumbers, Locked, Plan, Writer, plain_text
 from perdure.records.compression import stored_parts
 from perdure.records.values import Buffer
 
@@ -63,7 +64,7 @@ class PostgresqlWriter(Writer):
     def lock(self, cursor: Cursor, plan: Plan) -> Locked:
         cursor.execute("BEGIN")
         if plan.batch.buffers:
-            self._upload(cursor, plan.batch.buffers)
+            self.upload(cursor, plan.batch.buffers)
         spell = self.schema.spell
         look = f"revision > {plan.batch.seen} AND token = '\\x{plan.token.hex()}'" if plan.in_doubt else "false"
         meta, done, rows = run(
@@ -74,7 +75,7 @@ class PostgresqlWriter(Writer):
             + array(plan.looked_up) + "'::bigint[])",
         )  # fmt: skip
         if plan.batch.buffers:  # one of them may have been there, and have been dropped before the lock was ours
-            self._upload(cursor, plan.batch.buffers)
+            self.upload(cursor, plan.batch.buffers)
         return Locked.of(meta, done, rows)
 
     def write(
@@ -174,17 +175,14 @@ class PostgresqlWriter(Writer):
                 ),
             )
 
-    def _upload(self, cursor: Cursor, buffers: Mapping[str, Buffer]) -> None:
-        """Write those of the large pieces that are not there."""
-        spell = self.schema.spell
-        for digest in sorted(buffers):  # in one order, so that two uploads never wait for one another
-            content = buffers[digest]
-            cursor.execute(
-                spell("INSERT INTO {buffers} (digest, size) VALUES (%s, %s) ON CONFLICT DO NOTHING"),
-                (digest, len(content)),
-            )
-            if cursor.rowcount:
-                copy(cursor, spell("COPY {pieces} (part, length, digest, content)"), _piece_rows(digest, content))
+    def _claim(self, cursor: Cursor, digest: str, size: int) -> bool:
+        sql = "INSERT INTO {buffers} (digest, size) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        cursor.execute(self.schema.spell(sql), (digest, size))
+        return bool(cursor.rowcount)
+
+    def _write_piece(self, cursor: Cursor, digest: str, content: Buffer) -> None:
+        sql = self.schema.spell("COPY {pieces} (part, length, digest, content)")
+        copy(cursor, sql, _piece_rows(digest, content))
 
 
 def _piece_rows(digest: str, content: Buffer) -> Iterator[bytes | memoryview]:

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -38,12 +38,11 @@ from perdure.backends.server.columns import ServerColumns
 from perdure.backends.server.connection import Cursor
 from perdure.backends.server.errors import replaced
 from perdure.backends.server.schema import FIELD_LENGTH, Schema, refuse_newer
+from perdure.backends.server.uploading import Uploads
 from perdure.errors import CannotIndex, IdInUse, StorageError
 from perdure.records.frame import Encoder
 from perdure.records.queries import sort_key
 from perdure.records.values import INTERNAL, Batch, Draft
-
-PIECE = 1 << 20  # bytes of a large piece that one row takes
 
 ClassNumbers = dict[tuple[str, int], int]  # (class name, INTERNAL or 0) -> its number in `classes`
 Row = tuple[int, int, str, bytes]  # number, class, id, frame
@@ -120,11 +119,11 @@ class Locked(NamedTuple):
         return cls(format_, revision, store, found, done[0][0] if done else None)
 
 
-class Writer(ABC):
+class Writer(Uploads):
     """The statements of a commit, for one store on one kind of server."""
 
     def __init__(self, schema: Schema, place: str):
-        self.schema = schema
+        super().__init__(schema)
         self.place = place
         self.classes: ClassNumbers = {}  # of committed classes only
         self.columns: ServerColumns | None = None  # that other programs read
