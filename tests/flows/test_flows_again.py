@@ -270,6 +270,36 @@ def test_ctrl_c_ends_the_workers(store, marks, switch):
     until(lambda: not Path(f"/proc/{worker}").exists())
 
 
+@pytest.mark.parametrize("is_made", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("number", range(2, 7))  # the first commit only makes the run; the sixth ends it
+def test_ctrl_c_in_a_commit_that_is_made_or_not(store, monkeypatch, number, is_made):
+    apply = store.backend.apply
+    calls = []
+
+    def interrupted(*values, **named):
+        calls.append(number)
+        if len(calls) != number:
+            return apply(*values, **named)
+        if is_made:
+            apply(*values, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.backend, "apply", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        perdure.start(flow_jobs.survey, ["1"] * 3, store=store, executor="inline")
+    monkeypatch.undo()
+    run = newest_run(perdure.make_store(store.url))
+    if (number, is_made) == (6, True):
+        assert run.state is RunState.SUCCEEDED
+        return
+    ended = number - 2 if is_made else max(0, number - 3)
+    begun = number - 1 if is_made else number - 2
+    expected = ["succeeded"] * ended + ["interrupted"] * (begun - ended) + ["cancelled"] * (4 - begun)
+    assert (run.state, [str(made.state) for made in run.jobs()]) == (RunState.CANCELLED, expected)
+    perdure.rerun(run)
+    assert run.result() == 3
+
+
 def test_resume_of_a_run_that_was_never_begun(store):
     jobs, value = flow_jobs.survey.build((["1", "2"],), {})
     run = Run("flow_jobs:survey", "", (), {}, jobs, value)

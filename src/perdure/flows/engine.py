@@ -26,7 +26,7 @@ from perdure.flows.model import Job, Run
 from perdure.flows.ownership import Owner, host_name
 from perdure.flows.recorded import RecordedCode
 from perdure.flows.resources import with_extra_fields
-from perdure.flows.states import JobState, RunState
+from perdure.flows.states import ENDED, JobState, RunState
 from perdure.flows.tasks import KeptNumbers, Outcome, Task, failure
 from perdure.objects.coding import Codes
 from perdure.objects.store import Store
@@ -235,6 +235,9 @@ class Engine:
 
     def _cancel(self) -> None:
         """Ctrl-C: what is out was cut off, what waits is cancelled."""
+        self._store.load(self._run.id or "")  # a commit that was just being made may be there, or not
+        if self._run.stored_state in ENDED:
+            return
         self._read()
         with self._store.transaction(note="cancelled"):
             now = time.time()
