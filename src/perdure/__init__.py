@@ -88,6 +88,7 @@ from perdure.pickling.opaque import Opaque
 from perdure.pickling.opaque import makes as _made  # noqa: F401  # what payloads call to make what was opaque
 from perdure.pickling.outside import outside as _outside  # noqa: F401  # what payloads call something outside by
 from perdure.pickling.outside import reference
+from perdure.pickling.own.limits import Limits
 from perdure.pickling.references import named as _named  # noqa: F401  # what payloads call a class of a script by
 from perdure.pickling.references import reference as _ref  # noqa: F401  # what payloads call a reference
 from perdure.pickling.streams import (
@@ -133,7 +134,8 @@ __all__ = [
     "ClassNotFound", "ClockWentBack", "CommandTimeout", "ConflictError", "ConnectionLost", "CorruptBundle",
     "CorruptJournal", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "EvolutionWarning", "FileChanged",
     "FilesystemStore", "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidArgument",
-    "InvalidId", "InvalidRename", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key", "KeyMissing", "MemoryStore",
+    "InvalidId", "InvalidRename", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key", "KeyMissing", "Limits",
+    "MemoryStore",
     "MissingUpgrade", "NameClash", "NewerClass", "NewerFormat", "NoEnvironment", "NoSuchPath", "NotAStore", "NotFound",
     "NotIndexed", "Opaque", "OtherCode", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "PrevalenceError",
     "ReadOnly", "ReplayDiffers", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "Savepoint",

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import copyreg
 import datetime
+import fractions
 import io
 import pickle
 import sqlite3
+import textwrap
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -47,10 +49,15 @@ def test_a1_plain_pickles_of_all_protocols(protocol):
 
 
 def test_a1_a_pickle_with_instances_needs_trust():
-    data = pickle.dumps(datetime.date(2002, 11, 1))
-    with pytest.raises(perdure.UntrustedRecord, match=r"datetime.*trust='all'"):
+    data = pickle.dumps(textwrap.TextWrapper(width=7))
+    with pytest.raises(perdure.UntrustedRecord, match=r"textwrap:TextWrapper.*trust='all'"):
         perdure.loads(data)
-    assert perdure.loads(data, trust="all") == datetime.date(2002, 11, 1)
+    assert perdure.loads(data, trust="all").width == 7
+
+
+def test_a1_checked_values_of_the_standard_library_need_none():
+    value = [datetime.date(2002, 11, 1), fractions.Fraction(1, 3)]
+    assert perdure.loads(pickle.dumps(value)) == value
 
 
 def test_a1_encoding_errors_and_buffers_as_in_pickle():

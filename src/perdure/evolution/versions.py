@@ -235,7 +235,7 @@ def require_complete_chains() -> None:
 def register_class(cls: C) -> C:
     """Make a class known by its name in records, so that it is found without being imported; gives the class.
 
-    For classes that nobody could import: those made in functions, or by other programs. Raises `NameClash`.
+    Perdure's own reader makes objects of it also without a good seal. Raises `NameClash`.
     """
     if not isinstance(cls, type):
         raise InvalidArgument(f"A class is registered, not {cls!r:.60}.", hint="Put it over a class statement.")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from perdure.errors import CorruptRecord
 
 LINE, TWO_LINES, NO_OPCODE = -1, -2, -3
-_COUNTED = {"B1": (1, False), "B4": (4, False), "B8": (8, False), "S4": (4, True)}  # bytes of the length, signed
+COUNTED = {"B1": (1, False), "B4": (4, False), "B8": (8, False), "S4": (4, True)}  # bytes of the length, signed
 
 _LAYOUTS: dict[bytes, int | str] = {
     **dict.fromkeys(
@@ -41,7 +41,7 @@ _LAYOUTS: dict[bytes, int | str] = {
     **dict.fromkeys((pickle.BINBYTES8, pickle.BINUNICODE8, pickle.BYTEARRAY8), "B8"),
     **dict.fromkeys((pickle.LONG4, pickle.BINSTRING), "S4"),
 }  # fmt: skip
-_BY_BYTE: list[int | str] = [_LAYOUTS.get(bytes([code]), NO_OPCODE) for code in range(256)]
+LAYOUTS: list[int | str] = [_LAYOUTS.get(bytes([code]), NO_OPCODE) for code in range(256)]
 
 
 class Op(NamedTuple):
@@ -80,7 +80,7 @@ def read_opcodes(data: bytes, start: int = 0, holes: Mapping[int, int] | None = 
     """The opcodes of the pickle that begins at `start`; raises `CorruptRecord` with `.position`."""
     ops: list[Op] = []
     frames: list[Frame] = []
-    layouts, size, add, new = _BY_BYTE, len(data), ops.append, tuple.__new__  # half the time that Op(…) takes
+    layouts, size, add, new = LAYOUTS, len(data), ops.append, tuple.__new__  # half the time that Op(…) takes
     position, framed_until, framed_by = start, -1, -1
     code = -1
     while code != _STOP:
@@ -94,7 +94,7 @@ def read_opcodes(data: bytes, start: int = 0, holes: Mapping[int, int] | None = 
         operand = end = position + 1
         hole = 0
         if isinstance(layout, str):
-            operand, end, hole = _counted(data, position, _COUNTED[layout], holes or {})
+            operand, end, hole = _counted(data, position, COUNTED[layout], holes or {})
         elif layout >= 0:
             end += layout
         else:

@@ -1,7 +1,8 @@
 """Objects read from frames and from pickles: `loads`, `load` and `Unpickler`, each as in `pickle`.
 
-- What carries a good seal is loaded by C pickle; any other pickle only as far as it holds plain values, unless
-  `trust="all"` stands in the call (which raises the audit event `perdure.trust_all`).
+- What carries a good seal is loaded by C pickle; anything else by perdure's own reader (`own`), which makes plain and
+  checked values and registered classes, unless `trust="all"` stands in the call (which raises the audit event
+  `perdure.trust_all`).
 - The head of a frame tells its length: just its bytes are taken from a file, and a length that lies costs nothing.
 - An `Unpickler` keeps its memo from one frame of a `Pickler` to the next, forgets it where a new memo begins, and
   notices where a frame is missing.
@@ -26,18 +27,18 @@ from perdure.pickling.classes import find, find_global
 from perdure.pickling.declared import DECLARED
 from perdure.pickling.outline import path_to
 from perdure.pickling.outside import Resolver, Resources, resources_of
-from perdure.pickling.plain import load_plain, load_plain_from
+from perdure.pickling.own.limits import LIMITS, Limits
 from perdure.pickling.rebuilding import Rebuilder, Reshaped, check_named, check_shape, find_named
 from perdure.pickling.references import NAMED
 from perdure.pickling.scan import Source
+from perdure.pickling.sources import Next, take_pickle
 from perdure.pickling.together import resolved_together
-from perdure.records.frame import MAGIC, NARROW_HEAD, WIDE_HEAD, decode, frame_length, refuse_newer
+from perdure.records.frame import MAGIC, decode
 from perdure.records.seal import Key
-from perdure.records.values import Record
+from perdure.records.values import FOREIGN, Record
 
 NOTHING = -1  # no frame that was read can be gone on with
 PLAIN = -2  # the last one was a pickle without a frame
-_CHUNK = 1 << 20
 
 
 def loads(
@@ -49,10 +50,12 @@ def loads(
     errors: str = "strict",
     buffers: Iterable[Any] | None = None,
     resources: Mapping[str, Any] | None = None,
+    limits: Limits = LIMITS,
 ) -> Any:
     """The object in `data`: what `dumps` gave, or a pickle of any protocol, text or binary, found out by itself.
 
-    Without a good seal, plain values only: `UntrustedRecord` else, unless `trust="all"`. Damage is `CorruptRecord`.
+    Without a good seal, plain values, those of the standard library, and registered classes, within `limits`:
+    `UntrustedRecord` else, unless `trust="all"`. Damage is `CorruptRecord`.
     `resources` are for the functions registered with `reference`; what they do not find is `CannotResolve`.
     """
     given = resources_of(resources)
@@ -61,12 +64,12 @@ def loads(
     if not data:
         raise EOFError("Ran out of input")
     if data[:1] == MAGIC[:1]:
-        record = _first_of(_open(data, key, trusting))
-        return _value(record, given, encoding, errors, buffers)
+        record = _first_of(_open(data, key, trusting, limits))
+        return _value(record, given, encoding, errors, buffers, limits)
     if trusting:
         loader = _Loader(io.BytesIO(data), encoding=encoding, errors=errors, buffers=buffers)
         return _build(loader.prepared(given, None))
-    return load_plain(data, encoding=encoding, errors=errors, buffers=buffers)
+    return _read(data, encoding, errors, buffers, limits)
 
 
 def load(
@@ -78,21 +81,33 @@ def load(
     errors: str = "strict",
     buffers: Iterable[Any] | None = None,
     resources: Mapping[str, Any] | None = None,
+    limits: Limits = LIMITS,
 ) -> Any:
     """The next object in a binary file, which is left at the byte after it; see `loads`. `EOFError` at the end."""
     given = resources_of(resources)
     trusting = _is_trusting(trust, "load")
-    source = _Next(file)
+    source = Next(file)
     if source.is_frame:
-        record = _first_of(_open(source.read_frame(), key, trusting))
-        return _value(record, given, encoding, errors, buffers)
+        record = _first_of(_open(source.read_frame(), key, trusting, limits))
+        return _value(record, given, encoding, errors, buffers, limits)
     if trusting:
         return _build(_Loader(source, encoding=encoding, errors=errors, buffers=buffers).prepared(given, None))
-    return load_plain_from(source, encoding=encoding, errors=errors, buffers=buffers)
+    return _read(take_pickle(source), encoding, errors, buffers, limits)
 
 
-def _value(record: Record, given: Resources, encoding: str, errors: str, buffers: Iterable[Any] | None) -> Any:
+def _read(data: bytes, encoding: str, errors: str, buffers: Iterable[Any] | None, limits: Limits) -> Any:
+    """The value in a pickle without a good seal."""
+    from perdure.pickling.own.reading import read  # here, since many programs never meet such a thing
+
+    return read(data, encoding=encoding, errors=errors, buffers=buffers, limits=limits)
+
+
+def _value(
+    record: Record, given: Resources, encoding: str, errors: str, buffers: Iterable[Any] | None, limits: Limits
+) -> Any:
     """The value in a frame: by C pickle, or by names where its classes are not what they were."""
+    if record.flags & FOREIGN:
+        return _read(record.payload, encoding, errors, buffers, limits)
     first, again = (None, None) if buffers is None else tee(buffers)
     loader = _Loader(io.BytesIO(record.payload), encoding=encoding, errors=errors, buffers=first)
     loader.prepared(given, record)
@@ -120,8 +135,11 @@ class Unpickler(pickle.Unpickler):
         trust: str | None = None,
         key: Key | None = None,
         resources: Mapping[str, Any] | None = None,
+        limits: Limits = LIMITS,
     ):
         self._feed = _Feed(file, key, _is_trusting(trust, "Unpickler"), encoding, errors, buffers)
+        self._limits = limits
+        self._foreign: Any = None  # what reads frames without a good seal
         self._resources = resources_of(resources)
         self._fix_imports = fix_imports
         self._inner: Any = _Inner(self)
@@ -130,15 +148,36 @@ class Unpickler(pickle.Unpickler):
     def load(self) -> Any:
         """The next object in the file; `EOFError` at the end."""
         feed = self._feed
-        source = _Next(feed.file)
+        source = Next(feed.file)
         if not source.is_frame:
             if not feed.trusting:
-                return load_plain_from(source, encoding=feed.encoding, errors=feed.errors, buffers=feed.buffers)
+                return _read(take_pickle(source), feed.encoding, feed.errors, feed.buffers, self._limits)
             return self._load(source, feed.count == PLAIN, PLAIN)
-        record = _open(source.read_frame(), feed.key, feed.trusting)
-        if record.revision not in (0, feed.count):
+        record = _open(source.read_frame(), feed.key, feed.trusting, self._limits)
+        is_foreign = bool(record.flags & FOREIGN)
+        if record.revision not in (0, feed.count) or (record.revision and is_foreign != (self._foreign is not None)):
             raise CorruptRecord("This dump refers to earlier ones of the same Pickler, which were not read before it.")
+        if is_foreign:
+            return self._load_foreign(record)
+        self._foreign = None
         return self._load(io.BytesIO(record.payload), record.revision > 0, record.revision + 1)
+
+    def _load_foreign(self, record: Record) -> Any:
+        """By perdure's own reader, which asks none of the hooks."""
+        from perdure.pickling.own.reading import reader  # as above
+
+        feed = self._feed
+        feed.count = NOTHING
+        if record.revision:
+            self._foreign.go_on(record.payload)
+        else:
+            self._foreign = reader(
+                record.payload, encoding=feed.encoding, errors=feed.errors, buffers=feed.buffers, limits=self._limits
+            )
+        value = self._foreign.load()
+        self._foreign.require_end()
+        feed.count = record.revision + 1
+        return value
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """The class or function of that name; raises `ClassNotFound`, an `ImportError`, where there is none."""
@@ -335,51 +374,6 @@ class _Replayed:
             self._given = []
 
 
-class _Next:
-    """A file whose next byte was looked at, to find out what follows."""
-
-    def __init__(self, file: Source):
-        self.file = file
-        self.first = file.read(1)
-        if not isinstance(self.first, bytes):
-            raise TypeError("the file must be opened in binary mode ('rb')")
-        if not self.first:
-            raise EOFError("Ran out of input")
-        self.is_frame = self.first == MAGIC[:1]
-
-    def read(self, size: int, /) -> bytes:
-        if not self.first or size == 0:
-            return self.file.read(size)
-        first, self.first = self.first, b""
-        return first + self.file.read(size - 1) if size > 1 else first
-
-    def readline(self) -> bytes:
-        first, self.first = self.first, b""
-        return first if first == b"\n" else first + self.file.readline()
-
-    def read_frame(self) -> bytes:
-        """The bytes of the frame, or as many as are there."""
-        head = self._take(NARROW_HEAD)
-        if len(head) < NARROW_HEAD or head[: len(MAGIC)] != MAGIC:
-            return head
-        refuse_newer(head[len(MAGIC)])
-        length = frame_length(head)
-        if length is None:
-            head += self._take(WIDE_HEAD - NARROW_HEAD)
-            length = frame_length(head)
-        return head if length is None else head + self._take(length - len(head))
-
-    def _take(self, size: int) -> bytes:
-        chunks = []
-        while size:
-            chunk = self.read(min(size, _CHUNK))  # a length that lies must not reserve memory
-            if not chunk:
-                break
-            chunks.append(chunk)
-            size -= len(chunk)
-        return b"".join(chunks)
-
-
 def _is_trusting(trust: str | None, call: str) -> bool:
     if trust is None:
         return False
@@ -389,8 +383,9 @@ def _is_trusting(trust: str | None, call: str) -> bool:
     return True
 
 
-def _open(frame: bytes, key: Key | None, trusting: bool) -> Record:
-    return decode(frame, None if trusting else key or _personal_key(), trust_all=trusting)
+def _open(frame: bytes, key: Key | None, trusting: bool, limits: Limits) -> Record:
+    known = None if trusting else key or _personal_key()
+    return decode(frame, known, trust_all=trusting, foreign=(limits.unpacked, limits.ratio))
 
 
 def _personal_key() -> Key | None:

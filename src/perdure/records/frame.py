@@ -25,7 +25,7 @@ from perdure.records.buffers import table_size
 from perdure.records.compression import SMALLEST, compressed, decompressed
 from perdure.records.seal import TAG_SIZE, Key
 from perdure.records.shape import Shape, parse_shape
-from perdure.records.values import BUFFERED, COMPRESSED, NO_FIELDS, SHAPED, Draft, Fields, Record
+from perdure.records.values import BUFFERED, COMPRESSED, FOREIGN, NO_FIELDS, SHAPED, Draft, Fields, Record
 
 MAGIC = b"\xb7PD"
 FORMAT = 1
@@ -45,8 +45,10 @@ WIDE_HEAD = _WIDE.size
 _LENGTH_AT = NARROW_HEAD - 4  # where the length of the payload stands
 _LENGTH_SIZE = 8  # bytes before a compressed payload, with its length
 _MANY = 1000  # heads that are remembered
+_FREE = 1 << 20  # bytes of a payload that are unpacked anyway
 _SECOND = SHAPED | BUFFERED | COMPRESSED  # what format 1 does not know
 
+Unpacking = tuple[int, int]  # bytes that a payload may become; and how many times what is stored, from a MiB on
 Encoder = Callable[[Draft, int], bytes]
 Parts = tuple[str, int, int, str, int, str, tuple[str, ...], Fields, bytes, Shape | None]  # see `decoder`
 _Middle = tuple[str, int, str, tuple[str, ...], Fields, Shape | None]
@@ -95,6 +97,8 @@ def encoder(key: Key, *, compress: bool = False) -> Encoder:
 
 def _begin(draft: Draft, id_size: int, key_id: int, revision: int) -> tuple[bytes | None, bytes]:
     """A narrow head up to the lengths that differ, and code and class; no head where they do not fit one."""
+    if draft.flags & FOREIGN:
+        raise UntrustedRecord(f"{draft.id} has no good seal, and does not get one unread.", ids=(draft.id,))
     code, name = draft.code.encode(), draft.class_name.encode()
     format_ = NEWEST_FORMAT if draft.flags & _SECOND else FORMAT
     numbers = format_, draft.flags, draft.class_version, key_id, revision, id_size, len(code), len(name)
@@ -111,9 +115,10 @@ def _wide_head(draft: Draft, id_size: int, key_id: int, revision: int, sizes: tu
     return _WIDE.pack(MAGIC, *numbers, *sizes, len(draft.payload))
 
 
-def decode(frame: bytes, key: Key | None, *, trust_all: bool = False) -> Record:
+def decode(frame: bytes, key: Key | None, *, trust_all: bool = False, foreign: Unpacking | None = None) -> Record:
     """The record in `frame`, its seal verified by `key` unless `trust_all`.
 
+    With `foreign`, one without a good seal is given as `FOREIGN`, if its payload is not larger than that.
     Raises `CorruptRecord` for damage, `NewerFormat` for a later format, `UntrustedRecord` for a seal that is not good.
     """
     if key is not None and key.verifies(frame[:-TAG_SIZE], frame[-TAG_SIZE:]):
@@ -121,6 +126,9 @@ def decode(frame: bytes, key: Key | None, *, trust_all: bool = False) -> Record:
     record = parse_unverified(frame)
     if trust_all:
         return unpacked(record)
+    if foreign is not None:
+        record = unpacked(record, foreign)
+        return record._replace(flags=record.flags | FOREIGN)
     raise UntrustedRecord(
         f"{record.id or 'The record'} does not carry a good seal of the key that it is read with"
         f" ({'none is here' if key is None else key.name}; the record names {sealed_by(frame)}).",
@@ -129,7 +137,7 @@ def decode(frame: bytes, key: Key | None, *, trust_all: bool = False) -> Record:
     )
 
 
-def decoder(key: Key | None, *, trust_all: bool = False) -> Callable[[bytes], Parts]:
+def decoder(key: Key | None, *, trust_all: bool = False, foreign: Unpacking | None = None) -> Callable[[bytes], Parts]:
     """What `decode` does, as a function for many frames: the usual one, with a good seal, takes the short way.
 
     It gives the parts of a `Record` as a bare tuple, and after them the shape of the payload, where it has one: then
@@ -137,7 +145,7 @@ def decoder(key: Key | None, *, trust_all: bool = False) -> Callable[[bytes], Pa
     """
 
     def decode_any(frame: bytes) -> Parts:
-        return parts_of(decode(frame, key, trust_all=trust_all))
+        return parts_of(decode(frame, key, trust_all=trust_all, foreign=foreign))
 
     if key is None:
         return decode_any
@@ -209,13 +217,22 @@ def parse_unverified(frame: bytes) -> Record:
     return record
 
 
-def unpacked(record: Record) -> Record:
-    """The record with its payload as it was drafted; raises `CorruptRecord` where it cannot be unpacked."""
+def unpacked(record: Record, most: Unpacking | None = None) -> Record:
+    """The record with its payload as it was drafted; raises `CorruptRecord` where it cannot be unpacked.
+
+    Raises `UntrustedRecord` for a payload that would be larger than `most`.
+    """
     if not record.flags & COMPRESSED:
         return record
     payload = record.payload
     start = table_size(payload) if record.flags & BUFFERED else 0
     length = int.from_bytes(payload[start : start + _LENGTH_SIZE], "little")
+    if most is not None and (length > most[0] or length > max(_FREE, most[1] * len(payload))):
+        raise UntrustedRecord(
+            f"{record.id or 'The record'} has no good seal, and {len(payload)} bytes that become {length}.",
+            hint="If that much is expected, give limits=perdure.Limits(…) to perdure.loads.",
+            ids=(record.id,),
+        )
     try:
         rest = decompressed(memoryview(payload)[start + _LENGTH_SIZE :], length)
     except CorruptRecord as error:
@@ -289,6 +306,7 @@ def _parse(frame: bytes) -> Record:
         )
         start = WIDE_HEAD
         flags &= ~WIDE
+    flags &= ~FOREIGN  # nothing that is stored can say this of itself
     refuse_newer(format_)
     code_at = start + n_id
     class_at = code_at + n_code

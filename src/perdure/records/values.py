@@ -25,6 +25,7 @@ BUFFERED = 0x0200  # large pieces are kept apart, and named first in the payload
 COMPRESSED = 0x0400  # the payload, but for their names, is compressed; see `records.compression` (format 2)
 SHAPED = 0x0040  # the payload is a shape and the values of its attributes; see `perdure.records.shape` (format 2)
 OUTSIDE = 0x0100  # the payload refers to something outside of the store
+FOREIGN = 0x1000  # only in memory: it has no good seal, so that it is read by perdure's own reader alone
 KEPT = 0x0008  # saved by name or by `save`, not only because something refers to it
 
 NO_FIELDS: Fields = {}

@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from perdure.pickling.own.registry import follow
+
 GHOST, DOZING, AWAKE, LOADING = 0, 1, 2, 3
 LOADED = (DOZING, AWAKE)
 
@@ -48,6 +50,9 @@ class Persistable:
         entry = entry_of(self)
         if value and entry is not None:
             entry.view.touch(entry, self, force=True)
+
+
+follow(Persistable)  # perdure's own reader knows what is built on it
 
 
 class Sight(Protocol):
