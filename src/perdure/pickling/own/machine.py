@@ -245,12 +245,13 @@ class Machine(filling.Filling):
 
     def build(self) -> None:
         state = self.value()
-        obj = self.stack[-1]
+        obj: Any = self.stack[-1]
         built = self.builder.build(obj, state)
-        if built is not obj:  # it was unfinished until now
+        if type(obj) is Pending:
             self.stack[-1] = built
-            if obj is not None and self.memo.get(obj.place) is obj:
-                self.memo[obj.place] = built
+            place: int = obj.place
+            if self.memo.get(place) is obj:
+                self.memo[place] = built
 
     def persistent(self) -> None:
         self.stack.append(self.builder.persistent(self.value()))
