@@ -57,6 +57,7 @@ from perdure.errors import (
     RunFailed,
     SnapshotTooOld,
     SourceMissing,
+    StandbyAway,
     StillReferred,
     StorageError,
     StoreBusy,
@@ -71,6 +72,7 @@ from perdure.errors import (
     UpgradeFailed,
     VersionClash,
     WorkerDied,
+    WriterDeposed,
     WrongView,
 )
 from perdure.evolution.renames import declare_names, move_module, rename
@@ -139,9 +141,10 @@ __all__ = [
     "MissingUpgrade", "NameClash", "NewerClass", "NewerFormat", "NoEnvironment", "NoSuchPath", "NotAStore", "NotFound",
     "NotIndexed", "Opaque", "OtherCode", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "PrevalenceError",
     "ReadOnly", "ReplayDiffers", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "Savepoint",
-    "SnapshotTooOld", "SourceMissing", "SqlStore", "StillReferred", "StorageError", "Store", "StoreBusy",
+    "SnapshotTooOld", "SourceMissing", "SqlStore", "StandbyAway", "StillReferred", "StorageError", "Store", "StoreBusy",
     "StoreClosed", "StoreNotFound", "SystemNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag",
-    "UnloadableResult", "Unpickler", "UntrustedRecord", "UpgradeFailed", "VersionClash", "WorkerDied", "WrongView",
+    "UnloadableResult", "Unpickler", "UntrustedRecord", "UpgradeFailed", "VersionClash", "WorkerDied", "WriterDeposed",
+    "WrongView",
     "compatible_formats", "declare_names", "dump", "dumps", "flow", "format_version", "freeze_samples", "job", "load",
     "loads", "make_store", "move_module", "outside", "prevalence", "reference", "register", "register_class", "rename",
     "rerun", "resume", "start", "store_on", "upgrade", "versioned",

@@ -307,6 +307,18 @@ class ClockWentBack(PrevalenceError):
     retryable = True
 
 
+class WriterDeposed(PrevalenceError):
+    """A standby was promoted and writes the system now: this one takes no more commands. `.epoch` is the new one's."""
+
+    usual_hint = "Open the system where it is written now; this copy of it can become a standby of that one."
+
+
+class StandbyAway(PrevalenceError):
+    """No standby made a command durable, and `sync=True` wants one. `.sequence` is it; 0: none was journaled."""
+
+    retryable = True
+
+
 class ReplayDiffers(PrevalenceError):
     """Replaying gives another state than before; `.sequence` is the first command that differs."""
 

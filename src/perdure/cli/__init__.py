@@ -49,7 +49,7 @@ _VERBS = {
     "collect": ("perdure.cli.keeping", "remove what nothing refers to any more"),
     "forget": ("perdure.cli.keeping", "remove an object for good, also from history"),
     "key": ("perdure.cli.keyring", "show, export or import the keys that stores are sealed with"),
-    "prevalence": ("perdure.cli.prevalent", "look through a prevalent system, repair it, list its commands"),
+    "prevalence": ("perdure.cli.prevalent", "look through a prevalent system, repair it, list its commands; standbys"),
     "demo": ("perdure.cli.demo", "see a flow fail, be mended and run again, in a minute, on real files"),
 }
 VERBS = tuple(_VERBS)

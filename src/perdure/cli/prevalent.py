@@ -1,6 +1,6 @@
-"""The verb `prevalence`: looks through the directory of a prevalent system, repairs it, lists its commands.
+"""The verb `prevalence`: looks through the directory of a prevalent system, repairs it, lists its commands; standbys.
 
-- Nothing of the system is imported or unpickled.
+- Nothing of the system is imported or unpickled, but by a standby.
 - Exit status 3 where something is wrong that costs commands, or that stops the system from being opened.
 """
 
@@ -11,6 +11,7 @@ import os
 
 from perdure.cli.looking import print_json
 from perdure.cli.options import KEY_VARIABLE, Command, Parser, add_json
+from perdure.cli.standbys import promote, stand_by
 from perdure.cli.terminal import clean, counted, moment, table
 from perdure.errors import KeyMissing
 from perdure.files import Files
@@ -24,19 +25,26 @@ SHOWN = 20
 
 
 def _arguments(parser: Parser) -> None:
-    parser.add_argument("action", choices=["verify", "repair", "log"], help="what to do")
+    parser.add_argument("action", choices=["verify", "repair", "log", "standby", "promote"], help="what to do")
     parser.add_argument("directory", metavar="DIR", help="the directory of the system")
     parser.add_argument("--yes", action="store_true", help="repair: do it, instead of only saying what would be done")
     parser.add_argument("--limit", type=int, default=SHOWN, metavar="N", help=f"log: the last N commands ({SHOWN})")
     parser.add_argument("--all", action="store_true", help="log: every command that there is")
+    parser.add_argument(
+        "--of", metavar="WRITER", help="standby: the writer's address, or its directory on this machine"
+    )
     add_json(parser)
 
 
 def call(options: argparse.Namespace) -> int:
     """`perdure prevalence`."""
+    if options.action == "standby":
+        return stand_by(options.directory, options.of)
     folder = Folder(options.directory, Files())
     folder.identify()
     key = _key(folder)
+    if options.action == "promote":
+        return promote(folder, key)
     if options.action == "verify":
         return _verify(folder, key, options)
     return _repair(folder, key, options) if options.action == "repair" else _log(folder, key, options)
@@ -131,12 +139,15 @@ COMMANDS = {
         call,
         "verify looks through every file and says what is wrong, with file and byte. repair makes a directory that"
         "\ndoes not open one that does: what is damaged is put aside, never thrown away. log lists the commands in the"
-        "\njournal. Nothing of the system is imported or unpickled.",
+        "\njournal. Nothing of the system is imported or unpickled for these. standby follows a system that is served,"
+        "\nuntil Ctrl-C, and keeps a copy in DIR; promote makes that copy the writer's, when no process has it open.",
         [
             "perdure prevalence verify tasks/",
             "perdure prevalence repair tasks/",
             "perdure prevalence repair tasks/ --yes",
             "perdure prevalence log tasks/ --limit 50",
+            "perdure prevalence standby copy/ --of 10.0.0.1:7007",
+            "perdure prevalence promote copy/",
         ],
     ),
 }

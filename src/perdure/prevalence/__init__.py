@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from perdure.prevalence.commands import command
 from perdure.prevalence.following import Follower
 from perdure.prevalence.moments import now, random, random_source, uuid4
-from perdure.prevalence.opening import open
+from perdure.prevalence.opening import open, standby
 from perdure.prevalence.settings import every
+from perdure.prevalence.standby import Standby
 from perdure.prevalence.system import System
 from perdure.prevalence.taking import Taken
 
 __all__ = [
-    "Follower", "Suspect", "System", "Taken", "check", "command", "every", "now", "open", "random", "random_source",
-    "uuid4",
+    "Follower", "Standby", "Suspect", "System", "Taken", "check", "command", "every", "now", "open", "random",
+    "random_source", "standby", "uuid4",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

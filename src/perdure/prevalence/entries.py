@@ -56,6 +56,7 @@ class Head(NamedTuple):
     code: str
     previous: tuple[int, int]  # of the file before it: its first command, and the CRC of its last entry; (0, 0): none
     end: int
+    epoch: int = 0  # counts promotions of standbys: the writer of a lower one was deposed
 
 
 class Found(NamedTuple):
@@ -72,6 +73,8 @@ def encode_head(head: Head) -> bytes:
     """The beginning of a file, without its tag."""
     plain = {**head._asdict(), "seed": head.seed.hex()}
     del plain["end"]
+    if not head.epoch:
+        del plain["epoch"]
     text = json.dumps(plain, separators=(",", ":")).encode()
     return HEAD.pack(MAGIC, FORMAT, crc32(text), len(text)) + text
 
@@ -147,6 +150,38 @@ def find_entries(data: bytes, head: Head, key: Key | None, path: str) -> Found:
     if rest:
         _refuse_damage(data, head, end, end + len(rest), last, path)
     return Found(end, last, last_entry, crc, len(rest))
+
+
+def take_entries(data: bytes, at: int, head: Head, before: int, sealer: Any) -> Iterator[tuple[int, int, int, int]]:
+    """Start, end, CRC and number of commands of each entry from `at` on; all of `data` must be entries.
+
+    `sealer` has seen the file up to there, and goes on. Raises `UntrustedRecord` at the first that does not follow on.
+    """
+    while at < len(data):
+        entry = _valid(data, at)
+        end = 0 if entry is None else at + ENTRY.size + entry[3] + TAG_SIZE
+        if entry is None or entry[0] != head.mark or entry[2] != before or not _goes_on(sealer, data, at, end):
+            raise UntrustedRecord(f"What came for the journal is no entry that follows on the others (byte {at}).")
+        before = entry[1]
+        yield at, end, before, sum(kind & NUMBER < FAILED for kind, _, _ in records_of(data, at))
+        at = end
+
+
+def has_end(data: bytes, head: Head, found: Found, end: int, crc: int) -> bool:
+    """Whether an entry with that CRC ends there."""
+    for start in starts_of(data, head, found):
+        entry = ENTRY.unpack_from(data, start)
+        if start + ENTRY.size + entry[3] + TAG_SIZE == end:
+            return bool(entry[1] == crc)
+    return False
+
+
+def begins_sealed(data: bytes, head: Head, key: Key) -> Any:
+    """What has seen the head of a file, and its good tag; raises `UntrustedRecord`."""
+    sealer = key.fork()
+    if not _goes_on(sealer, data, 0, head.end):
+        raise UntrustedRecord(f"The head of a journal file does not carry a good seal of the key {key.name}.")
+    return sealer
 
 
 def mark_of(head: Head) -> bytes:

@@ -3,6 +3,8 @@
     directory/system                 format, id and key of the system; comes last, so that half a system is none
     directory/lock                   held by the one writer; names its process
     directory/reached                the newest journal file, and a command that is known to have been durable
+    directory/standing               whether it may be written: only of a system that has, or was, a standby
+    directory/address                where the writer serves standbys, for those on this machine
     directory/code-DIGEST            a code record
     directory/journal-0…017          begins with command 17
     directory/snapshot-0…016         the system after command 16
@@ -44,6 +46,17 @@ class Reached(NamedTuple):
 
     newest: int = 0
     last: int = 0
+
+
+WRITER, STANDBY, FILLING, DEPOSED = "writer", "standby", "filling", "deposed"
+
+
+class Standing(NamedTuple):
+    """What a directory is: the writer's own, a standby's copy (whole, or being filled), or a deposed writer's."""
+
+    role: str = WRITER
+    epoch: int = 0
+    of: str = ""  # of a standby: where its writer is
 
 
 class Folder:
@@ -167,6 +180,24 @@ class Folder:
         """Note, durably, what there is at least."""
         self.files.replace_durably(self.path("reached"), _checked(f"{reached.newest} {reached.last}"))
 
+    # -- who may write ---------------------------------------------------------------------------------------
+
+    def standing(self) -> Standing:
+        """Whether it may be written; raises `CorruptJournal` if the file that tells it is damaged."""
+        path = self.path("standing")
+        data = self.files.read(path)
+        if data is None:
+            return Standing()
+        text = _text_of(data)
+        if text is None:
+            raise CorruptJournal(f"{path} is damaged.", hint="Take it from a backup.", path=path)
+        role, epoch, of = text.split(" ", 2)
+        return Standing(role, int(epoch), of)
+
+    def note_standing(self, standing: Standing) -> None:
+        """Note it, durably."""
+        self.files.replace_durably(self.path("standing"), _checked(f"{standing.role} {standing.epoch} {standing.of}"))
+
     def remove_leftovers(self) -> None:
         """Remove what was not finished."""
         for name in self.files.list(self.directory):
@@ -178,7 +209,7 @@ def _is_own(name: str) -> bool:
     plain = name.removesuffix(".new")
     return bool(
         _NUMBERED.fullmatch(plain)
-        or plain in ("system", "lock", "reached")
+        or plain in ("system", "lock", "reached", "standing", "address")
         or re.fullmatch("code-[0-9a-f]{16,64}", plain)
     )
 
@@ -189,5 +220,5 @@ def _checked(text: str) -> bytes:
 
 def _text_of(data: bytes) -> str | None:
     """The text of a small file with its checksum before it; None if it is damaged."""
-    check, _, text = data.rstrip(b"\n").partition(b" ")
+    check, _, text = data.removesuffix(b"\n").partition(b" ")
     return text.decode() if check == b"%08x" % crc32(text) else None

@@ -44,6 +44,7 @@ class Journal:
         now: Callable[[], float],
         step: int = STEP,
         file_bytes: int = FILE_BYTES,
+        epoch: int = 0,
     ):
         self.following = following  # number of the next command
         self.durable = following - 1  # the last command that is durable
@@ -57,6 +58,7 @@ class Journal:
         self._now = now
         self._step = step
         self._file_bytes = file_bytes
+        self._epoch = epoch
         self._file: HeldFile | None = None
         self._sealer: Any = None
         self._mark = b""
@@ -87,6 +89,11 @@ class Journal:
     def is_full(self) -> bool:
         """Whether it is time for another file."""
         return self._file is not None and (self._end >= self._file_bytes or self._is_retired)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The newest file's first command, and up to which byte it is written; (0, 0): no file was begun."""
+        return (0, 0) if self.head is None else (self.head.first, self._end)
 
     def retire(self) -> None:
         """Have the next command begin a new file, at its own cost."""
@@ -161,7 +168,9 @@ class Journal:
     def _begin_file(self) -> None:
         folder, files = self._folder, self._folder.files
         seed = secrets.token_bytes(16)
-        head = Head(folder.id, self.following, new_mark(), seed, self._now(), self._code(), self._previous, 0)
+        head = Head(
+            folder.id, self.following, new_mark(), seed, self._now(), self._code(), self._previous, 0, self._epoch
+        )
         begun = encode_head(head)
         sealer = self._key.fork()
         sealer.update(begun)

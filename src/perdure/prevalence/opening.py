@@ -22,9 +22,13 @@ from perdure.keys import KeyRing, read_key_file
 from perdure.prevalence.codes import keep_code
 from perdure.prevalence.folder import Folder
 from perdure.prevalence.following import Follower
+from perdure.prevalence.promoting import refuse_standby
+from perdure.prevalence.receiving import is_address
 from perdure.prevalence.recovery import Limits, Recovered, recover
+from perdure.prevalence.serving import checked_serve
 from perdure.prevalence.settings import Durability, Keep, Settings, checked
 from perdure.prevalence.snapshots import Told, put_in_place, write_snapshot
+from perdure.prevalence.standby import Standby
 from perdure.prevalence.system import System
 from perdure.records.seal import Key
 
@@ -72,6 +76,10 @@ def open(
     clock_tolerance: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
     freeze: bool = True,
+    serve: str | None = None,
+    sync: bool = False,
+    away: Literal["refuse", "alone"] = "refuse",
+    patience: float = 10.0,
     files: Files | None = None,
     **internal: Any,
 ) -> Any:
@@ -80,12 +88,14 @@ def open(
     One process writes: `StoreBusy` in another, after `timeout` seconds. With `read_only` you get a `Follower`; with
     `until`, the number of a command or a time, the system as it was. Damage that could be helped is warned of, and in
     `.said`; else `CorruptJournal` says which file and byte. `progress` gets (commands done, commands in all).
+    With `serve`, an address "host:port", standbys can follow; with `sync=True` each answer waits for one of them.
     """
     found = Folder(os.fspath(directory), files or Files())
     recovery = snapshot_recovery.total_seconds() if isinstance(snapshot_recovery, timedelta) else snapshot_recovery
     given = Settings(
         durability, snapshot_commands, snapshot_bytes, recovery, keep, food_taster, time_limit, code, compress,
         progress=progress, clock_tolerance=clock_tolerance, freeze=freeze,
+        serve=checked_serve(serve, sync, away, patience),
     )  # fmt: skip
     settings = checked(given._replace(**internal) if clock is None else given._replace(clock=clock, **internal))
     if trust not in (None, "all"):
@@ -95,6 +105,50 @@ def open(
         recovered = recover(found, _reading_key(found, key, trust), limits=_limits(until), progress=progress)
         return Follower(found, _reading_key(found, key, trust), recovered, follows=until is None)
     return _open_for_writing(found, root, key, trust, timeout, settings)
+
+
+def standby(
+    directory: str | os.PathLike[str],
+    of: str | os.PathLike[str],
+    *,
+    key: KeySource | None = None,
+    timeout: float = 60.0,
+    snapshot_commands: int | None = 200_000,
+    snapshot_bytes: int | None = 256 << 20,
+    snapshot_recovery: float | None = 30.0,
+    keep: Keep = 2,
+    code: Literal["recorded", "off"] = "recorded",
+    compress: bool = False,
+    freeze: bool = True,
+    files: Files | None = None,
+) -> Standby:
+    """Follow the system that is served at an address, or that has a directory on this machine; gives the `Standby`.
+
+    It keeps a journal and snapshots of its own in `directory`, and returns when it has a root to read; `StandbyAway`
+    if the writer did not give one within `timeout` seconds.
+    """
+    folder = Folder(os.fspath(directory), files or Files())
+    settings = checked(
+        Settings(
+            "always", snapshot_commands, snapshot_bytes, snapshot_recovery, keep, False, None, code, compress,
+            freeze=freeze,
+        )
+    )  # fmt: skip
+    source = os.fspath(of)
+    if not is_address(source, folder):
+        source = os.path.abspath(source)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(folder.writing(0.0))
+        if folder.exists():
+            folder.identify()
+            _own_key(folder, key)
+        found = Standby(folder, _given_key(key), source, settings, stack.pop_all())
+    try:
+        found.wait_for(0, timeout)
+    except BaseException:
+        found.close()
+        raise
+    return found
 
 
 def _open_for_writing(
@@ -113,6 +167,7 @@ def _open_for_writing(
             assert root is not None
             _make(folder, root, key, settings)
         folder.identify()
+        refuse_standby(folder)
         own = _own_key(folder, key)
         recovered = recover(folder, None if trust else own, progress=settings.progress, freeze=settings.freeze)
         _settle(folder, recovered)

@@ -53,7 +53,7 @@ def journal_files(
     wanted = [number for number in numbers if number > after]
     if not wanted or wanted[0] != after + 1:
         wanted = started[-1:] + wanted
-    following = 0
+    following = epoch = 0
     for place, number in enumerate(wanted):
         if until is not None and number > until:
             return
@@ -61,6 +61,15 @@ def journal_files(
         read = read_journal(folder, key, path)
         if read.head.first != number:
             raise CorruptJournal(f"The journal file {path} begins with command {read.head.first}.", path=path, offset=0)
+        if read.head.epoch < epoch:
+            raise CorruptJournal(
+                f"The journal file {path} was written by a writer that had been deposed (epoch {read.head.epoch}, after"
+                f" {epoch}).",
+                hint="It does not belong here: take it out of the directory.",
+                path=path,
+                offset=0,
+            )
+        epoch = read.head.epoch
         if number > max(following, after + 1):
             raise _missing(folder, max(following, after + 1), f"{path} follows")
         is_last = place == len(wanted) - 1

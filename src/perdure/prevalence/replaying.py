@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from perdure.errors import CannotLoad, PerdureError
@@ -52,7 +52,7 @@ class FileReplay:
         file: JournalFile,
         root: Any,
         moment: Moment,
-        failed: frozenset[int],
+        failed: Set[int],
         until: int,
         before: float,
         report: Callable[[int], None] | None,
@@ -70,11 +70,20 @@ class FileReplay:
 
     def run(self, done: int, seconds: float) -> tuple[int, float]:
         """Carry out what comes after command `done`; gives the last one, and its time."""
-        self._done, self.seconds = done, seconds
-        file, moment, root = self.file, self.moment, self.root
-        moment.seed = file.head.seed
+        self.begin(done, seconds)
+        file = self.file
         chunks = file.data[file.head.end : file.found.end].split(mark_of(file.head))
         del chunks[0]
+        return self.go_on(chunks)
+
+    def begin(self, done: int, seconds: float) -> None:
+        """Be about to carry out what comes after command `done`."""
+        self._done, self.seconds = done, seconds
+
+    def go_on(self, chunks: Sequence[bytes]) -> tuple[int, float]:
+        """The same with the next entries of the file, each without its mark."""
+        moment, root = self.moment, self.root
+        moment.seed = self.file.head.seed
         plain, load, kind_at, payload_at = self._plain.get, load_short, _KIND, _PAYLOAD
         sequence, stop = self.sequence, self._next_stop() - 1
         chunk = b""
@@ -99,7 +108,8 @@ class FileReplay:
             raise self._raised(error, chunk) from error
         if moment.chunk:
             self.seconds, moment.chunk = moment.seconds(), b""
-        return max(sequence, done), self.seconds
+        self.sequence = max(self.sequence, sequence)
+        return max(sequence, self._done), self.seconds
 
     def _next_stop(self) -> int:
         """The next command that has to be looked at more closely."""
@@ -181,7 +191,7 @@ class FileReplay:
         if known is not None and not isinstance(error, _Unloadable):
             return Raised(sequence, known[0], error, path)
         cause = error.__cause__ if isinstance(error, _Unloadable) else error
-        at = self.file.data.index(chunk) - 4
+        at = max(self.file.data.find(chunk) - 4, 0)  # a standby has only a part of the file in memory
         where = f"It is command {sequence} in {path}, at byte {at}."
         if isinstance(cause, PerdureError):
             cause.message = f"{cause.message} {where}"

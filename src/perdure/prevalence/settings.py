@@ -29,6 +29,15 @@ def every(milliseconds: float) -> Every:
     return Every(milliseconds / 1000)
 
 
+class Serve(NamedTuple):
+    """How the journal is served."""
+
+    address: str
+    sync: bool = False
+    away: Literal["refuse", "alone"] = "refuse"
+    patience: float = 10.0  # seconds to wait for a standby
+
+
 class Settings(NamedTuple):
     """What the opener of a system has chosen."""
 
@@ -46,6 +55,7 @@ class Settings(NamedTuple):
     clock_tolerance: float = 60.0  # seconds by which the clock may be behind; time stands still meanwhile
     progress: Callable[[int, int], None] | None = None
     freeze: bool = True
+    serve: Serve | None = None  # the journal to standbys
     step: int = STEP
     file_bytes: int = FILE_BYTES
 

@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from perdure.errors import PerdureError
 from perdure.prevalence.codes import keep_code
 from perdure.prevalence.folder import Folder
-from perdure.prevalence.journal import Journal
 from perdure.prevalence.settings import Settings
 from perdure.prevalence.snapshots import Told
 from perdure.prevalence.taking import Taking, drop_old, how_here
 from perdure.records.seal import Key
 
 
+class Journaled(Protocol):
+    """What a snapshot asks of a journal."""
+
+    bytes: int  # that were written since the system was opened
+
+    def sync(self) -> None: ...
+
+    def retire(self) -> None: ...
+
+
 class TakesSnapshots:
-    """The part of a `System` that takes snapshots of it."""
+    """The part of a `System`, or a `Standby`, that takes snapshots of it."""
 
     root: Any
     said: list[str]
@@ -29,7 +38,7 @@ class TakesSnapshots:
     _key: Key
     _settings: Settings
     _work: threading.RLock
-    _journal: Journal
+    _journal: Journaled
     _sequence: int
     _time: float
     _modules: set[str]

@@ -22,11 +22,12 @@ from perdure.prevalence.changes import Changes
 from perdure.prevalence.commands import SYSTEMS, Kind, kind_of_method, kind_of_object
 from perdure.prevalence.ends import ALIVE, leave_closed
 from perdure.prevalence.entries import ALONE, MOST_KINDS, pack_record
-from perdure.prevalence.folder import Folder
+from perdure.prevalence.folder import DEPOSED, Folder, Standing
 from perdure.prevalence.journal import Journal, MarkMet
 from perdure.prevalence.marks import encode_failed, encode_kind
 from perdure.prevalence.moments import Moment, local
 from perdure.prevalence.recovery import Limits, Recovered, recover
+from perdure.prevalence.serving import Serving, deposed_error
 from perdure.prevalence.settings import Every, Settings
 from perdure.prevalence.snapshotting import TakesSnapshots
 from perdure.prevalence.taking import Taken, Taking
@@ -43,6 +44,8 @@ Root = TypeVar("Root")
 class System(TakesSnapshots, Generic[Root]):
     """A system that is open for writing; `prevalence.open` gives it. `root` is read as any other object."""
 
+    _journal: Journal
+
     def __init__(self, folder: Folder, key: Key, recovered: Recovered, settings: Settings, lock: contextlib.ExitStack):
         self.root: Root = recovered.root
         self.said = recovered.said  # what was not as it should be when it was opened, and could be helped
@@ -53,6 +56,8 @@ class System(TakesSnapshots, Generic[Root]):
         self._lock = lock
         self._work = threading.RLock()
         self._turns = Turns(self._process)
+        newest = recovered.newest
+        epoch = max(folder.standing().epoch, newest.head.epoch if newest is not None else 0)
         self._journal = Journal(
             folder,
             key,
@@ -62,6 +67,7 @@ class System(TakesSnapshots, Generic[Root]):
             now=settings.clock.now,
             step=0 if settings.durability == "none" else settings.step,
             file_bytes=settings.file_bytes,
+            epoch=epoch,
         )
         self._sequence = recovered.sequence
         self._time = recovered.time
@@ -77,6 +83,14 @@ class System(TakesSnapshots, Generic[Root]):
         self._always = settings.durability == "always"
         self._watch = Watch(settings.time_limit) if settings.time_limit else None
         self._taster = Taster(self.root) if settings.food_taster else None
+        self._serving: Serving | None = None
+        if settings.serve is not None:
+            try:
+                self._serving = Serving(folder, key, settings.serve, epoch, self._sequence, self._deposed)
+            except PerdureError:
+                lock.close()
+                raise
+            self._serving.done(self._sequence, self._raised)
         SYSTEMS[id(self.root)] = self
         ALIVE.add(self)
         if isinstance(settings.durability, Every):
@@ -90,6 +104,16 @@ class System(TakesSnapshots, Generic[Root]):
     def sequence(self) -> int:
         """The number of the last command that was carried out; the first one has 1."""
         return self._sequence
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    @property
+    def address(self) -> str:
+        """Where standbys are served, "host:port"; "" if they are not."""
+        return "" if self._serving is None else self._serving.address
 
     def execute(self, command: Any, /, *args: Any, **keywords: Any) -> Any:
         """Carry out an object with `apply(root)`, or a method under `@command` with its arguments; give its answer.
@@ -173,6 +197,8 @@ class System(TakesSnapshots, Generic[Root]):
             try:
                 self._end_journal()
             finally:
+                if self._serving is not None:
+                    self._serving.close(*self._journal.place)
                 self._lock.close()
                 ALIVE.discard(self)
                 leave_closed(self.root, closed)
@@ -189,6 +215,8 @@ class System(TakesSnapshots, Generic[Root]):
     def forked(self, error: PrevalenceError) -> None:
         """Be of no use in this process, which is a fork of the one that writes."""
         self._turns.forked(error)
+        if self._serving is not None:
+            self._serving.forget()
         self._work = threading.RLock()
         self._closed = True
 
@@ -216,19 +244,28 @@ class System(TakesSnapshots, Generic[Root]):
 
     def _process(self, group: list[Ticket]) -> None:
         """Journal the commands of a group together, make them durable, carry them out."""
+        serving, unheld = self._serving, None
         with self._work:
             try:
+                if serving is not None:
+                    serving.ready()
                 now = self._next_time()
                 if self._taster is not None:
                     group = self._taster.taste(group, self._sequence, now, self._begin(group))
                     if not group:
                         return
                 self._record(group, now)
+                if serving is not None:
+                    unheld = serving.wait(self._journal.following - 1)
             except PerdureError as error:
                 for ticket in group:
                     ticket.error = ticket.error or error
                 return
             self._carry_out(group, now)
+            if serving is not None:
+                serving.done(self._sequence, self._raised)
+            for ticket in group if unheld is not None else ():
+                ticket.error = ticket.error or unheld
         self._snapshot_if_due()
 
     def _next_time(self) -> float:
@@ -291,6 +328,8 @@ class System(TakesSnapshots, Generic[Root]):
                 del numbers[kind]
             raise
         self._raised.clear()
+        if self._serving is not None:
+            self._serving.written(*self._journal.place, self._journal.following - 1)
 
     def _carry_out(self, group: list[Ticket], now: float) -> None:
         moment, watch, root = self._moment, self._watch, self.root
@@ -364,6 +403,12 @@ class System(TakesSnapshots, Generic[Root]):
                 f"{what}() was called by a command.",
                 hint="A command changes the system directly, and calls other commands as plain methods.",
             )
+
+    def _deposed(self, epoch: int) -> None:
+        """A standby was promoted: take nothing more, and remember that."""
+        with self._work:
+            self._turns.refuse(deposed_error(self.directory, epoch))
+            self._folder.note_standing(Standing(DEPOSED, epoch))
 
     # -- journal and snapshots -------------------------------------------------------------------------------
 
