@@ -198,6 +198,8 @@ class CorruptRecord(PerdureError, ValueError):
 class CorruptBundle(CorruptRecord):
     """A file of exported objects was cut short, or changed since it was written; or it is none."""
 
+    usual_hint = "Have it exported, or copied, once more."
+
 
 class UntrustedRecord(PerdureError, ValueError):
     """A record without a good seal by this store's key; nothing of it was executed."""
@@ -219,6 +221,8 @@ class ClassNotFound(PerdureError, ImportError):  # type: ignore[misc]  # both ha
 
 class SourceMissing(ClassNotFound):
     """A code record names a module whose text is nowhere: not kept, and not in a repository that is here."""
+
+    usual_hint = "Fetch the commits of its repository, or export the run where its code is."
 
 
 class VersionClash(ClassNotFound):
@@ -296,6 +300,8 @@ class SystemNotFound(StoreNotFound):
 class CorruptJournal(CorruptRecord):
     """A journal or snapshot lacks something that was there; `.path` is the file, `.offset` the place in it."""
 
+    usual_hint = "`perdure prevalence verify` lists all that is wrong; then take the file from a backup."
+
 
 class CommandTimeout(PrevalenceError, TimeoutError):
     """A command ran longer than the time limit; its changes are undone. `.sequence` is its number."""
@@ -333,6 +339,8 @@ class FlowError(PerdureError, RuntimeError):
 class CyclicFlow(FlowError):
     """Jobs need one another's results in a circle; `.path` names it."""
 
+    usual_hint = "Let one of them do without the result of another."
+
 
 class RunFailed(FlowError):
     """The run has no result, since jobs failed; `.failures` maps the job's name to the error text."""
@@ -340,6 +348,8 @@ class RunFailed(FlowError):
 
 class RunAlive(FlowError):
     """The run belongs to a process that still lives."""
+
+    usual_hint = "Wait until it has ended, or end that process first."
 
 
 class IllegalTransition(FlowError):
@@ -349,11 +359,15 @@ class IllegalTransition(FlowError):
 class ResultNotReady(FlowError):
     """The job or run has not ended."""
 
+    usual_hint = "`perdure show` and `.state` tell how far it is."
+
     retryable = True
 
 
 class JobTimeout(FlowError, TimeoutError):
     """A job ran longer than its time-out."""
+
+    usual_hint = "Give it more time, `@job(timeout=…)`, or less to do; a re-run does it again."
 
 
 class NoEnvironment(FlowError):
@@ -367,6 +381,10 @@ class OtherCode(FlowError):
 class WorkerDied(FlowError):
     """The process that ran the job ended before the job did."""
 
+    usual_hint = "Look whether memory ran out, or who ended it; a re-run does it again."
+
 
 class UnloadableResult(FlowError):
     """What a job returned could be pickled here, but could not be loaded from the store."""
+
+    usual_hint = "Let the job return what can be loaded from a store by itself."
