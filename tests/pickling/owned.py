@@ -5,63 +5,87 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import perdure
+from perdure.evolution import versions
+from perdure.pickling.declared import DECLARED
+
+_CLASSES: list[type[Any]] = []
 
 
-@perdure.register_class
+def registered(cls: Any) -> Any:
+    """To be registered while tests of a module run: others find nothing declared."""
+    _CLASSES.append(cls)
+    return cls
+
+
+@contextmanager
+def all_registered() -> Iterator[None]:
+    """Within the block they are."""
+    for cls in _CLASSES:
+        perdure.register_class(cls)
+    try:
+        yield
+    finally:
+        DECLARED.clear()
+        versions.REGISTERED.clear()
+
+
+@registered
 @dataclasses.dataclass
 class Point:
     x: int
     y: int = 0
 
 
-@perdure.register_class
+@registered
 @dataclasses.dataclass(frozen=True, slots=True)
 class Span:
     begin: float
     end: float = 1.0
 
 
-@perdure.register_class
+@registered
 class Colour(enum.Enum):
     RED = 1
     BLUE = 2
 
 
-@perdure.register_class
+@registered
 class Right(enum.Flag):
     READ = 1
     WRITE = 2
 
 
-Pair = perdure.register_class(namedtuple("Pair", "left right"))
+Pair = registered(namedtuple("Pair", "left right"))
 
 
-@perdure.register_class
+@registered
 class Stack(list):
     """A list with attributes."""
 
 
-@perdure.register_class
+@registered
 class Table(dict):
     """A dict with attributes."""
 
 
-@perdure.register_class
+@registered
 class Tags(set):
     """A set with attributes."""
 
 
-@perdure.register_class
+@registered
 class Mixed:
     """Slots, a dict, and a base with slots."""
 
     __slots__ = ("__dict__", "left")
 
 
-@perdure.register_class
+@registered
 class Setting:
     """It takes its state itself."""
 
@@ -77,7 +101,7 @@ class Setting:
             raise LookupError(word)
 
 
-@perdure.register_class
+@registered
 class Trouble(Exception):
     """An exception of the program's."""
 

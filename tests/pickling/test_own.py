@@ -38,6 +38,14 @@ UTC = datetime.UTC
 ROME = zoneinfo.ZoneInfo("Europe/Rome")
 PROTOCOLS = range(6)
 
+
+@pytest.fixture(scope="module", autouse=True)
+def registrations():
+    """The classes of the tests are known while they run."""
+    with owned.all_registered():
+        yield
+
+
 VALUES: list[Any] = [
     None, True, 0, -1, 255, 65535, 2**31, -(10**700), 0.5, float("inf"), 2j, "", "Пример\n\\", "\udc80", "x" * 300, b"",
     b"\x00\xff", b"y" * 300, bytearray(b"raw"), (), (1,), (1, 2, 3, 4), [], [1, [2]], {}, {"a": {1: (2,)}}, set(), {1},
