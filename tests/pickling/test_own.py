@@ -28,7 +28,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import perdure
-from perdure import Limits, PerdureError, UntrustedRecord
+from perdure import Limits, PerdureError, Persistable, UntrustedRecord
+from perdure.pickling.own import registry
 from perdure.pickling.own.reading import read
 from perdure.pickling.own.values import EXCEPTIONS
 from perdure.records.seal import Key
@@ -344,3 +345,15 @@ def test_random_graphs_are_those_of_pickle(seed, protocol):
 def test_classes_of_the_graphs_are_strangers():
     with pytest.raises(UntrustedRecord, match="graphs:Node"):
         perdure.loads(pickle.dumps(Node(a=1)))
+
+
+class Outer:
+    class Inner(Persistable):
+        pass
+
+
+def test_a_class_inside_another_is_looked_for_once(monkeypatch):
+    name = f"{__name__}:Outer.Inner"
+    assert registry.class_named(name) is Outer.Inner
+    monkeypatch.setattr(registry, "_imported", None)
+    assert registry.class_named(name) is Outer.Inner

@@ -42,8 +42,10 @@ def class_named(name: str) -> type[Any] | None:
 
 
 def _is_current(cls: type[Any]) -> bool:
-    module = sys.modules.get(cls.__module__)
-    return module is not None and module.__dict__.get(cls.__qualname__) is cls
+    found: Any = sys.modules.get(cls.__module__)
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found is cls
 
 
 def _imported() -> dict[str, type[Any]]:
