@@ -44,6 +44,7 @@ class Declared:
         self._renames = Renames()
         self.fitting: dict[tuple[str, str, int], tuple[Any, str, str]] = {}  # layouts that were seen to fit
         self._current: dict[str, str] = {}  # names that were asked about
+        self._members: dict[str, dict[str, str]] = {}  # by classes that were asked about
 
     def clear(self) -> None:
         """Forget everything that was declared: for tests."""
@@ -57,6 +58,17 @@ class Declared:
             found = name if name in self.known else self._renames.of_text(name)
             if len(self._current) < MOST_KNOWN:
                 self._current[name] = found
+        return found
+
+    def members(self, class_name: str) -> Mapping[str, str]:
+        """Old names of members of an enumeration, as it is called now, and what they are called now."""
+        found = self._members.get(class_name)
+        if found is None:
+            ends = (self.current(old).rpartition(".") for old in self.renames)
+            pairs = zip(self.renames, ends, strict=True)
+            found = {old.rpartition(".")[2]: new for old, (owner, _, new) in pairs if owner == class_name}
+            if len(self._members) < MOST_KNOWN:
+                self._members[class_name] = found
         return found
 
     def declare(self, renames: Mapping[str, str], moves: Mapping[str, str]) -> None:
@@ -98,7 +110,7 @@ class Declared:
 
     def _note(self) -> None:
         self.active = bool(self.known or self.renames or self.moves)
-        self.fitting, self._current = {}, {}
+        self.fitting, self._current, self._members = {}, {}, {}
 
 
 DECLARED = Declared()

@@ -54,26 +54,35 @@ def stable(name: str, hint: str) -> Any:
 def member(cls: Any, name: str, value: Any) -> Any:
     """The member of an enumeration with that name (several flags: joined by `|`). Raises `CannotLoad`."""
     found = cls.__dict__.get("_member_map_", {})
-    if name in found:
+    if name in found and not DECLARED.renames:
         return found[name]
-    if issubclass(cls, enum.Flag):
+    if issubclass(cls, enum.Flag) and name not in found:
         return reduce(or_, (_one(cls, each, value) for each in name.split("|") if each), cls(0))
     return _one(cls, name, value)
 
 
+def is_renamed(cls: Any, name: str) -> bool:
+    """Whether a member, or one of several flags, that was called so is declared to be called otherwise."""
+    called = _called(cls)
+    return bool(DECLARED.renames) and any(each in DECLARED.members(called) for each in name.split("|"))
+
+
+def _called(cls: Any) -> str:
+    return f"{public_module(cls.__module__)}:{cls.__qualname__}"
+
+
 def _one(cls: Any, name: str, value: Any) -> Any:
+    """One member by its name of then: what is declared of that comes before what is called so now."""
     found = cls.__dict__.get("_member_map_", {})
-    if name not in found:
-        called = f"{public_module(cls.__module__)}:{cls.__qualname__}"
-        now = DECLARED.current(f"{called}.{name}").rpartition(".")[2] if DECLARED.active else name
-        if now not in found:
-            raise CannotLoad(
-                f"{called} has no member {name} any more (its value was {value!r:.80}).",
-                hint=f'If it is called otherwise now, say so: perdure.rename("{called}.{name}", "{called}.NEW_NAME").',
-                path=f"{called}.{name}",
-            )
-        name = now
-    return found[name]
+    called = _called(cls)
+    now = DECLARED.members(called).get(name, name) if DECLARED.renames else name
+    if now not in found:
+        raise CannotLoad(
+            f"{called} has no member {now} {'' if now != name else 'any more '}(its value was {value!r:.80}).",
+            hint=f'If it is called otherwise now, say so: perdure.rename("{called}.{name}", "{called}.NEW_NAME").',
+            path=f"{called}.{name}",
+        )
+    return found[now]
 
 
 for _function, _name in ((shape, SHAPE), (member, MEMBER)):

@@ -15,9 +15,10 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 
 from perdure.errors import CannotRename
+from perdure.pickling.calls import GETATTR, MEMBER, NAMED, TAKES_MODULE, TAKES_NAME, WITH_MORE, name_in
 from perdure.pickling.opcodes import Op, Opcodes, corrupt
 from perdure.pickling.renames import Name, Renames, python3_name
-from perdure.pickling.slots import NO_NAME, Event, Followed, Kind, Lookup, Slot, text_of, use
+from perdure.pickling.slots import NO_NAME, Event, Followed, Kind, Lookup, Slot, plain_value, text_of, use
 
 FREE_MEMO = 1000
 STEP = 50_000  # opcodes after which it is told how far it is
@@ -25,18 +26,6 @@ HIGHEST_PROTOCOL = 5
 
 
 Run = list[Slot]
-
-# Functions of which an argument is a name: `module:Name` (at which places), or that of a module.
-TAKES_NAME = {
-    ("perdure", "_named"): (0,), ("perdure", "_shape"): (0, 3), ("perdure.pickling.classes", "find"): (0,),
-    ("pkgutil", "resolve_name"): (0,),
-}  # fmt: skip
-WITH_MORE = {("perdure", "_shape")}  # whose other arguments say nothing that depends on the name
-TAKES_MODULE = {
-    ("importlib", "import_module"), ("builtins", "__import__"), ("cloudpickle.cloudpickle", "subimport"),
-    ("cloudpickle", "subimport"),
-}  # fmt: skip
-GETATTR = ("builtins", "getattr")
 
 
 class Machine:
@@ -288,6 +277,9 @@ class Machine:
             if function.name == GETATTR:
                 if self.attribute(function, args):
                     return
+            elif function.name == MEMBER:
+                if self.member(function, args):
+                    return
             elif function.name in TAKES_NAME or function.name in TAKES_MODULE:
                 self.named(function, args)
                 return
@@ -341,11 +333,41 @@ class Machine:
                 raise self.refuse(f"calls {':'.join(function.name)} with a name that is made up")
             told.append(rename(name))
             part.want(told[-1])
-            self.lookups.append(Lookup(self.place, name, told[-1], (told[-1], ""), self.protocol, ((part, told[-1]),)))
+        names = [parts[place] for place in places if place < len(parts)]
+        texts = tuple(zip(names, told, strict=True))
+        given = tuple(
+            (part, told[places.index(place)] if place in places else None) for place, part in enumerate(parts)
+        )
+        for part, new in texts:
+            self.lookups.append(Lookup(self.place, text_of(part) or "", new, (new, ""), self.protocol, texts, given))
         rest = [part for place, part in enumerate(parts) if place not in places]
         self.event(function, *rest, makes=True, told=" ".join(told))
+        made = self.stack[-1]
         if is_module:
-            self.stack[-1].kind, self.stack[-1].name = Kind.MODULE, (text, "")
+            made.kind, made.name = Kind.MODULE, (text, "")
+        else:
+            made.name, made.new = name_in(text_of(names[-1]) or ""), name_in(told[-1])
+            made.kind = Kind.NAMED if function.name == NAMED else made.kind
+
+    def member(self, function: Slot, args: Slot) -> bool:
+        """A member of an enumeration that is looked up by its class and its name."""
+        cls, name, value = args.parts if len(args.parts) == 3 else (None, None, None)
+        if cls is None or name is None or value is None or cls.name == NO_NAME:
+            return False
+        text = text_of(name) if name.kind is Kind.TEXT else None
+        new = None if text is None else self.renames.of_member(cls.name, cls.new, text)
+        if text is None or new is None:
+            raise self.refuse(f"takes a member of {':'.join(cls.name)} that is made up, or would leave its class")
+        name.want(new)
+        old = f"{':'.join(cls.name)}.{text}"
+        now = old if new == text else f"{':'.join(cls.new)}.{new}"
+        told = (cls, None), (name, new), (value, None)
+        self.lookups.append(Lookup(self.place, old, now, (new, ""), self.protocol, ((name, new),), told))
+        plain = plain_value(value)  # what it was: nothing depends on whether it is shared with others
+        self.event(function, *([value] if plain is None else []), makes=True, told=(cls.new, new, plain))
+        use(cls)
+        use(value)
+        return True
 
     # -- further events ------------------------------------------------------------------------------------
 

@@ -53,6 +53,20 @@ class Renames:
         module, colon, qualname = name.partition(":")
         return ":".join(self.of(module, qualname)) if colon and module and qualname else name
 
+    def of_member(self, cls: Name, new: Name, text: str) -> str | None:
+        """The new name of a member of an enumeration (of flags: joined by `|`); None where it would leave its class.
+
+        `new` is the class's new name.
+        """
+        found = []
+        for member in text.split("|"):
+            module, qualname = self.of(cls[0], f"{cls[1]}.{member}")
+            owner, _, name = qualname.rpartition(".")
+            if (module, owner) != new:
+                return None
+            found.append(name)
+        return "|".join(found)
+
     def of_module(self, module: str) -> str:
         """The new name of a module: what its moves, and none of its renames, make of it."""
         used: set[str] = set()

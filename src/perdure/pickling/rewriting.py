@@ -18,9 +18,9 @@ from typing import NamedTuple
 from perdure.errors import CannotRename, CorruptRecord
 from perdure.pickling.machine import Machine
 from perdure.pickling.nested import refuse_nested
-from perdure.pickling.opcodes import Opcodes, read_opcodes
+from perdure.pickling.opcodes import Op, Opcodes, read_opcodes
 from perdure.pickling.renames import Name, Renames, python2_name
-from perdure.pickling.slots import Followed, Kind, Lookup, Slot, text_of
+from perdure.pickling.slots import Followed, Kind, Lookup, Slot, plain_value, text_of
 
 Edits = dict[int, bytes]  # by the place of an opcode: what stands there instead
 NameTexts = Callable[[Followed], Iterable[tuple[Slot, str]]]
@@ -197,10 +197,30 @@ def _edit(lookup: Lookup, code: Opcodes, is_replaced: bool) -> bytes | None:
         return pickle.INST + f"{module}\n{qualname}\n".encode()
     if not lookup.texts:  # `getattr` of a class
         return _TWO_POPS + class_bytes(lookup.spelled, lookup.protocol)
-    (slot, text) = lookup.texts[0]
-    if _in_place(slot):
+    if all(map(_in_place, (slot for slot, _ in lookup.texts))):
         return None
-    return pickle.POP + _tuple_bytes([literal(text, lookup.protocol)], lookup.protocol) + pickle.REDUCE
+    args = [_argument(slot, text, code.ops[lookup.op], lookup.protocol) for slot, text in lookup.args]
+    return pickle.POP + _tuple_bytes(args, lookup.protocol) + pickle.REDUCE
+
+
+def _argument(slot: Slot, text: str | None, op: Op, protocol: int) -> bytes:
+    """Opcodes that push an argument of a call once more, `text` in its place where that is another one."""
+    if slot.kind is Kind.TEXT:
+        return literal(text_of(slot) or "" if text is None else text, protocol)
+    if slot.kind in (Kind.CLASS, Kind.NAMED) and not slot.parts:
+        spelled = Renames().spelled(slot.new, protocol)
+        if spelled is not None:
+            return class_bytes(spelled, protocol)
+    if plain_value(slot) is None:
+        raise CannotRename(
+            f"{op.name} at position {op.start} takes a name that is data as well, beside what cannot be written again.",
+            position=op.start,
+            opcode=op.name,
+        )
+    if slot.kind is Kind.TUPLE:
+        return _tuple_bytes([_argument(part, None, op, protocol) for part in slot.parts], protocol)
+    made = slot.code.ops[slot.op]
+    return slot.code.data[made.start : made.end]
 
 
 # -- bytes -----------------------------------------------------------------------------------------------------------
@@ -218,7 +238,9 @@ def class_bytes(spelled: Name, protocol: int) -> bytes:
 
 
 def _tuple_bytes(items: Sequence[bytes], protocol: int) -> bytes:
-    if protocol < 2:
+    if not items:
+        return pickle.EMPTY_TUPLE if protocol else pickle.MARK + pickle.TUPLE
+    if protocol < 2 or len(items) > 2:
         return pickle.MARK + b"".join(items) + pickle.TUPLE
     return b"".join(items) + (pickle.TUPLE1 if len(items) == 1 else pickle.TUPLE2)
 

@@ -18,6 +18,7 @@ class Kind(Enum):
     OTHER = "other"
     TEXT = "text"
     CLASS = "class"  # or a function: what was looked up by a name
+    NAMED = "named"  # the same, looked up by a call of `perdure._named`
     TUPLE = "tuple"
     MODULE = "module"  # imported by a call
 
@@ -56,7 +57,8 @@ class Event(NamedTuple):
 class Lookup(NamedTuple):
     """Where a name is used: by the opcode at which place, and how the pickle is to spell it.
 
-    `texts` are the operands, if they are values on the stack, with what is needed in their places.
+    `texts` are the operands, if they are values on the stack, with what is needed in their places. `args` are all
+    that a call takes, with what is needed in the places of names.
     """
 
     op: int
@@ -65,6 +67,7 @@ class Lookup(NamedTuple):
     spelled: Name
     protocol: int
     texts: tuple[tuple[Slot, str], ...] = ()
+    args: tuple[tuple[Slot, str | None], ...] = ()
 
 
 class Followed(NamedTuple):
@@ -107,5 +110,20 @@ def text_of(slot: Slot) -> str | None:
         return None
 
 
+def plain_value(slot: Slot) -> object:
+    """A value that stands in the pickle by itself: a number, text, bytes, or a tuple of such; None for any other."""
+    op = slot.code.ops[slot.op]
+    if slot.kind is Kind.TEXT:
+        return text_of(slot)
+    if slot.kind is Kind.TUPLE:
+        parts = tuple(map(plain_value, slot.parts))
+        return None if None in parts else parts
+    return (op.code, slot.code.data[op.operand : op.end]) if op.code in _PLAIN and not op.hole else None
+
+
+_PLAIN = {code[0] for code in (
+    pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.BINFLOAT,
+    pickle.INT, pickle.LONG, pickle.FLOAT, pickle.LONG1, pickle.LONG4, pickle.SHORT_BINBYTES, pickle.BINBYTES,
+)}  # fmt: skip
 _LINE_TEXT = pickle.UNICODE[0]
 _NATIVE = {pickle.STRING[0], pickle.BINSTRING[0], pickle.SHORT_BINSTRING[0]}

@@ -27,6 +27,7 @@ from perdure.objects.transactions.commits import Desk
 from perdure.objects.transactions.transaction import Transaction, replace
 from perdure.objects.views.view import View
 from perdure.pickling.declared import DECLARED
+from perdure.pickling.lasting import MEMBER, is_renamed, member
 from perdure.pickling.layouts import by_name
 from perdure.pickling.outside import OutsideReference
 from perdure.pickling.rebuilding import find_named
@@ -205,11 +206,19 @@ class _Noting(ObjectUnpickler):
             self._note(f"{module}:{name}")
             if module == MODULE and name == named.__name__:
                 return self._named
+            if module == MODULE and name == MEMBER:
+                return self._member
         return super().find_class(module, name)
 
     def _named(self, name: str) -> Any:
         self._note(name)
         return find_named(name)
+
+    def _member(self, cls: Any, name: str, value: Any) -> Any:
+        found = member(cls, name, value)
+        if name != found._name_ and is_renamed(cls, name):
+            self.has_old_names = True
+        return found
 
     def _note(self, name: str) -> None:
         if DECLARED.current(name) != name:
