@@ -84,6 +84,8 @@ from perdure.objects.store import Store
 from perdure.objects.stores import FilesystemStore, MemoryStore, SqlStore, make_store, register, store_on
 from perdure.objects.transactions.savepoints import Savepoint
 from perdure.objects.transactions.transaction import Transaction
+from perdure.pickling.lasting import keep as _keep  # noqa: F401  # what payloads call to fill what has more than its class
+from perdure.pickling.lasting import keeping as _keeping  # noqa: F401  # the same, to make a named tuple
 from perdure.pickling.lasting import member as _member  # noqa: F401  # what payloads call members of enumerations by
 from perdure.pickling.lasting import shape as _shape  # noqa: F401  # what payloads call a class with a layout by
 from perdure.pickling.opaque import Opaque

@@ -3,13 +3,15 @@
 - A class with a layout is named by a call of `_shape`, with its name and a text, once in each payload. The values of
   its instances are stored just as pickle stores them; who reads compares one text.
 - A versioned class is named by its stable name there, with its version and where it was last.
-- `_member` names a member of an enumeration; `_made` makes what was opaque before.
+- `_member` names a member of an enumeration; `_made` makes what was opaque before. `_keep` fills an object and
+  `_keeping` makes a named tuple of which the record has attributes that its class has no more.
 - These names, all in `perdure`, are part of format 2 for ever.
 - `Telling` is what a pickler does with all that.
 """
 
 from __future__ import annotations
 
+import copyreg
 import enum
 import sys
 from contextlib import suppress
@@ -20,14 +22,15 @@ from typing import Any
 
 from perdure.errors import CannotLoad, ClassNotFound
 from perdure.pickling.classes import find, public_module
-from perdure.pickling.declared import DECLARED
-from perdure.pickling.layouts import Layout, layout_of
+from perdure.pickling.declared import DECLARED, versioned_of
+from perdure.pickling.layouts import ARGUMENTS, ASIDE, Layout, keep_aside, kept_aside, layout_of, put
 from perdure.pickling.opaque import Missing, OpaqueValue, makes
 from perdure.pickling.outside import REGISTERED, reduction
 from perdure.pickling.references import named
 
 MODULE = "perdure"
-SHAPE, MEMBER, MADE = "_shape", "_member", "_made"
+SHAPE, MEMBER, MADE, KEEP, KEEPING = "_shape", "_member", "_made", "_keep", "_keeping"
+NEW_OBJECTS = 2  # the first protocol that makes objects by `__new__`
 _ENUM_REDUCE = enum.Enum.__reduce_ex__
 
 
@@ -41,14 +44,25 @@ def shape(name: str, text: str, version: int = 0, hint: str = "") -> Any:
 
 def stable(name: str, hint: str) -> Any:
     """The class with that stable name; the module of `hint`, where it was last, is imported if need be."""
+    there = None
     if name not in DECLARED.known and DECLARED.current(name) == name:
         with suppress(ClassNotFound):
-            find(hint)
+            there = find(hint)
     try:
         return find(name)
     except ClassNotFound as error:
         error.message += f" It was {hint} when this was saved."
+        if isinstance(there, type):
+            error.message += f" A class is there, but it does not declare that name{_other_name(there)}."
+            error.hint = (
+                f'Put @perdure.versioned("{name}", …) over it, with the version that it had, or formerly="{name}".'
+            )
         raise
+
+
+def _other_name(cls: type[Any]) -> str:
+    versioned = versioned_of(cls)
+    return "" if versioned is None else f" (it is {versioned.name})"
 
 
 def member(cls: Any, name: str, value: Any) -> Any:
@@ -85,11 +99,26 @@ def _one(cls: Any, name: str, value: Any) -> Any:
     return found[now]
 
 
-for _function, _name in ((shape, SHAPE), (member, MEMBER)):
+def keep(obj: Any, told: tuple[Any, dict[str, Any]]) -> None:
+    """Give a bare object its state, and keep beside it what the class has no place for."""
+    state, aside = told
+    if state is not None:
+        put(obj, state)
+    keep_aside(obj, aside)
+
+
+def keeping(cls: Any, fields: tuple[Any, ...], aside: dict[str, Any]) -> Any:
+    """A named tuple, and beside it fields that its class has no more."""
+    made = cls.__new__(cls, *fields)
+    keep_aside(made, aside)
+    return made
+
+
+for _function, _name in ((shape, SHAPE), (member, MEMBER), (keep, KEEP), (keeping, KEEPING)):
     _function.__module__ = MODULE
     _function.__qualname__ = _function.__name__ = _name
 
-LASTING = (shape, member, named, makes)
+LASTING = (shape, member, named, makes, keep, keeping)
 
 
 class Telling:
@@ -108,7 +137,9 @@ class Telling:
         if cls is Missing:
             return _told_missing(obj)
         if cls is OpaqueValue:
-            return NotImplemented  # it says itself what was stored
+            return obj.reduced_with(keep) or NotImplemented  # it says itself what was stored
+        if ASIDE and (aside := kept_aside(obj)):
+            return _told_with(obj, cls, aside)
         return reduction(obj) if REGISTERED else NotImplemented
 
 
@@ -121,6 +152,16 @@ def is_found(cls: type[Any], layout: Layout) -> bool:
     for part in qualname.split("."):
         found = getattr(found, part, None)
     return found is cls or DECLARED.known.get(layout.args[0]) is cls
+
+
+def _told_with(obj: Any, cls: Any, aside: dict[str, Any]) -> Any:
+    layout = layout_of(cls)
+    if layout is None or layout.sets_itself:
+        return NotImplemented
+    if layout.form == ARGUMENTS:
+        return keeping, (cls, tuple(obj), aside)
+    state = obj.__reduce_ex__(NEW_OBJECTS)[2]
+    return copyreg.__newobj__, (cls,), (state, aside), None, None, keep  # type: ignore[attr-defined]
 
 
 def _told_missing(missing: Missing) -> Any:

@@ -3,20 +3,20 @@
 - Declared attributes are the fields of dataclasses and named tuples, and slots. A class that writes its own state, and
   has no version, has no layout: it takes care of itself. Nor has a class with a plain `__dict__` only.
 - `Told` is what a record says of the layout that the class had when it was written.
-- A state goes by names: what the class lacks now is kept where the object has a place for it, and is said once; new
-  fields get their defaults.
+- A state goes by names: what the class lacks now is kept, in the object or beside it, and is said once; new fields get
+  their defaults.
 - Upgrades are run on the state before anything of it reaches the object.
 """
 
 from __future__ import annotations
 
+import atexit
 import collections
 import copyreg
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from sys import intern
+from sys import getrefcount, intern
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -45,8 +45,7 @@ class Layout:
     """What is declared of a class now."""
 
     __slots__ = (
-        "args", "defaults", "form", "has_dict", "keeps", "name", "names", "needs", "sets_itself", "slots", "text",
-        "version",
+        "args", "defaults", "form", "has_dict", "name", "names", "needs", "sets_itself", "slots", "text", "version",
     )  # fmt: skip
 
     def __init__(self, cls: type[Any], form: str, names: Iterable[str], version: int):
@@ -62,7 +61,6 @@ class Layout:
             self.args = (versioned.name, self.text, version, self.name)
         self.slots = frozenset(_slot_names(cls))
         self.has_dict = cls.__dictoffset__ != 0
-        self.keeps = self.has_dict or (cls.__weakrefoffset__ != 0)
         self.sets_itself = getattr(cls, "__setstate__", _SET_STATE) is not _SET_STATE
         self.defaults: dict[str, Callable[[], Any]] = {}
         self.needs: frozenset[str] = frozenset()  # fields that have no default
@@ -219,8 +217,7 @@ def completed(cls: type[Any], layout: Layout, state: dict[str, Any], told: Told 
                 _say(cls, name, "is new and has no default: objects that were stored before do not have it")
     for name in state:
         if name not in layout.names and _is_gone(layout, name, before):
-            kept = "is kept" if layout.keeps else "has no place in it: it is lost when what holds it is next saved"
-            _say(cls, name, f"is no more an attribute of the class; what is stored of it {kept}")
+            _say(cls, name, "is no more an attribute of the class; what is stored of it is kept")
     if layout.form == POSITIONS:  # in the order in which it would be stored now
         return {name: state[name] for name in (*layout.names, *state) if name in state}
     return state
@@ -268,6 +265,8 @@ def put(obj: Any, state: Any) -> None:
     if layout is None or layout.sets_itself:
         set_state = getattr(obj, "__setstate__", None)
         if set_state is not None:
+            if type(state) is tuple and issubclass(cls, BaseException):  # it had slots, and was none
+                state = by_name(state, None) or state
             set_state(natural(cls, state) if layout is not None and layout.version else state)
             return
     if type(state) is not dict:
@@ -295,20 +294,62 @@ def put_named(obj: Any, state: dict[str, Any]) -> None:
         keep_aside(obj, aside)
 
 
+class _Hold:
+    """In the place of a weak reference to what allows none."""
+
+    __slots__ = ("obj",)
+
+    def __init__(self, obj: Any):
+        self.obj = obj
+
+    def __call__(self) -> Any:
+        return self.obj
+
+    def is_last(self) -> bool:
+        """Whether nobody else holds it."""
+        return getrefcount(self.obj) <= _ALONE
+
+
+_ALONE = 0
+while not _Hold(object()).is_last():  # what the interpreter itself counts
+    _ALONE += 1
+
 ASIDE: dict[int, tuple[Any, dict[str, Any]]] = {}  # by address: stored attributes that objects have no place for
+atexit.register(ASIDE.clear)  # while there is still everything that objects need to end
+_LEAST_HELD = 1000
+_most_held = _LEAST_HELD
 
 
 def keep_aside(obj: Any, attributes: dict[str, Any]) -> None:
-    """Keep attributes as long as the object lives; what allows no weak references loses them."""
+    """Keep attributes as long as the object lives; somewhat longer, if it allows no weak references."""
     place = id(obj)
-    with suppress(TypeError):  # it was said
+    try:
         ASIDE[place] = ref(obj, lambda _: ASIDE.pop(place, None)), attributes
+    except TypeError:
+        ASIDE[place] = _Hold(obj), attributes
+        if len(ASIDE) > _most_held:
+            _let_go()
+
+
+def _let_go() -> None:
+    """Forget what was kept for objects that nobody else holds any more."""
+    global _most_held
+    for place, (held, _) in [*ASIDE.items()]:
+        if type(held) is _Hold and held.is_last():
+            ASIDE.pop(place, None)
+    _most_held = max(_LEAST_HELD, 2 * len(ASIDE))
 
 
 def kept_aside(obj: Any) -> dict[str, Any]:
     """What was kept aside for the object."""
     found = ASIDE.get(id(obj))
     return found[1] if found is not None and found[0]() is obj else {}
+
+
+def fits_aside(cls: type[Any], attributes: Iterable[str]) -> Layout | None:
+    """The layout of the class, if it has none of these attributes again."""
+    layout = layout_of(cls)
+    return None if layout is None or any(name in layout.names for name in attributes) else layout
 
 
 def made_of_fields(cls: type[Any], told: Told, values: Iterable[Any]) -> Any:
@@ -328,6 +369,9 @@ def made_of_fields(cls: type[Any], told: Told, values: Iterable[Any]) -> Any:
         )
     new: Any = cls.__new__
     made = new(cls, *(state[name] for name in layout.names))
+    rest = {name: value for name, value in state.items() if name not in layout.names}
     if cls.__dictoffset__:
-        made.__dict__.update({name: value for name, value in state.items() if name not in layout.names})
+        made.__dict__.update(rest)
+    elif rest:
+        keep_aside(made, rest)
     return made

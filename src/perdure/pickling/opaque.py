@@ -101,8 +101,20 @@ class Opaque:
 class OpaqueValue(Opaque):
     """One that is no record of its own. `function` made it with `args` and `kwargs`; None: its class's `__new__`."""
 
-    __slots__ = ("_args", "_class_name", "_function", "_hash", "_items", "_kwargs", "_missing", "_pairs", "_state")
+    __slots__ = (
+        "_args",
+        "_aside",
+        "_class_name",
+        "_function",
+        "_hash",
+        "_items",
+        "_kwargs",
+        "_missing",
+        "_pairs",
+        "_state",
+    )
 
+    _aside: dict[str, Any]
     _function: Callable[..., Any] | None
     _hash: int | None
     _kwargs: dict[str, Any]
@@ -119,6 +131,7 @@ class OpaqueValue(Opaque):
         set_(self, "_args", args)
         set_(self, "_kwargs", kwargs)
         set_(self, "_state", None)
+        set_(self, "_aside", {})
         set_(self, "_items", [])
         set_(self, "_pairs", [])
         set_(self, "_hash", None)
@@ -151,9 +164,10 @@ class OpaqueValue(Opaque):
 
     # -- while it is loaded ----------------------------------------------------------------------------------
 
-    def take(self, state: Any) -> None:
-        """Note the state."""
+    def take(self, state: Any, aside: dict[str, Any] | None = None) -> None:
+        """Note the state, and what was kept beside it."""
         object.__setattr__(self, "_state", state)
+        object.__setattr__(self, "_aside", aside or {})
 
     def take_items(self, items: list[Any]) -> None:
         """Note items, as of a list or a set."""
@@ -171,6 +185,11 @@ class OpaqueValue(Opaque):
             function, args = makes, (self._missing, self._args, self._kwargs)
         items, pairs = self._items, self._pairs
         return function, args, self._state, iter(items) if items else None, iter(pairs) if pairs else None
+
+    def reduced_with(self, setter: Callable[..., None]) -> tuple[Any, ...] | None:
+        """The same with what was kept beside the state, which `setter` takes apart; None where nothing was."""
+        told = self.__reduce_ex__(0)
+        return (*told[:2], (self._state, self._aside), *told[3:], setter) if self._aside else None
 
 
 def makes(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -28,8 +28,7 @@ from perdure.pickling.declared import DECLARED
 from perdure.pickling.outline import path_to
 from perdure.pickling.outside import Resolver, Resources, resources_of
 from perdure.pickling.own.limits import LIMITS, Limits
-from perdure.pickling.rebuilding import Rebuilder, Reshaped, check_named, check_shape, find_named
-from perdure.pickling.references import NAMED
+from perdure.pickling.rebuilding import CHECKED, Rebuilder, Reshaped, check_named, check_shape
 from perdure.pickling.scan import Source
 from perdure.pickling.sources import Next, take_pickle
 from perdure.pickling.together import resolved_together
@@ -223,8 +222,8 @@ class _Inner(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name == lasting.MODULE:
-            if self.outer._feed.is_frame and global_name in _CHECKED:
-                return self._check if global_name == lasting.SHAPE else _CHECKED[global_name]
+            if self.outer._feed.is_frame and global_name in CHECKED:
+                return self._check if global_name == lasting.SHAPE else CHECKED[global_name]
             if global_name in _OWN:
                 return _OWN[global_name]
         found = self.outer.find_class(module_name, global_name)
@@ -261,7 +260,6 @@ class _InnerRebuilder(Rebuilder):
         return _resolved(self.outer, pid)
 
 
-_CHECKED = {lasting.SHAPE: check_shape, NAMED: find_named}
 _OWN = {function.__name__: function for function in lasting.LASTING}
 
 
@@ -290,8 +288,8 @@ class _Loader(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if self.record is None:
             return self.find_again(module_name, global_name)
-        if module_name == lasting.MODULE and global_name in _CHECKED:
-            return _CHECKED[global_name]
+        if module_name == lasting.MODULE and global_name in CHECKED:
+            return CHECKED[global_name]
         return check_named(self.find_again(module_name, global_name))
 
     def find_again(self, module_name: str, global_name: str) -> Any:

@@ -16,8 +16,19 @@ from typing import Any, ClassVar
 
 from perdure.errors import ClassNotFound
 from perdure.pickling.declared import DECLARED, MARK
-from perdure.pickling.lasting import MADE, MEMBER, MODULE, SHAPE, member, shape
-from perdure.pickling.layouts import ARGUMENTS, NAMES, Told, evolved, layout_of, made_of_fields, put, told_by
+from perdure.pickling.lasting import KEEP, KEEPING, MADE, MEMBER, MODULE, SHAPE, keep, keeping, member, shape
+from perdure.pickling.layouts import (
+    ARGUMENTS,
+    NAMES,
+    Told,
+    by_name,
+    evolved,
+    fits_aside,
+    layout_of,
+    made_of_fields,
+    put,
+    told_by,
+)
 from perdure.pickling.opaque import Missing, OpaqueValue
 from perdure.pickling.references import named
 
@@ -61,10 +72,29 @@ def find_named(name: str) -> Any:
     return check_named(named(name))
 
 
+def check_keep(obj: Any, told: tuple[Any, dict[str, Any]]) -> None:
+    """Stands for `_keep` while C pickle reads; stops the reading where the class has such an attribute again."""
+    if fits_aside(type(obj), told[1]) is None:
+        raise Reshaped
+    keep(obj, told)
+
+
+def check_keeping(cls: Any, fields: tuple[Any, ...], aside: dict[str, Any]) -> Any:
+    """Stands for `_keeping` while C pickle reads."""
+    layout = fits_aside(cls, aside)
+    if layout is None or layout.form != ARGUMENTS or len(fields) != len(layout.names):
+        raise Reshaped
+    return keeping(cls, fields, aside)
+
+
+CHECKED = {SHAPE: check_shape, named.__name__: find_named, KEEP: check_keep, KEEPING: check_keeping}
 MOST_FITTING = 1000  # layouts that are remembered
 
 
-_OWN = {SHAPE: "note_shape", MEMBER: "_member", MADE: "_make", named.__name__: "_named"}
+_OWN = {
+    SHAPE: "note_shape", MEMBER: "_member", MADE: "_make", named.__name__: "_named", KEEP: "_keep",
+    KEEPING: "_keeping",
+}  # fmt: skip
 
 
 class Rebuilder(pickle._Unpickler):
@@ -93,6 +123,7 @@ class Rebuilder(pickle._Unpickler):
         self._maps_old_names = fix_imports
         self.told: dict[int, tuple[Any, Told]] = {}
         self._missing: dict[str, Missing] = {}
+        self._others: dict[int, str] = {}  # names of what was found and is no class
         self._unfilled: dict[int, Any] = {}  # objects whose state has not come yet
 
     def load(self) -> Any:
@@ -123,7 +154,9 @@ class Rebuilder(pickle._Unpickler):
             if not self._lenient:
                 raise
             return self._missing.setdefault(name, Missing(name, hint))
-        if isinstance(found, type) and MARK in found.__dict__:  # it had no version yet, if nothing tells another
+        if not isinstance(found, type):
+            self._others[id(found)] = name
+        elif MARK in found.__dict__:  # it had no version yet, if nothing tells another
             self.told.setdefault(id(found), (found, Told(NAMES, (), 0)))
         return found
 
@@ -145,9 +178,33 @@ class Rebuilder(pickle._Unpickler):
             return OpaqueValue(cls, member, (cls, name, value), {})
         return member(cls, name, value)
 
+    def _keep(self, obj: Any, told: tuple[Any, dict[str, Any]]) -> None:
+        state, aside = told
+        self._unfilled.pop(id(obj), None)
+        if type(obj) is OpaqueValue:
+            obj.take(state, aside)
+            return
+        cls = type(obj)
+        layout = self.told.get(id(cls), (None, None))[1]
+        before = by_name(state, layout)
+        if before is None:
+            put(obj, state)  # the class makes something else of it by now
+        else:
+            put(obj, evolved(cls, {**before, **aside}, layout))
+
+    def _keeping(self, cls: Any, fields: tuple[Any, ...], aside: dict[str, Any]) -> Any:
+        if type(cls) is Missing:
+            return OpaqueValue(cls, keeping, (cls, fields, aside), {})
+        told = self.told[id(cls)][1]
+        names = (*told.names, *aside)
+        return made_of_fields(cls, told._replace(names=names), (*fields, *aside.values()))
+
     # -- objects ---------------------------------------------------------------------------------------------
 
     def _make(self, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = self._others.get(id(cls))
+        if name is not None and self._lenient:  # what was a class is something else by now
+            cls = self._missing.setdefault(name, Missing(name))
         if type(cls) is Missing:
             return OpaqueValue(cls, None, args, kwargs)
         _, told = self.told.get(id(cls), (None, None))

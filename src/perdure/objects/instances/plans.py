@@ -45,8 +45,9 @@ class Plan:
         return evolved(self.cls, state, Told(self.layout.form, names, record.class_version))
 
     def _look_at(self, shape: Shape) -> bool:
-        state = dict.fromkeys(shape.names)
         told = Told(self.layout.form, declared_names(shape), self.layout.version)
-        fits = len(completed(self.cls, self.layout, state, told)) == len(shape.names)
+        fits = not any(name not in shape.names and name not in told.names for name in self.layout.defaults)
+        if fits:  # nothing is added, but something may have to be said
+            completed(self.cls, self.layout, dict.fromkeys(shape.names), told)
         (self._fitting if fits else self._unfitting)[id(shape)] = shape
         return fits

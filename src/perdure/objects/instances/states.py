@@ -143,6 +143,13 @@ def move(source: Any, target: Any) -> None:
 
 def fill(obj: Any, filling: Filling) -> None:
     """Put state and items into an object of its real class, in pickle's order."""
+    lacking = "append" if filling.items else "__setitem__" if filling.pairs else ""
+    if lacking and not hasattr(type(obj), lacking):
+        count = len(filling.items or filling.pairs or ())
+        raise CannotLoad(
+            f"It held {count} items when it was saved; a {type(obj).__qualname__} has no {lacking} to take them.",
+            hint="Give the class one, or let it be a list or a dict again.",
+        )
     for item in filling.items or ():
         obj.append(item)
     for key, value in filling.pairs or ():

@@ -13,12 +13,11 @@ from perdure.objects.instances.classes import ClassFacts
 from perdure.objects.payloads.pieces import Pieced, opened
 from perdure.pickling import outside
 from perdure.pickling.classes import find_global
-from perdure.pickling.lasting import SHAPE
-from perdure.pickling.layouts import POSITIONS, natural, newer
+from perdure.pickling.layouts import POSITIONS, by_name, natural, newer
 from perdure.pickling.outline import path_to
 from perdure.pickling.outside import OutsideReference, Resolver, Resources
-from perdure.pickling.rebuilding import Rebuilder, Reshaped, check_named, check_shape, find_named
-from perdure.pickling.references import MODULE, NAME, NAMED
+from perdure.pickling.rebuilding import CHECKED, Rebuilder, Reshaped, check_named
+from perdure.pickling.references import MODULE, NAME
 from perdure.pickling.together import resolved_together
 from perdure.records.frame import Parts, record_of
 from perdure.records.shape import parse_shape
@@ -49,11 +48,8 @@ class ObjectUnpickler(pickle.Unpickler):
             self.outside = outside
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == MODULE:
-            if name == SHAPE:
-                return check_shape
-            if name == NAMED:
-                return find_named
+        if module == MODULE and name in CHECKED:
+            return CHECKED[name]
         return check_named(self.find_again(module, name))
 
     def find_again(self, module: str, name: str) -> Any:
@@ -79,10 +75,8 @@ class StateUnpickler(pickle.Unpickler):
         if module == MODULE:
             if name == NAME:
                 return self.objects.__getitem__
-            if name == SHAPE:
-                return check_shape
-            if name == NAMED:
-                return find_named
+            if name in CHECKED:
+                return CHECKED[name]
         return check_named(find_global(module, name))
 
 
@@ -114,7 +108,7 @@ class Loading:
                 value = self.fast.load()
             except Reshaped:
                 self._begin_again()
-            except ClassNotFound:
+            except (ClassNotFound, pickle.UnpicklingError):  # the latter: something is no class by now
                 if not self._lenient:
                     raise
                 self._begin_again()
@@ -172,13 +166,20 @@ def parts_to_make(
 
     Everything is read, and upgraded, before anything is made. Raises `UpgradeFailed`, `NewerClass`.
     """
-    if record.flags & KIND_BITS == STATE:
-        state = state_of(record, objects, outside, lenient=lenient)
-        making, filling = states.BARE, states.Filling(state, None, None, None)
-    else:
-        loading = Loading(record.payload, objects, outside, lenient=lenient)
-        making, filling = states.Making(*loading.load()), states.Filling(*loading.load())
-    return making, upgraded(facts, record, filling)
+    making, fill = begun(record, objects, outside, lenient=lenient)
+    return making, upgraded(facts, record, fill())
+
+
+def begun(
+    record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
+) -> tuple[states.Making, Callable[[], states.Filling]]:
+    """How the object in a record is made; and what reads, once it is there, what is put into it, as it is stored."""
+    if record.flags & KIND_BITS == STATE:  # its class was a simple one then
+        return states.BARE, lambda: states.Filling(
+            state_of(record, objects, outside, lenient=lenient), None, None, None
+        )
+    loading = Loading(record.payload, objects, outside, lenient=lenient)
+    return states.Making(*loading.load()), lambda: states.Filling(*loading.load())
 
 
 def upgraded(facts: ClassFacts, record: Record, filling: states.Filling) -> states.Filling:
@@ -186,11 +187,17 @@ def upgraded(facts: ClassFacts, record: Record, filling: states.Filling) -> stat
     if facts.plan is None:
         if record.class_version and not facts.opaque:
             raise placed(newer(facts.cls, record.class_version, 0), record)
+        if facts.simple and type(filling.state) is tuple and filling.setter is None:  # it had slots
+            return filling._replace(state=by_name(filling.state, None) or filling.state)
         return filling
     try:
         return filling._replace(state=facts.plan.state(record, filling.state))
     except CannotLoad as error:
         raise placed(error, record) from error.__cause__
+    except PerdureError:
+        raise
+    except Exception as error:  # what gives a new field its default is the user's
+        raise refused(record, error) from error
 
 
 T = TypeVar("T", bound=CannotLoad)

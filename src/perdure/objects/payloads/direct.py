@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from pickle import loads
+from pickle import UnpicklingError, loads
 from typing import Any
 
 from perdure.errors import CannotLoad, ClassNotFound, PerdureError
@@ -33,7 +33,7 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
             unpickler.objects = objects = [*map(held.__getitem__, references)] if references else ()
             try:
                 state = unpickler.load()
-            except (Reshaped, ClassNotFound) as error:
+            except (Reshaped, ClassNotFound, UnpicklingError) as error:
                 state = _rebuilt(entry, payload, objects, error)
         if shape is not None:
             names, links, head = shape
@@ -64,7 +64,7 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
 def _rebuilt(entry: Entry, payload: bytes, objects: Sequence[Any], error: Exception) -> Any:
     """What C pickle could not read, by names; raises the error where a class is missing, and may not be."""
     lenient = entry.view.is_lenient(entry)
-    if isinstance(error, ClassNotFound) and not lenient:
+    if not lenient and not isinstance(error, Reshaped):
         raise error
     return Loading(payload, objects, None, lenient=lenient).load()
 

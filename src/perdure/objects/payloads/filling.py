@@ -15,7 +15,7 @@ from perdure.objects.instances import states
 from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.ghosts import assign_class
 from perdure.objects.instances.opaque import fill_opaque
-from perdure.objects.payloads.decoding import Loading, Outside, parts_to_make, placed, refused, upgraded
+from perdure.objects.payloads.decoding import Outside, begun, parts_to_make, placed, refused, upgraded
 from perdure.records.values import KIND_BITS, STATE, Record
 
 
@@ -75,9 +75,8 @@ def guest_state(
     cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
 ) -> Any:
     """The state in a guest's record, as its class has it now."""
-    loading = Loading(record.payload, objects, outside, lenient=lenient)
-    loading.load()  # how it is made: bare
-    return upgraded(facts_of(cls), record, states.Filling(*loading.load())).state
+    _, fill = begun(record, objects, outside, lenient=lenient)  # it is made bare
+    return upgraded(facts_of(cls), record, fill()).state
 
 
 @contextmanager

@@ -125,9 +125,12 @@ class Classes(Following):
                     raise
                 cls = class_named(class_name, fields)
             if not _is_record_class(cls):
+                if self.opaque:
+                    return facts_of(opaque_class(class_name))
                 raise ClassNotFound(
                     f"{class_name}, the class of {id_}, is not a Persistable here.",
-                    hint="Something that others refer to was replaced by a plain value, or its code changed.",
+                    hint="Make it one again, or say with perdure.rename what it is called now;"
+                    ' load(id, missing="opaque") shows what is stored without it.',
                     ids=(id_,),
                 )
             facts = self._classes[class_name] = facts_of(cls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from perdure.backends.base import number_of
@@ -12,7 +12,7 @@ from perdure.objects.instances import states
 from perdure.objects.instances.classes import ClassFacts, facts_of
 from perdure.objects.instances.guests import Jar, Owner, oid_of
 from perdure.objects.instances.persistable import AWAKE, Entry, drop_entry, new_entry
-from perdure.objects.payloads.decoding import Loading, resolver_for, upgraded
+from perdure.objects.payloads.decoding import begun, resolver_for, upgraded
 from perdure.objects.payloads.direct import note_read
 from perdure.objects.payloads.filling import refill, refill_guest, user_code
 from perdure.objects.payloads.pieces import attached
@@ -22,7 +22,7 @@ from perdure.pickling.outside import Resources
 from perdure.records.frame import Parts, record_of
 from perdure.records.values import Record
 
-_Waiting = tuple[Entry, Any, Record, Loading]  # an object without its state
+_Waiting = tuple[Entry, Any, Record, Callable[[], states.Filling]]  # an object without its state
 
 
 class Whole(Classes):
@@ -110,18 +110,18 @@ class Whole(Classes):
             with user_code(record):
                 # References are looked up late: an eager object may refer to another that is made after it.
                 resolver = resolver_for(record, self.resources, outside)
-                loading = Loading(record.payload, _Late(self, record.references), resolver, lenient=lenient)
-                bare = states.make(facts.cls, states.Making(*loading.load()))
+                late = _Late(self, record.references)
+                making, fill = begun(record, late, resolver, lenient=lenient)
+                bare = states.make(facts.cls, making)
             entry = new_entry(bare, self, facts, id_, number_of(id_), AWAKE)
             self.by_id[id_] = self._entries[entry.number] = entry
             self.enlisted[entry.address] = made[id_] = bare
             note_read(entry, record)
-            waiting.append((entry, bare, record, loading))
+            waiting.append((entry, bare, record, fill))
             queue.update(self._eager_among(record.references))
-        for entry, bare, record, loading in waiting:
+        for entry, bare, record, fill in waiting:
             with user_code(record):
-                filling = states.Filling(*loading.load())
-                states.fill(bare, upgraded(facts_of(type(bare)), record, filling))
+                states.fill(bare, upgraded(facts_of(type(bare)), record, fill()))
             entry.facts = facts_of(type(bare))
         return made
 

@@ -17,7 +17,7 @@ from typing import Any
 from perdure.errors import CannotLoad, PerdureError
 from perdure.pickling import lasting, references
 from perdure.pickling.declared import MARK
-from perdure.pickling.layouts import ARGUMENTS, NAMES, Told, evolved, made_of_fields, put, told_by
+from perdure.pickling.layouts import ARGUMENTS, NAMES, Told, by_name, evolved, made_of_fields, put, told_by
 from perdure.pickling.opaque import Missing, OpaqueValue
 from perdure.pickling.outside import NAME as OUTSIDE
 from perdure.pickling.outside import is_plain
@@ -160,6 +160,30 @@ class Building:
             raise Wrong("arguments come as something else than a tuple and a dict")
         return self.make(cls, args, kwargs)
 
+    def _keep(self, obj: Any, told: Any) -> None:
+        """A state, and beside it attributes that the class had no place for."""
+        if type(told) is not tuple or len(told) != 2:
+            raise Wrong("a state comes with what is kept beside it")
+        state, aside = told
+        _check_aside(aside)
+        if type(obj) is OpaqueValue:
+            obj.take(state, aside)
+            return
+        whole = by_name(state, self._told.get(id(type(obj))))
+        self.build(obj, state if whole is None else {**whole, **aside})
+
+    def _keeping(self, cls: Any, fields: Any, aside: Any) -> Any:
+        """The same of a named tuple."""
+        _check_aside(aside)
+        if type(cls) is Missing:
+            return OpaqueValue(cls, lasting.keeping, (cls, fields, aside), {})
+        cls = self._require_class(cls, "makes an object")
+        told = self._told.get(id(cls))
+        if told is None or told.form != ARGUMENTS or type(fields) is not tuple or len(fields) != len(told.names):
+            raise Wrong("a named tuple comes with a value for each of its fields")
+        whole = told._replace(names=(*told.names, *aside))
+        return _by_class(cls, lambda: made_of_fields(cls, whole, (*fields, *aside.values())))
+
     def _reconstruct(self, cls: Any, base: Any, state: Any) -> Any:
         """As protocols 0 and 1 make objects."""
         if base is OBJECT and state is None:
@@ -238,6 +262,8 @@ _OWN: dict[str, Callee] = {
     lasting.SHAPE: Callee(lasting.SHAPE, Building._shape, gets_builder=True),
     lasting.MEMBER: Callee(lasting.MEMBER, Building._member, takes_names=True, gets_builder=True),
     lasting.MADE: Callee(lasting.MADE, Building._made, takes_names=True, gets_builder=True),
+    lasting.KEEP: Callee(lasting.KEEP, Building._keep, gets_builder=True),
+    lasting.KEEPING: Callee(lasting.KEEPING, Building._keeping, takes_names=True, gets_builder=True),
     references.NAMED: Callee(references.NAMED, Building._named, gets_builder=True),
     references.NAME: Callee(references.NAME, Building._reference, gets_builder=True),
     OUTSIDE: Callee(OUTSIDE, Building._outside, gets_builder=True),
@@ -266,6 +292,12 @@ def _text(value: Any) -> str:
     if type(value) is not str:
         raise Wrong("the name of a class is a text")
     return value
+
+
+def _check_aside(aside: Any) -> None:
+    if type(aside) is not dict:
+        raise Wrong("what is kept beside a state is a dict")
+    _check_names(aside)
 
 
 def _check_names(state: Any) -> None:
