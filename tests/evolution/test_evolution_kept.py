@@ -171,3 +171,43 @@ def test_it_is_said_once(define, texts):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         perdure.loads(data)
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_the_reader_of_what_is_not_sealed_keeps_it_too(define, texts, protocol):
+    without, with_it = texts
+    mine, other = perdure.Key(bytes(range(32))), perdure.Key(bytes(32))
+    shop = define("shop", with_it)
+    data = perdure.dumps([shop.Size(1, [2]), shop.Size(3, 4)], protocol)
+    for _ in range(2):
+        perdure.register_class(define("shop", without).Size)
+        data = perdure.dumps(perdure.loads(data), protocol, key=other)
+        loaded = perdure.loads(data, key=mine)
+        assert [each.x for each in loaded] == [1, 3]
+        data = perdure.dumps(loaded, protocol)
+    perdure.register_class(define("shop", with_it).Size)
+    data = perdure.dumps(perdure.loads(data), key=other)
+    assert [(each.x, each.gone) for each in perdure.loads(data, key=mine)] == [(1, [2]), (3, 4)]
+
+
+HOSTILE = {
+    "a dunder": ("obj", (None, {"__class__": 1})),
+    "no dict": ("obj", (None, [1])),
+    "no pair": ("obj", None),
+    "another's state": ([], (None, {"x": 1})),
+    "a class": (int, (None, {"x": 1})),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_is_kept_cannot_be_misused_without_a_seal(define, what):
+    cls = perdure.register_class(define("shop", KINDS["slots"][0]).Size)
+    target, told = HOSTILE[what]
+
+    class Call:
+        def __reduce__(self):
+            return perdure._keep, (cls(1) if target == "obj" else target, told)
+
+    data = perdure.dumps([Call()], key=perdure.Key(bytes(32)))
+    with pytest.raises(perdure.PerdureError):
+        perdure.loads(data, key=perdure.Key(bytes(range(32))))
