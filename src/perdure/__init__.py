@@ -21,6 +21,7 @@ from perdure.errors import (
     CommandTimeout,
     ConflictError,
     ConnectionLost,
+    CorruptBackup,
     CorruptBundle,
     CorruptJournal,
     CorruptRecord,
@@ -44,6 +45,7 @@ from perdure.errors import (
     NoEnvironment,
     NoSuchPath,
     NotAStore,
+    NotEmpty,
     NotFound,
     NotIndexed,
     OtherCode,
@@ -110,6 +112,7 @@ from perdure.records.seal import Key
 if TYPE_CHECKING:
     from perdure import prevalence
     from perdure.flows import Attempt, Flow, Job, JobState, Run, RunState, flow, job, rerun, resume, start
+    from perdure.upkeep.restoring import copy_store, restore
     from perdure.upkeep.sampling import freeze_samples
 
 __version__ = "0.1.0"
@@ -118,6 +121,7 @@ _LATE = {
     "Attempt": "perdure.flows.attempts", "Flow": "perdure.flows.definitions", "Job": "perdure.flows.model",
     "JobState": "perdure.flows.states", "Run": "perdure.flows.model", "RunState": "perdure.flows.states",
     "flow": "perdure.flows.definitions", "job": "perdure.flows.definitions", "rerun": "perdure.flows.running",
+    "copy_store": "perdure.upkeep.restoring", "restore": "perdure.upkeep.restoring",
     "resume": "perdure.flows.running", "start": "perdure.flows.running", "freeze_samples": "perdure.upkeep.sampling",
 }  # fmt: skip
 
@@ -130,26 +134,29 @@ _RECORDED = {
 # Work on whole stores, which `Store` has methods for, is done on a floor above it.
 _WORK.update({
     "check": "perdure.upkeep.checking", "collect": "perdure.upkeep.collecting", "forget": "perdure.upkeep.forgetting",
-    "pack": "perdure.upkeep.packing",
+    "pack": "perdure.upkeep.packing", "backup": "perdure.upkeep.backing_up",
 })  # fmt: skip
 
 __all__ = [
     "AccessDenied", "Attempt", "CannotIndex", "CannotLoad", "CannotPickle", "CannotRename", "CannotResolve",
-    "ClassNotFound", "ClockWentBack", "CommandTimeout", "ConflictError", "ConnectionLost", "CorruptBundle",
+    "ClassNotFound", "ClockWentBack", "CommandTimeout", "ConflictError", "ConnectionLost", "CorruptBackup",
+    "CorruptBundle",
     "CorruptJournal", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "EvolutionWarning", "FileChanged",
     "FilesystemStore", "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidArgument",
     "InvalidId", "InvalidRename", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key", "KeyMissing", "Limits",
     "MemoryStore",
-    "MissingUpgrade", "NameClash", "NewerClass", "NewerFormat", "NoEnvironment", "NoSuchPath", "NotAStore", "NotFound",
+    "MissingUpgrade", "NameClash", "NewerClass", "NewerFormat", "NoEnvironment", "NoSuchPath", "NotAStore", "NotEmpty",
+    "NotFound",
     "NotIndexed", "Opaque", "OtherCode", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "PrevalenceError",
     "ReadOnly", "ReplayDiffers", "ResultNotReady", "Run", "RunAlive", "RunFailed", "RunState", "Savepoint",
     "SnapshotTooOld", "SourceMissing", "SqlStore", "StandbyAway", "StillReferred", "StorageError", "Store", "StoreBusy",
     "StoreClosed", "StoreNotFound", "SystemNotFound", "Transaction", "TransactionError", "UnknownScheme", "UnknownTag",
     "UnloadableResult", "Unpickler", "UntrustedRecord", "UpgradeFailed", "VersionClash", "WorkerDied", "WriterDeposed",
     "WrongView",
-    "compatible_formats", "declare_names", "dump", "dumps", "flow", "format_version", "freeze_samples", "job", "load",
+    "compatible_formats", "copy_store",
+    "declare_names", "dump", "dumps", "flow", "format_version", "freeze_samples", "job", "load",
     "loads", "make_store", "move_module", "outside", "prevalence", "reference", "register", "register_class", "rename",
-    "rerun", "resume", "start", "store_on", "upgrade", "versioned",
+    "rerun", "restore", "resume", "start", "store_on", "upgrade", "versioned",
 ]  # fmt: skip
 
 

@@ -201,6 +201,18 @@ class CorruptBundle(CorruptRecord):
     usual_hint = "Have it exported, or copied, once more."
 
 
+class CorruptBackup(CorruptRecord):
+    """A backup was changed since it was written, was cut short, or is none."""
+
+    usual_hint = "Take another copy of it, or make a new one."
+
+
+class NotEmpty(PerdureError, ValueError):
+    """A store that is to be filled from elsewhere has objects, or a history, of its own."""
+
+    usual_hint = "Name a place where no store is."
+
+
 class UntrustedRecord(PerdureError, ValueError):
     """A record without a good seal by this store's key; nothing of it was executed."""
 

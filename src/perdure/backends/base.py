@@ -25,11 +25,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
-from perdure.errors import ConflictError, IdInUse, SnapshotTooOld
+from perdure.errors import ConflictError, IdInUse, SnapshotTooOld, StorageError
 from perdure.records.buffers import PART, digests_of
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.queries import Found, Query, arrange, matcher
-from perdure.records.values import Batch, Buffer, Commit, Description, Receipt, Version
+from perdure.records.values import Batch, Buffer, Commit, Description, Past, Receipt, Version
 
 NewKey = Callable[[], int]
 
@@ -206,6 +206,36 @@ class Backend(ABC):
         What a version that was written later names stays: that is looked up while nobody else can commit.
         """
 
+    def removals(self) -> dict[str, int]:
+        """The ids of removed objects, with the revisions of their removals: those that can still be told."""
+        return {}
+
+    def begin(self, oldest: int, key: int) -> None:
+        """Let an empty store have a past from elsewhere: sealed with the key of that id, and kept from `oldest` on.
+
+        Until it has that revision, nobody can read it. `ValueError` where it is not empty any more.
+        """
+        if oldest or key != self.describe().key:
+            raise cannot_be_filled(oldest)
+
+    def replay(self, past: Past, batch: Batch) -> None:
+        """Write a revision of another store, as the next one here: its frames as they are, its commit as it was.
+
+        `batch` is what a commit of the same would be; a removal of what never came here has the base 0. Up to the
+        revision that `begin` was told, revisions may be left out. Atomic and durable as `apply`.
+        """
+        commit = past.commit
+        numbers = {number_of(id_) for id_ in (*past.frames, *past.removed)}
+        is_whole = commit is not None and set(commit.numbers) == numbers and all(batch.removals.values())
+        if is_whole and past.revision == self.revision() + 1:
+            self.apply(batch, lambda draft, _: past.frames[draft.id])
+        else:
+            self.replay_part(past, batch)
+
+    def replay_part(self, past: Past, batch: Batch) -> None:
+        """What `replay` does with a revision that comes after a gap, or of which not everything is kept."""
+        raise cannot_be_filled(past.revision)
+
     def scan_at(self, at: int, class_name: str | None, internal: bool | None, after: int) -> Iterator[bytes]:
         """What `scan` does for an older revision: by the ids that were there, a chunk at a time."""
         ids = [id_ for own in (False, True) if internal in (None, own) for id_ in self.ids(internal=own, at=at)]
@@ -360,6 +390,14 @@ def number_taken(id_: str, number: int) -> IdInUse:
         hint="The factory of ids must never give a number twice. Without one, the store's counter was set back: see"
         " what `check` says of it.",
         ids=(id_,),
+    )
+
+
+def cannot_be_filled(revision: int) -> StorageError:
+    """The error for a backend that cannot take in a history which does not begin at its beginning."""
+    return StorageError(
+        f"This kind of store cannot take in a history of which only a part is kept, here at revision {revision}.",
+        hint="Choose a store in a directory, in SQLite or on a server.",
     )
 
 

@@ -25,7 +25,7 @@ from perdure.backends.forking import HeldOverForks
 from perdure.errors import ReadOnly, StoreClosed
 from perdure.records.buffers import missing_piece, parts_of
 from perdure.records.frame import FORMAT, Encoder, flags_of
-from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Receipt, Version
+from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Past, Receipt, Version
 
 
 class MemoryBackend(Backend):
@@ -73,18 +73,8 @@ class MemoryBackend(Backend):
         with self._opened(write=True):
             self._refuse(batch)
             revision = self._revision + 1
-            frames = [(draft, encode(draft, revision)) for draft in batch.drafts]
-            new = {digest: content for digest, content in batch.buffers.items() if digest not in self._buffers}
-            pieces = {digest: _kept(digest, content) for digest, content in new.items()}
-            for draft, frame in frames:
-                self._put(draft.id, Version(revision, frame))
-                self._class_names[draft.class_name] = None
-                self._classes[number_of(draft.id), revision] = draft.class_name
-            for id_ in batch.removals:
-                self._put(id_, Version(revision, None))
-            self._buffers.update(pieces)
             numbers = sorted(number_of(id_) for id_ in (*(d.id for d in batch.drafts), *batch.removals))
-            self._revision = revision
+            self._put_all(batch, encode, revision)
             self._commits.append(Commit(revision, batch.time, batch.note, batch.code, tuple(numbers)))
             if batch.unused[1] == self._next_number:
                 self._next_number = batch.unused[0]
@@ -92,6 +82,38 @@ class MemoryBackend(Backend):
             if batch.keep is not None:
                 self._trim(batch.time - batch.keep)
             return Receipt(revision)
+
+    def removals(self) -> dict[str, int]:
+        with self._opened():
+            last = ((self._ids[number], versions[-1]) for number, versions in self._versions.items())
+            return {id_: version.revision for id_, version in last if version.frame is None}
+
+    def begin(self, oldest: int, key: int) -> None:
+        with self._opened(write=True):
+            if self._revision:
+                raise ValueError(f"the store is at revision {self._revision}")
+            self._oldest, self._key_id = oldest, key
+
+    def replay_part(self, past: Past, batch: Batch) -> None:
+        with self._opened(write=True):
+            self._put_all(batch, lambda draft, _: past.frames[draft.id], past.revision)
+            if past.commit:
+                self._commits.append(past.commit)
+            numbers = [number_of(id_) for id_ in (*past.frames, *past.removed)]
+            self._next_number = max([self._next_number, *(number + 1 for number in numbers)])
+
+    def _put_all(self, batch: Batch, encode: Encoder, revision: int) -> None:
+        frames = [(draft, encode(draft, revision)) for draft in batch.drafts]
+        new = {digest: content for digest, content in batch.buffers.items() if digest not in self._buffers}
+        pieces = {digest: _kept(digest, content) for digest, content in new.items()}
+        for draft, frame in frames:
+            self._put(draft.id, Version(revision, frame))
+            self._class_names[draft.class_name] = None
+            self._classes[number_of(draft.id), revision] = draft.class_name
+        for id_ in batch.removals:
+            self._put(id_, Version(revision, None))
+        self._buffers.update(pieces)
+        self._revision = revision
 
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
         with self._opened(at=at):
@@ -170,6 +192,12 @@ class MemoryBackend(Backend):
     def buffers(self) -> dict[str, int]:
         with self._opened():
             return {digest: len(content) for digest, content in self._buffers.items()}
+
+    def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
+        with self._opened(at=at):
+            found = ((number, self._ids.get(number)) for number in sorted(set(numbers)))
+            present = ((id_, self._current(id_, at)) for _, id_ in found if id_ is not None)
+            return [id_ for id_, version in present if version and version.frame is not None]
 
     def drop_buffers(self, digests: Collection[str], seen: int) -> list[str]:
         with self._opened(write=True):

@@ -71,6 +71,10 @@ class PastBackend(Backend):
     def history(self, id_: str) -> list[Version]:
         return [version for version in self._opened().history(id_) if version.revision <= self._revision]
 
+    def removals(self) -> dict[str, int]:
+        removed = self._opened().removals()
+        return {id_: revision for id_, revision in removed.items() if revision <= self._revision}
+
     def buffer(self, digest: str) -> Buffer:
         return self._opened().buffer(digest)
 

@@ -11,7 +11,7 @@ from typing import Any
 from perdure.cli.looking import print_json
 from perdure.cli.options import Command, Parser, add_json, add_store, open_store, whole_number
 from perdure.cli.progress import progress_bar, waiting
-from perdure.cli.terminal import clean, counted, moment, table
+from perdure.cli.terminal import clean, counted, moment, sized, table
 from perdure.clock import SystemClock
 from perdure.errors import NotFound
 from perdure.ids import parse_id
@@ -120,22 +120,13 @@ def call_pack(options: argparse.Namespace) -> int:
                 packed = store.pack(options.keep)
             told = packed._asdict()
             text = f"Forgot {counted(packed.versions, 'version')} and {counted(packed.pieces, 'large piece')}"
-            text += f"; {_size(packed.bytes)} came back." if packed.bytes else "."
+            text += f"; {sized(packed.bytes)} came back." if packed.bytes else "."
             text += f" The store can be seen as it was from revision {packed.oldest} on."
         if options.json:
             print_json(told)
         else:
             print(text)
     return 0
-
-
-def _size(count: int) -> str:
-    size, unit = float(count), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.0f} {unit}"
 
 
 # -- collect ---------------------------------------------------------------------------------------------

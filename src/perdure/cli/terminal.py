@@ -149,6 +149,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def sized(count: int) -> str:
+    """A number of bytes, in the unit that fits."""
+    size, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}"
+
+
 def tallied(counts: Mapping[str, int], stream: TextIO | None = None) -> str:
     """`3 succeeded, 1 failed`, in colours."""
     return ", ".join(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -20,7 +21,7 @@ from perdure.clock import Clock
 from perdure.errors import PerdureError
 from perdure.ids import parse_id
 from perdure.objects.history import Keep, ObjectVersion, commits_between, revision_at, versions_of
-from perdure.objects.reports import Collected, Packed, Problem
+from perdure.objects.reports import BackedUp, Collected, Packed, Problem
 from perdure.objects.transactions.commits import Desk
 from perdure.objects.transactions.undoing import undo
 from perdure.objects.views.view import View
@@ -96,6 +97,17 @@ class HistoryFace:
         """
         self._require_open()
         return cast(Packed, _work("pack")(self, keep, self._views_of_process()))
+
+    def backup(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> BackedUp:
+        """Write the store as it is now, with its history, into one file; what is in that already is not written again.
+
+        Others may go on with the store meanwhile. The key is not in the file, only its id. `perdure.restore` makes a
+        store of it. Raises `CorruptRecord` or `UntrustedRecord` for a record that would be no good in a backup,
+        `CorruptBackup` for a file that was changed or is none, `InvalidArgument` for another store's, `SnapshotTooOld`
+        where the store is packed all the time; the file is then as it was.
+        """
+        self._require_open()
+        return cast(BackedUp, _work("backup")(self, path, progress=progress))
 
     def check(self) -> builtins.list[Problem]:
         """Everything that is wrong with the store, best an empty list; nothing is unpickled or changed."""

@@ -55,3 +55,35 @@ class Planned(NamedTuple):
     records: int
     older: int
     example: str
+
+
+class BackedUp(NamedTuple):
+    """What was written into a backup: what came after revision `since`, up to `revision`.
+
+    `anew`: the file was begun anew, since the store was packed beyond what it held. `cut` are the bytes of an earlier
+    attempt that was cut off; `bytes` is what was written, `size` the length of the file.
+    """
+
+    since: int
+    revision: int
+    records: int
+    pieces: int
+    bytes: int
+    size: int
+    anew: bool
+    cut: int
+
+
+class Restored(NamedTuple):
+    """A store that was filled from a backup, or from another store, and read again: all of it is as it was there.
+
+    `written` are the revisions that were not there yet, of all up to `revision`. `sealed` is whether every seal was
+    found good; None where the key is not on this machine. `torn` are the bytes of a backup that were left aside.
+    """
+
+    revision: int
+    written: int
+    records: int
+    pieces: int
+    sealed: bool | None
+    torn: int = 0

@@ -36,7 +36,12 @@ from perdure.objects.store import CodeChoice, HistoryChoice, Store, Trust
 from perdure.objects.views.resting import CACHE_SIZE
 from perdure.records.seal import Key
 
-KeySource = Key | str | os.PathLike[str]
+
+class KeyId(int):
+    """The id of a key that may not be on this machine: for a store whose records come from elsewhere, sealed."""
+
+
+KeySource = Key | KeyId | str | os.PathLike[str]
 LONGEST_WAIT = 2_000_000.0  # seconds, 23 days: PostgreSQL counts its time-outs in milliseconds of 31 bits
 WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 
@@ -343,11 +348,17 @@ def _sqlite_path(url: str) -> str:
     return path
 
 
+def key_from(given: KeySource | None) -> Key | None:
+    """The key that was given, or that is in the file that was; None where there is only its id, or nothing."""
+    if given is None or isinstance(given, KeyId):
+        return None
+    return given if isinstance(given, Key) else read_key_file(given)
+
+
 def _with_key(opened: Callable[[Callable[[], int]], Backend], given: KeySource | None) -> tuple[Backend, Key | None]:
     """The backend and the store's key: made only if the store is made."""
-    ring = KeyRing()
-    key = given if given is None or isinstance(given, Key) else read_key_file(given)
-    backend = opened(lambda: (key or ring.make()).id)
+    ring, key = KeyRing(), key_from(given)
+    backend = opened(lambda: given if isinstance(given, KeyId) else (key or ring.make()).id)
     with ExitStack() as on_error:
         on_error.callback(backend.close)
         described = backend.describe().key

@@ -129,3 +129,16 @@ class Description(NamedTuple):
     revision: int
     next_number: int
     oldest: int = 0
+
+
+class Past(NamedTuple):
+    """One revision of a store, as it is written anew elsewhere: its frames by their ids, and the ids that it removed.
+
+    `commit` is None where versions are kept, but not the commit that wrote them; it may name numbers of which nothing
+    is kept.
+    """
+
+    revision: int
+    commit: Commit | None
+    frames: Mapping[str, bytes]
+    removed: tuple[str, ...] = ()

@@ -26,10 +26,13 @@ from perdure.testing.buffers_contract import BuffersContract
 from perdure.testing.ease_contract import EaseContract
 from perdure.testing.finding_contract import FindingContract
 from perdure.testing.packing_contract import PackingContract
+from perdure.testing.replaying_contract import ReplayingContract
 from perdure.testing.undoing_contract import UndoingContract
 
 
-class BackendContract(FindingContract, PackingContract, UndoingContract, BuffersContract, EaseContract, ABC):
+class BackendContract(
+    FindingContract, PackingContract, ReplayingContract, UndoingContract, BuffersContract, EaseContract, ABC
+):
     """What holds for every backend."""
 
     machine_examples = 15  # of random histories

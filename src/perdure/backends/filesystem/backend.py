@@ -22,10 +22,11 @@ from perdure.backends.base import (
     chunks,
     no_key,
     number_of,
+    runs_of,
     too_old,
 )
 from perdure.backends.filesystem.buffers import FilesystemPieces, PieceFiles
-from perdure.backends.filesystem.choosing import chosen, known_number, next_number, refuse, revision_at
+from perdure.backends.filesystem.choosing import chosen, known_number, next_number, refuse, refuse_names, revision_at
 from perdure.backends.filesystem.journal import Entry, Index, Written, revision_of
 from perdure.backends.filesystem.medium import Medium
 from perdure.backends.naming import checked_path
@@ -33,7 +34,7 @@ from perdure.errors import CorruptRecord, OutcomeUnknown, ReadOnly, StoreBusy, S
 from perdure.files import Files
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.queries import Found, Query, arrange, matcher
-from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Fields, Receipt, Version
+from perdure.records.values import INTERNAL, Batch, Commit, Description, Draft, Fields, Past, Receipt, Version
 
 
 class FilesystemBackend(FilesystemPieces):
@@ -94,32 +95,65 @@ class FilesystemBackend(FilesystemPieces):
     def apply(self, batch: Batch, encode: Encoder) -> Receipt:
         with self._writing() as index:
             refuse(batch, self._medium, self._kept)
-            revision = index.revision + 1
-            groups: dict[tuple[str, bool], list[Draft]] = {}
-            for draft in batch.drafts:
-                groups.setdefault((draft.class_name, bool(draft.flags & INTERNAL)), []).append(draft)
-            frames = [encode(draft, revision) for drafts in groups.values() for draft in drafts]
-            written: list[Written] = [(*group, [str(draft.id) for draft in drafts]) for group, drafts in groups.items()]
-            if self._medium.is_full:
-                self._medium.settle()
-                if self._medium.is_bloated:
-                    self._medium.pack_log()
-                    index = self._medium.index
             entry = Entry(
                 index.sequence + 1,
                 next_number(batch, index),
-                revision,
+                index.revision + 1,
                 batch.time,
                 batch.note,
                 batch.code,
-                written,
-                [str(id_) for id_ in batch.removals if index.current(id_)],
-                0 if batch.keep is None else index.trimmed(batch.time - batch.keep),
+                removed=[str(id_) for id_ in batch.removals if index.current(id_)],
+                oldest=0 if batch.keep is None else index.trimmed(batch.time - batch.keep),
                 lean=batch.keep is not None,
             )
-            with self._pieces.put(batch.buffers):
-                self._medium.commit(entry, frames)
-            return Receipt(revision)
+            self._commit(entry, batch, encode)
+            return Receipt(entry.revision)
+
+    def removals(self) -> dict[str, int]:
+        with self._reading() as index:
+            return {index.ids[number]: revision for number, revision in index.removed.items()}
+
+    def begin(self, oldest: int, key: int) -> None:
+        with self._writing() as index:
+            if index.revision:
+                raise ValueError(f"the store is at revision {index.revision}")
+            self._medium.seal_with(key)
+            if oldest > index.oldest:
+                self._medium.record(Entry(index.sequence + 1, index.next_number, oldest=oldest), [])
+
+    def replay_part(self, past: Past, batch: Batch) -> None:
+        with self._writing() as index:
+            refuse_names(batch, self._medium)
+            commit = past.commit
+            told = (
+                () if commit is None else set(commit.numbers).difference(map(number_of, (*past.frames, *past.removed)))
+            )
+            entry = Entry(
+                index.sequence + 1,
+                next_number(batch, index),
+                past.revision,
+                commit and commit.time,
+                commit.note if commit else "",
+                commit.code if commit else "",
+                removed=past.removed,
+                forgotten=runs_of(told),
+            )
+            self._commit(entry, batch, lambda draft, _: past.frames[draft.id])
+
+    def _commit(self, entry: Entry, batch: Batch, encode: Encoder) -> None:
+        """Write the entry, which does not tell yet what the batch writes; with the lock held."""
+        groups: dict[tuple[str, bool], list[Draft]] = {}
+        for draft in batch.drafts:
+            groups.setdefault((draft.class_name, bool(draft.flags & INTERNAL)), []).append(draft)
+        frames = [encode(draft, entry.revision) for drafts in groups.values() for draft in drafts]
+        written: list[Written] = [(*group, [str(draft.id) for draft in drafts]) for group, drafts in groups.items()]
+        if self._medium.is_full:
+            self._medium.settle()
+            if self._medium.is_bloated:
+                self._medium.pack_log()
+        entry = entry._replace(sequence=self._medium.index.sequence + 1, written=written)
+        with self._pieces.put(batch.buffers):
+            self._medium.commit(entry, frames)
 
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
         with self._reading(at) as index:

@@ -53,6 +53,19 @@ def chosen(index: Index, class_name: str | None, internal: bool | None, after: i
     )
 
 
+def refuse_names(batch: Batch, medium: Medium) -> None:
+    """Raise `IdInUse` for a new draft whose number, or whose name on disk, is taken."""
+    index = medium.index
+    for draft in batch.drafts:
+        if draft.base and not (comes_back(draft, index) and medium.is_settled(draft.base)):
+            continue  # before its removal is settled, the file of an object that comes back may still be there
+        if not draft.base and number_of(draft.id) in index.ids:
+            raise number_taken(draft.id, number_of(draft.id))
+        why = medium.refuse_name(draft.id, bool(draft.flags & INTERNAL))
+        if why:
+            raise IdInUse(f"{draft.id} cannot be new: {why}.", hint="Move that file away.", ids=(draft.id,))
+
+
 def refuse(batch: Batch, medium: Medium, kept: Callable[[int, int], bytes]) -> None:
     """Raise what stands against the batch, as the reference in memory does; also for names that are taken on disk.
 
@@ -60,14 +73,7 @@ def refuse(batch: Batch, medium: Medium, kept: Callable[[int, int], bytes]) -> N
     """
     index = medium.index
     back = {draft.id for draft in batch.drafts if draft.base and comes_back(draft, index)}
-    for draft in batch.drafts:
-        if draft.base and (draft.id not in back or not medium.is_settled(draft.base)):
-            continue  # before its removal is settled, the file of an object that comes back may still be there
-        if not draft.base and number_of(draft.id) in index.ids:
-            raise number_taken(draft.id, number_of(draft.id))
-        why = medium.refuse_name(draft.id, bool(draft.flags & INTERNAL))
-        if why:
-            raise IdInUse(f"{draft.id} cannot be new: {why}.", hint="Move that file away.", ids=(draft.id,))
+    refuse_names(batch, medium)
     expected = {
         **{draft.id: draft.base for draft in batch.drafts if draft.base},
         **batch.removals,

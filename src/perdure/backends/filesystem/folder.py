@@ -65,8 +65,17 @@ class Folder:
             files.sync_directory(self.directory)
             with suppress(AccessDenied):  # whoever may not read the folder above did not make this one either
                 files.sync_directory(os.path.dirname(self.directory))
-            text = json.dumps({"perdure": LAYOUT, "store": store, "key": new_key()})
-            files.replace_durably(self.path("store"), f"{crc32(text.encode()):08x} {text}\n".encode())
+            self._write_store(store, new_key())
+
+    def _write_store(self, store: str, key: int) -> None:
+        text = json.dumps({"perdure": LAYOUT, "store": store, "key": key})
+        self.files.replace_durably(self.path("store"), f"{crc32(text.encode()):08x} {text}\n".encode())
+
+    def seal_with(self, key: int) -> None:
+        """Note that the store's records, of which there are none yet, are sealed with the key of that id."""
+        _, store, known = self.identify()
+        if key != known:
+            self._write_store(store, key)
 
     def _has_folders(self) -> bool:
         return all(self.files.kind(self.path(name)) == DIRECTORY for name in FOLDERS)

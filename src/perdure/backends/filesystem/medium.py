@@ -164,7 +164,8 @@ class Medium(Folder):
                 if self._entries:
                     return  # older than what is before it: a remnant
                 continue
-            if entry.sequence > self.index.sequence + 1 or entry.revision > self.index.revision + 1:
+            follows = entry.revision <= max(self.index.revision + 1, self.index.oldest)
+            if entry.sequence > self.index.sequence + 1 or not follows:
                 if self._entries:
                     return
                 raise self._gap(entry)
@@ -280,8 +281,9 @@ class Medium(Folder):
         for id_ in entry.removed:
             number = number_of(id_)
             present = self._present_place(id_, number in index.own)
-            self._step_aside(number, index.versions[number][-1], present)
-            self.files.unlink(present)
+            if index.versions[number]:  # else it was removed elsewhere, and nothing of it came here
+                self._step_aside(number, index.versions[number][-1], present)
+                self.files.unlink(present)
 
     def _step_aside(self, number: int, revision: int, present: str) -> None:
         if revision in self._unsettled.get(number, {}):  # else it was done before the commit

@@ -22,6 +22,7 @@ from perdure.backends.server.errors import Trouble, outcome_unknown, replaced
 from perdure.backends.server.finding import count_statement, find_statement, in_order, lacking_statement
 from perdure.backends.server.forgetting import Forgetting
 from perdure.backends.server.pieces import Pieces
+from perdure.backends.server.replaying import Replaying
 from perdure.backends.server.schema import refuse_newer
 from perdure.backends.server.writing import Plan
 from perdure.errors import CorruptRecord, PerdureError
@@ -32,7 +33,7 @@ from perdure.records.values import Batch, Commit, Description, Receipt, Version
 _LAST = 2**63 - 1  # above every revision and every number
 
 
-class ServerBackend(Forgetting, Pieces):
+class ServerBackend(Forgetting, Pieces, Replaying):
     """A store on a database server; see `ServerTables` for the arguments."""
 
     # -- reading -----------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ from perdure.backends.server.uploading import Uploads
 from perdure.errors import CannotIndex, IdInUse, StorageError
 from perdure.records.frame import Encoder
 from perdure.records.queries import sort_key
-from perdure.records.values import INTERNAL, Batch, Draft
+from perdure.records.values import INTERNAL, Batch, Draft, Past
 
 ClassNumbers = dict[tuple[str, int], int]  # (class name, INTERNAL or 0) -> its number in `classes`
 Row = tuple[int, int, str, bytes]  # number, class, id, frame
@@ -74,6 +74,7 @@ class Plan:
         self.runs = runs_of(self.written)
         self.above = max(self.written, default=0) + 1
         self.needed = sorted(set(batch.needed).difference(draft.id for draft in batch.drafts)) if batch.needed else []
+        self.amending: list[str] = []  # statements before the end of the transaction
         self.kinds = {(draft.class_name, draft.flags & INTERNAL) for draft in batch.drafts}
 
     def rows(self, pairs: Iterable[tuple[int, Draft]], revision: int, known: ClassNumbers) -> Iterator[Row]:
@@ -155,6 +156,28 @@ class Writer(Uploads):
         self.classes = known  # only now: a commit that failed took its new classes back
         return revision
 
+    def replay(self, cursor: Cursor, plan: Plan, past: Past) -> None:
+        """Write a revision of another store after a gap, or one of which not everything is kept."""
+        locked = self._locked(cursor, plan)
+        if locked.revision >= past.revision:  # done by an attempt whose answer never came
+            cursor.execute("ROLLBACK")
+            return
+        cursor.execute(self.schema.spell(f"UPDATE {{meta}} SET revision = {past.revision - 1} WHERE {{is_own}}"))
+        for id_ in past.removed:
+            number = number_of(id_)
+            if number not in locked.rows:
+                sql = "INSERT INTO {records} (number, revision, class, id, frame) VALUES (%s, %s, 0, %s, NULL)"
+                cursor.execute(self.schema.spell(sql), (number, past.revision, id_))
+                plan.removed.remove(number)
+                plan.gone.remove(number)
+        runs = "" if past.commit is None else runs_of(past.commit.numbers)
+        amended = "DELETE FROM {commits}" if past.commit is None else f"UPDATE {{commits}} SET numbers = '{runs}'"
+        plan.amending = [self.schema.spell(f"{amended} WHERE revision = {past.revision}")]
+        known = dict(self.classes)
+        new_classes = self._name_classes(cursor, plan, known)
+        self.write(cursor, plan, past.revision, known, new_classes)
+        self.classes = known
+
     def later(self, cursor: Cursor, seen: int, *, table: str = "{records}") -> Iterator[bytes]:
         """The frames in that table which were written after revision `seen`; the lock is held."""
         among = [""]
@@ -194,9 +217,9 @@ class Writer(Uploads):
         """Write the batch as that revision, and commit. The lock is held."""
 
     def trimming(self, plan: Plan) -> list[str]:
-        """The statements that forget what `batch.keep` does not keep."""
+        """The last statements: those that forget what `batch.keep` does not keep, or that amend the commit."""
         if plan.batch.keep is None:
-            return []
+            return plan.amending
         # The commit before the first that is younger; its own is one of those.
         past = (
             "(SELECT coalesce(min(revision), 1) - 1 FROM {commits}"

@@ -29,12 +29,13 @@ from perdure.backends.base import (
 from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.frames import by_id, readable_id
 from perdure.backends.naming import checked_path
-from perdure.backends.sqlite.buffers import SqlitePieces, put_pieces
+from perdure.backends.sqlite.buffers import put_pieces
 from perdure.backends.sqlite.columns import SqliteColumns
 from perdure.backends.sqlite.connection import ReadOnlySqliteConnection, SqliteConnection
 from perdure.backends.sqlite.finding import SqliteFinding, in_snapshot
 from perdure.backends.sqlite.index import SqliteIndex
 from perdure.backends.sqlite.packing import erase, pack, trim
+from perdure.backends.sqlite.replaying import SqlitePast
 from perdure.backends.sqlite.rows import (
     HEAD,
     HEADS_AT,
@@ -74,7 +75,7 @@ Rows = list[Any]  # of tuples
 T = TypeVar("T")
 
 
-class SqliteBackend(SqlitePieces):
+class SqliteBackend(SqlitePast):
     """A store in the SQLite file `path`; `new_key` is called when a store is made.
 
     A missing file is made unless `create=False`; an empty one becomes a store. `timeout` is how many seconds a call

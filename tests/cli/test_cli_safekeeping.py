@@ -1,0 +1,68 @@
+"""The verbs that keep a store safe, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from perdure import make_store
+from perdure.cli import main
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    with make_store("sqlite:///shop.db") as store:
+        store.roots["prices"] = {"pen": 3}
+    return "sqlite:///shop.db"
+
+
+def test_backup_restore_and_copy(shop: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backup", shop, "shop.backup"]) == 0
+    assert "up to revision 1" in capsys.readouterr().out
+    assert main(["backup", shop, "shop.backup"]) == 0
+    assert "up to date: revision 1" in capsys.readouterr().out
+    with make_store(shop) as store:
+        store.roots["prices"] = {"pen": 4}
+    assert main(["backup", shop, "shop.backup", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["since"] == 1
+    assert main(["restore", "shop.backup", "--dry-run"]) == 0
+    assert "sealed with the key" in capsys.readouterr().out
+    assert main(["restore", "shop.backup", "again"]) == 0
+    assert "every seal is good" in capsys.readouterr().out
+    assert main(["copy", "again", "sqlite:///copy.db", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["revision"] == 2
+    for url in ("again", "sqlite:///copy.db"):
+        with make_store(url, read_only=True) as store:
+            assert store.roots["prices"] == {"pen": 4}
+
+
+def test_a_backup_that_was_cut_off_is_told(shop: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backup", shop, "shop.backup"]) == 0
+    with open("shop.backup", "ab") as file:
+        file.write(b"half an increment")
+    capsys.readouterr()
+    assert main(["restore", "shop.backup", "--dry-run", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["torn"] == 17
+    assert main(["restore", "shop.backup", "again"]) == 3
+    assert "--whole-only" in capsys.readouterr().err
+    assert not os.path.exists("again")
+    assert main(["restore", "shop.backup", "again", "--whole-only"]) == 0
+    assert "17 bytes" in capsys.readouterr().err
+    assert main(["backup", shop, "shop.backup"]) == 0
+    assert "17 bytes" in capsys.readouterr().err
+
+
+def test_wrong_use_is_one_sentence(shop: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["restore", "nothing.backup", "again"]) == 2
+    assert main(["restore", "shop.db", "again"]) == 3
+    assert main(["restore", "shop.db"]) == 2
+    assert main(["backup", "sqlite:///nothing.db", "b"]) == 3
+    assert main(["copy", shop, shop]) == 2
+    said = capsys.readouterr().err
+    assert said.count("perdure: ") == 5
+    assert "Traceback" not in said
+    assert not os.path.exists("again")

@@ -1,0 +1,105 @@
+"""Stores with a past in which everything happened, and how two of them are compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from perdure import Persistable, Store, make_store
+from perdure.backends.base import Backend
+from perdure.objects.stores import KeyId
+from perdure.records.values import Version
+
+LARGE = bytes(range(256)) * 400  # bytes that are a large piece
+
+
+class Note(Persistable):
+    __indexed__ = ("state",)
+
+    def __init__(self, text: Any, state: str = "new", *others: Any):
+        self.text, self.state, self.others = text, state, list(others)
+
+
+class Places:
+    """Where stores are made, of one kind or another; nothing of them is left on a server."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._stores: list[Store] = []
+        self._tables: set[tuple[str, str]] = set()
+
+    def url(self, kind: str, name: str) -> str:
+        if kind in ("postgresql", "mysql"):
+            import servers  # late: processes that tests start import this module too, from this folder alone
+
+            table = servers.table_of(self.folder / name)
+            self._tables.add((kind, table))
+            return f"{servers.url_of(kind)}#table={table}"
+        path = self.folder / name
+        return {"memory": "memory:", "directory": str(path), "sqlite": f"sqlite:///{path}.db"}[kind]
+
+    def open(self, kind: str, name: str = "store", **settings: Any) -> Store:
+        store = make_store(self.url(kind, name), **settings)
+        self._stores.append(store)
+        return store
+
+    def empty(self, kind: str, name: str, of: Store) -> Backend:
+        """The backend of a new store that is to be filled from another."""
+        key = {} if kind == "memory" else {"key": KeyId(of.backend.describe().key)}
+        return self.open(kind, name, **key).backend
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.close()
+        for kind, table in self._tables:
+            import servers
+
+            servers.drop_tables(kind, {table})
+
+
+def live(store: Store) -> None:
+    """Let everything happen in a store: it is changed, removed, brought back, undone, and forgotten."""
+    with store.transaction(note="the beginning, ☼"):
+        notes = [Note(f"note {number}", ("new", "old")[number % 2]) for number in range(6)]
+        store.roots["notes"] = notes
+    large = Note(LARGE, "large", notes[0])
+    store.save(large)
+    for number in range(3):
+        notes[number].text = {"changed": number}
+        store.save(notes[number])
+    gone, secret = Note("gone"), Note("a secret")
+    gone_id, secret_id = store.save_many([gone, secret])
+    secret.text = "another secret"
+    store.save(secret)
+    store.remove(gone_id)
+    store.undo(store.backend.revision())
+    store.remove(gone_id)
+    store.forget(secret_id)
+    large.text = LARGE[::-1]
+    store.save(large)
+    store.save({"a": "value", "of": notes[3]})
+
+
+def everything(backend: Backend, *, with_indexes: bool = True) -> dict[str, Any]:
+    """All that a backend tells of its store, but for its own id and format."""
+    described = backend.describe()
+    ids = [id_ for internal in (False, True) for id_ in backend.ids(internal=internal)]
+    known = [*ids, *backend.removals()]
+    return {
+        "described": described._replace(store="", format=0),
+        "commits": backend.commits(),
+        "ids": ids,
+        "classes": backend.classes(ids),
+        "histories": {id_: _seen(backend.history(id_)) for id_ in known},
+        "removals": backend.removals(),
+        "pieces": {digest: bytes(backend.buffer(digest)) for digest in sorted(backend.buffers())},
+        "indexes": sorted((name, sorted(fields)) for name, fields in backend.indexes().items()) if with_indexes else [],
+        "earlier": [backend.ids(at=at) for at in range(described.oldest, described.revision + 1)],
+    }
+
+
+def _seen(versions: list[Version]) -> list[Version]:
+    """Without a removal that nothing is kept before of: of a packed store it tells nothing."""
+    while len(versions) > 1 and versions[-1].frame is None:
+        versions = versions[:-1]
+    return versions
