@@ -360,6 +360,22 @@ class Files:
                 self.disk.make_directory(new, mode)
             self.sync_directory(os.path.dirname(new))
 
+    @contextmanager
+    def beside(self, path: str) -> Iterator[str]:
+        """The name of a file beside `path`, for the block to fill and to make durable; at its end it is `path`.
+
+        If the block raises, it is taken away, and `path` stays as it was.
+        """
+        aside = f"{path}.new"
+        try:
+            yield aside
+            self.rename(aside, path)
+        except BaseException:
+            with suppress(StorageError):
+                self.unlink(aside)
+            raise
+        self.sync_directory(os.path.dirname(path))
+
     def replace_durably(self, path: str, data: bytes, *, mode: int = 0o666) -> None:
         """Put a file in place of the old one: all of it, or the old one stays; durable when it returns."""
         aside = f"{path}.new"

@@ -65,17 +65,9 @@ def _backup(store: Store, place: str, files: Files, progress: Progress | None) -
 
 
 def _whole(store: Store, place: str, files: Files, progress: Progress | None, *, anew: bool) -> BackedUp:
-    aside = f"{place}.new"
-    with files.lock(aside, exclusive=True, create=True):
-        try:
-            writer = BackupWriter.new(files, aside)
-            counted = _write(store, writer, 0, frozenset(), progress)
-            files.rename(aside, place)
-        except BaseException:
-            with suppress(StorageError):
-                files.unlink(aside)
-            raise
-    files.sync_directory(os.path.dirname(place))
+    with files.lock(f"{place}.new", exclusive=True, create=True), files.beside(place) as aside:
+        writer = BackupWriter.new(files, aside)
+        counted = _write(store, writer, 0, frozenset(), progress)
     return BackedUp(0, *counted, writer.end, writer.end, anew, 0)
 
 

@@ -16,7 +16,6 @@ import json
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -28,7 +27,6 @@ from perdure.errors import (
     InvalidId,
     NewerFormat,
     NotFound,
-    StorageError,
 )
 from perdure.files import Files
 from perdure.ids import parse_id
@@ -82,16 +80,9 @@ def write_bundle(store: Store, ids: Iterable[str], path: str | os.PathLike[str])
     described = backend.describe()
     head = {"ids": wanted, "store": described.store, "key": f"{described.key:08x}", "records": len(frames),
             "pieces": len(pieces)}  # fmt: skip
-    aside = f"{place}.new"
-    try:
+    with files.beside(place) as aside:
         files.write_parts(aside, _with_digest(_parts(head, frames.values(), pieces, backend)))
         files.sync(aside)
-        files.rename(aside, place)
-    except BaseException:
-        with suppress(StorageError):
-            files.unlink(aside)
-        raise
-    files.sync_directory(os.path.dirname(place))
     return read_bundle(place)
 
 
