@@ -362,10 +362,7 @@ class Files:
 
     @contextmanager
     def beside(self, path: str) -> Iterator[str]:
-        """The name of a file beside `path`, for the block to fill and to make durable; at its end it is `path`.
-
-        If the block raises, it is taken away, and `path` stays as it was.
-        """
+        """The name of a file that the block fills and makes durable, and that then is `path`; else it is taken away."""
         aside = f"{path}.new"
         try:
             yield aside
@@ -378,16 +375,9 @@ class Files:
 
     def replace_durably(self, path: str, data: bytes, *, mode: int = 0o666) -> None:
         """Put a file in place of the old one: all of it, or the old one stays; durable when it returns."""
-        aside = f"{path}.new"
-        try:
+        with self.beside(path) as aside:
             self.write_new(aside, data, mode=mode)
             self.sync(aside)
-            self.rename(aside, path)
-        except StorageError:
-            with suppress(StorageError):
-                self.unlink(aside)
-            raise
-        self.sync_directory(os.path.dirname(path))
 
     @contextmanager
     def lock(self, path: str, *, exclusive: bool = True, create: bool = False, timeout: float = 60.0) -> Iterator[None]:
