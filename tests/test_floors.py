@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("clock",),
     ("refusals",),
     ("files",),
+    ("ownership",),
     ("held",),
     ("counters",),
     ("ids",),

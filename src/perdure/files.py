@@ -57,6 +57,12 @@ if hasattr(os, "register_at_fork"):
 class Disk:
     """The operating system's files; every method is one point where a fault can be injected."""
 
+    is_store = False  # whether it is a store of perdure that acts as a disk, and no file of this machine
+
+    def absolute(self, path: str) -> str:
+        """The path from the root of all."""
+        return os.path.abspath(path)
+
     def kind(self, path: str) -> str | None:
         """What is at `path`, itself and not what it links to: directory, file, link, or None."""
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from perdure import make_store
-from perdure.flows.ownership import owner_of
+from perdure.ownership import owner_of
 from perdure.records.frame import parse_unverified
 from perdure.upkeep import check
 

@@ -20,9 +20,9 @@ from perdure.errors import FlowError
 from perdure.files import Disk, Files
 from perdure.flows.arguments import jobs_in, replaced, shown
 from perdure.flows.graph import Graph
-from perdure.flows.ownership import Owner, host_name, owner_of, ownership, process_start
 from perdure.flows.states import next_job_state, next_run_state
 from perdure.flows.tracebacks import short_name, without_places
+from perdure.ownership import Owner, host_name, owner_of, ownership, process_start
 
 LEGAL = {
     "waiting": "running skipped cancelled",
@@ -346,7 +346,7 @@ def test_an_owner_that_is_seen_from_another_directory_of_locks(tmp_path, monkeyp
 
 def test_an_owner_that_was_killed():
     program = (
-        "import os, sys\nfrom perdure.flows.ownership import ownership\n"
+        "import os, sys\nfrom perdure.ownership import ownership\n"
         "with ownership() as owner:\n    print(owner.header(), flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -13,12 +13,14 @@ from perdure.cli.looking import print_json
 from perdure.cli.options import KEY_VARIABLE, Command, Parser, add_json
 from perdure.cli.standbys import promote, stand_by
 from perdure.cli.terminal import clean, counted, moment, table
-from perdure.errors import KeyMissing
+from perdure.errors import InvalidArgument, KeyMissing
 from perdure.files import Files
 from perdure.keys import KeyRing, read_key_file
+from perdure.objects.stores import make_store
 from perdure.prevalence.folder import Folder
 from perdure.prevalence.inspecting import Told, commands_of, verify
 from perdure.prevalence.repairing import repair
+from perdure.prevalence.stored import StoreDisk
 from perdure.records.seal import Key
 
 SHOWN = 20
@@ -26,7 +28,10 @@ SHOWN = 20
 
 def _arguments(parser: Parser) -> None:
     parser.add_argument("action", choices=["verify", "repair", "log", "standby", "promote"], help="what to do")
-    parser.add_argument("directory", metavar="DIR", help="the directory of the system")
+    parser.add_argument(
+        "directory", metavar="DIR", help="the directory of the system, or the URL of the store it is in"
+    )
+    parser.add_argument("--name", default="system", help="of a system in a store (system)")
     parser.add_argument("--yes", action="store_true", help="repair: do it, instead of only saying what would be done")
     parser.add_argument("--limit", type=int, default=SHOWN, metavar="N", help=f"log: the last N commands ({SHOWN})")
     parser.add_argument("--all", action="store_true", help="log: every command that there is")
@@ -40,6 +45,8 @@ def call(options: argparse.Namespace) -> int:
     """`perdure prevalence`."""
     if options.action == "standby":
         return stand_by(options.directory, options.of)
+    if "://" in options.directory:
+        return _call_in_store(options)
     folder = Folder(options.directory, Files())
     folder.identify()
     key = _key(folder)
@@ -48,6 +55,18 @@ def call(options: argparse.Namespace) -> int:
     if options.action == "verify":
         return _verify(folder, key, options)
     return _repair(folder, key, options) if options.action == "repair" else _log(folder, key, options)
+
+
+def _call_in_store(options: argparse.Namespace) -> int:
+    if options.action not in ("verify", "log"):
+        raise InvalidArgument(
+            f"{options.action} is for a system in a directory.", hint="verify and log look into a store."
+        )
+    with make_store(options.directory, create=False, read_only=True, code="off") as store:
+        disk = StoreDisk(store, options.name)
+        folder = Folder(disk.place, Files(disk))
+        folder.identify()
+        return (_verify if options.action == "verify" else _log)(folder, store.key, options)
 
 
 def _key(folder: Folder) -> Key | None:

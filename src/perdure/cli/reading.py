@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from perdure.errors import CorruptRecord, FlowError, NewerFormat, NotFound, UntrustedRecord
 from perdure.flows import Attempt, Job, JobState, Run, RunState
-from perdure.flows.ownership import owner_of
 from perdure.flows.states import ENDED, UNDONE
 from perdure.ids import parse_id
 from perdure.objects.history import ObjectVersion
 from perdure.objects.store import Store
+from perdure.ownership import owner_of
 from perdure.pickling.classes import name_of
 from perdure.records.frame import decode, parse_unverified
 from perdure.records.values import Record

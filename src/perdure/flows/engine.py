@@ -23,13 +23,13 @@ from perdure.flows.definitions import job_function
 from perdure.flows.executors.base import Executor
 from perdure.flows.graph import Graph
 from perdure.flows.model import Job, Run
-from perdure.flows.ownership import Owner, host_name
 from perdure.flows.recorded import RecordedCode
 from perdure.flows.resources import with_extra_fields
 from perdure.flows.states import ENDED, JobState, RunState
 from perdure.flows.tasks import KeptNumbers, Outcome, Task, failure
 from perdure.objects.coding import Codes
 from perdure.objects.store import Store
+from perdure.ownership import Owner, host_name
 from perdure.pickling.classes import find
 
 LOOKED_AT = 1_000  # jobs among which those are looked for that can share a process

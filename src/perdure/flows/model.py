@@ -16,10 +16,10 @@ from typing import Any
 from perdure.errors import NotFound, ResultNotReady, RunFailed
 from perdure.flows.arguments import jobs_in, replaced, shown
 from perdure.flows.attempts import ERROR_SHOWN, Arguments, Attempt, RanCode, Settings
-from perdure.flows.ownership import Owner
 from perdure.flows.states import ENDED, JobState, RunState, StoredState, next_job_state, next_run_state
 from perdure.objects.instances.persistable import Persistable, entry_of
 from perdure.objects.views.view import View
+from perdure.ownership import Owner
 from perdure.records.values import Plain
 
 __all__ = ["Attempt", "Job", "Run", "Settings", "newest"]

@@ -24,13 +24,13 @@ from perdure.flows.executors.processes import ProcessesExecutor
 from perdure.flows.executors.recorded import Code, RecordedExecutor
 from perdure.flows.executors.worker import inside_worker
 from perdure.flows.model import Job, Run, load_together, newest, view_of
-from perdure.flows.ownership import Owner, ownership
 from perdure.flows.recorded import Match, RecordedCode, codes_of, match
 from perdure.flows.states import ENDED, UNDONE, JobState
 from perdure.objects.store import CodeChoice, Store
 from perdure.objects.stores import MemoryStore, make_store
 from perdure.objects.transactions.commits import Desk
 from perdure.objects.views.view import View
+from perdure.ownership import Owner, ownership
 
 ExecutorChoice = Executor | str | None
 Prepare = Callable[[Run], None]

@@ -1,7 +1,7 @@
 """The states of jobs and runs, and which may follow which.
 
 - `skipped`: something that the job needs did not succeed. `interrupted`: cut off while running.
-- A run is `running` only while its owner lives; see `perdure.flows.ownership`.
+- A run is `running` only while its owner lives; see `perdure.ownership`.
 """
 
 from __future__ import annotations

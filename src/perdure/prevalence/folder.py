@@ -63,7 +63,7 @@ class Folder:
     """The directory of one system."""
 
     def __init__(self, directory: str, files: Files):
-        self.directory = os.path.abspath(directory)
+        self.directory = files.disk.absolute(directory)
         self.files = files
         self.id = ""
         self.key_id = 0
@@ -149,9 +149,10 @@ class Folder:
         try:
             lock.__enter__()
         except StoreBusy as error:
-            holder = (self.files.read(self.path("lock")) or b"").strip().decode("ascii", "replace")[:40]
+            holder = (self.files.read(self.path("lock")) or b"").strip().decode("ascii", "replace")[:100]
+            holder = f"process {holder}" if holder.isdecimal() else holder
             raise StoreBusy(
-                f"{self.directory} is open for writing in another place" + (f" (process {holder})." if holder else "."),
+                f"{self.directory} is open for writing in another place" + (f" ({holder})." if holder else "."),
                 hint="One process at a time writes; to look meanwhile, open it with read_only=True.",
                 path=self.directory,
             ) from error

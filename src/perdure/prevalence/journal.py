@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from perdure.errors import OutcomeUnknown, StorageError
+from perdure.errors import OutcomeUnknown, StorageError, WriterDeposed
 from perdure.held import HeldFile
 from perdure.prevalence.entries import Head, encode_entry, encode_head, mark_of, new_mark
 from perdure.prevalence.folder import JOURNAL, Folder, Reached
@@ -64,7 +64,7 @@ class Journal:
         self._mark = b""
         self._is_retired = False
         self._end = self._filled = self._durable_end = self._crc = 0
-        self._broken: OutcomeUnknown | None = None
+        self._broken: OutcomeUnknown | WriterDeposed | None = None
 
     def begin(self) -> bytes:
         """Make sure that there is a file with room; gives the seed of the chance of its commands."""
@@ -129,6 +129,9 @@ class Journal:
             file.write(self._end, data)
         except StorageError:
             self._take_back(len(data))
+            raise
+        except WriterDeposed as error:
+            self._broken = error
             raise
         sealer.update(tag)
         self._sealer, self._crc, self._end = sealer, crc, end
@@ -221,7 +224,7 @@ class Journal:
         """Write nothing more after an error whose outcome nobody knows."""
         try:
             yield
-        except OutcomeUnknown as error:
+        except (OutcomeUnknown, WriterDeposed) as error:
             self._broken = error
             raise
 

@@ -19,6 +19,7 @@ from perdure.clock import Clock
 from perdure.errors import InvalidArgument, KeyMissing, PrevalenceError
 from perdure.files import Files
 from perdure.keys import KeyRing, read_key_file
+from perdure.objects.store import Store
 from perdure.prevalence.codes import keep_code
 from perdure.prevalence.folder import Folder
 from perdure.prevalence.following import Follower
@@ -29,6 +30,7 @@ from perdure.prevalence.serving import checked_serve
 from perdure.prevalence.settings import Durability, Keep, Settings, checked
 from perdure.prevalence.snapshots import Told, put_in_place, write_snapshot
 from perdure.prevalence.standby import Standby
+from perdure.prevalence.stored import StoreDisk
 from perdure.prevalence.system import System
 from perdure.records.seal import Key
 
@@ -38,7 +40,7 @@ KeySource = Key | str | os.PathLike[str]
 
 @overload
 def open(
-    directory: str | os.PathLike[str],
+    directory: str | os.PathLike[str] | Store,
     root: Callable[[], Root],
     *,
     read_only: Literal[False] = ...,
@@ -47,7 +49,7 @@ def open(
 ) -> System[Root]: ...
 @overload
 def open(
-    directory: str | os.PathLike[str],
+    directory: str | os.PathLike[str] | Store,
     root: Callable[[], Root] | None = ...,
     *,
     read_only: bool = ...,
@@ -55,7 +57,7 @@ def open(
     **settings: Any,
 ) -> Any: ...
 def open(
-    directory: str | os.PathLike[str],
+    directory: str | os.PathLike[str] | Store,
     root: Callable[[], Any] | None = None,
     *,
     read_only: bool = False,
@@ -80,17 +82,28 @@ def open(
     sync: bool = False,
     away: Literal["refuse", "alone"] = "refuse",
     patience: float = 10.0,
+    name: str | None = None,
+    take_over: bool = False,
     files: Files | None = None,
     **internal: Any,
 ) -> Any:
-    """Open the system in a directory for writing; `root()` makes its root if it is not there yet.
+    """Open the system in a directory, or of that `name` in a store, for writing; `root()` makes a new one's root.
 
     One process writes: `StoreBusy` in another, after `timeout` seconds. With `read_only` you get a `Follower`; with
     `until`, the number of a command or a time, the system as it was. Damage that could be helped is warned of, and in
     `.said`; else `CorruptJournal` says which file and byte. `progress` gets (commands done, commands in all).
+    In a store `take_over` makes this the writer although another process, on a machine that died, seems to be it.
     With `serve`, an address "host:port", standbys can follow; with `sync=True` each answer waits for one of them.
     """
-    found = Folder(os.fspath(directory), files or Files())
+    if isinstance(directory, Store):
+        disk = StoreDisk(directory, name or "system", take_over=take_over)
+        if serve is not None or key is not None or files is not None:
+            raise InvalidArgument("serve, key and files are for a system in a directory; a store has its own.")
+        found, key, internal = Folder(disk.place, Files(disk)), disk.key, {"step": 0, **internal}
+    else:
+        found = Folder(os.fspath(directory), files or Files())
+        if name is not None or take_over:
+            raise InvalidArgument("name and take_over are for a system in a store.")
     recovery = snapshot_recovery.total_seconds() if isinstance(snapshot_recovery, timedelta) else snapshot_recovery
     given = Settings(
         durability, snapshot_commands, snapshot_bytes, recovery, keep, food_taster, time_limit, code, compress,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from perdure.errors import ClockWentBack, PerdureError, PrevalenceError, StoreClosed
+from perdure.errors import ClockWentBack, PerdureError, PrevalenceError, StoreClosed, WriterDeposed
 from perdure.prevalence.changes import Changes
 from perdure.prevalence.commands import SYSTEMS, Kind, kind_of_method, kind_of_object
 from perdure.prevalence.ends import ALIVE, leave_closed
@@ -134,7 +134,7 @@ class System(TakesSnapshots, Generic[Root]):
 
         def told(ticket: Ticket) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(_set, waiting)
+                loop.call_soon_threadsafe(lambda: waiting.done() or waiting.set_result(None))
 
         ticket = self._ticket(kind, args, keywords, told)
         self._turns.take_later(ticket)
@@ -422,6 +422,9 @@ class System(TakesSnapshots, Generic[Root]):
         try:
             if not self._journal.is_broken:
                 self._tell_raised()
+        except WriterDeposed:
+            if self._journal.is_behind:  # else nothing is lost by it
+                raise
         finally:
             self._journal.close()
 
@@ -441,8 +444,3 @@ def _called(command: Any, args: tuple[Any, ...]) -> tuple[Kind, tuple[Any, ...]]
     if not isinstance(command, type) and hasattr(command, "__perdure_command__") and hasattr(command, "__qualname__"):
         return kind_of_method(command), args
     return kind_of_object(command), (command, *args)
-
-
-def _set(waiting: Any) -> None:
-    if not waiting.done():
-        waiting.set_result(None)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -22,10 +23,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from perdure.errors import CorruptRecord, StorageError, UntrustedRecord
-from perdure.files import Disk
+from perdure.files import Disk, Files
 from perdure.prevalence.folder import JOURNAL, SNAPSHOT, Folder
 from perdure.prevalence.settings import Keep
-from perdure.prevalence.snapshots import Told, put_in_place, read_snapshot, write_snapshot
+from perdure.prevalence.snapshots import SLICE, Told, put_in_place, read_snapshot, write_snapshot
 from perdure.records.seal import Key
 
 CHILD_TIME = 3600.0  # seconds that a child may take
@@ -42,8 +43,9 @@ class Taken(NamedTuple):
 
 
 def how_here(folder: Folder) -> str:
-    """Whether a child can write the snapshot: on Linux, to a real disk."""
-    return "fork" if sys.platform.startswith("linux") and type(folder.files.disk) is Disk else "here"
+    """Whether a child can write the snapshot: on Linux, to a real disk, from which it goes into a store."""
+    disk = folder.files.disk
+    return "fork" if sys.platform.startswith("linux") and (type(disk) is Disk or disk.is_store) else "here"
 
 
 class Taking:
@@ -53,6 +55,7 @@ class Taking:
         self.folder, self.key, self.root, self.told, self.how, self.began = folder, key, root, told, how, began
         self.path = f"{folder.numbered(SNAPSHOT, told.sequence)}.new"
         self.child = 0
+        self.aside = ""  # a file of this machine that the child writes, where the snapshot goes into a store
         self.pause = 0.0
         self.taken: Taken | None = None
         self.error: Exception | None = None
@@ -76,6 +79,8 @@ class Taking:
                 following.finish(again)
                 self.taken, self.error = following.taken, following.error
                 return
+            if self.aside:
+                self._carry_over()
             put_in_place(self.folder, self.path, self.told.sequence, self.key)
             path = self.folder.numbered(SNAPSHOT, self.told.sequence)
             seconds = time.perf_counter() - self.began
@@ -85,8 +90,25 @@ class Taking:
             self.error = error
             with suppress(StorageError):
                 self.folder.files.unlink(self.path)
+        finally:
+            if self.aside:
+                Files().unlink(self.aside)
+
+    def _carry_over(self) -> None:
+        """Copy what the child has written into the store, slice by slice."""
+        local, files, at = Files(), self.folder.files, 0
+        files.write_new(self.path, b"")
+        while data := local.read(self.aside, at, SLICE):
+            files.write_at(self.path, at, data)
+            files.sync(self.path)
+            at += len(data)
 
     def _fork(self) -> int:
+        files, path = self.folder.files, self.path
+        if files.disk.is_store:
+            descriptor, self.aside = tempfile.mkstemp(prefix="perdure-snapshot-")
+            os.close(descriptor)
+            files, path = Files(), self.aside
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # for threads: the child needs none of their locks
             child = os.fork()
@@ -95,7 +117,7 @@ class Taking:
         status = 1
         try:
             gc.disable()  # it would touch, and so copy, every page
-            write_snapshot(self.folder.files, self.path, self.root, self.told, self.key)
+            write_snapshot(files, path, self.root, self.told, self.key)
             status = 0
         finally:
             os._exit(status)

@@ -1,4 +1,4 @@
-"""Who drives a run: host, process, its start time, and an operating system's lock that dies with the process.
+"""Who drives a run, or writes a system in a store: host, process, its start time, and a lock that dies with it.
 
 - The lock file has a name of its own for each ownership, in the user's state directory, and goes with it. Who sees
   that directory, but no such file or a free one, knows that the owner is gone, even if its process lives on.
@@ -23,7 +23,7 @@ from perdure.files import Files
 
 
 class Owner(NamedTuple):
-    """The process that drives a run. `process_start` is in the units of the system's process table; 0: unknown."""
+    """The process that drives it. `process_start` is in the units of the system's process table; 0: unknown."""
 
     host: str
     pid: int
@@ -32,7 +32,7 @@ class Owner(NamedTuple):
     place: str
 
     def lives(self) -> bool:
-        """Whether that process still drives the run."""
+        """Whether that process still drives it."""
         if self.host != host_name():
             return True
         if self.place != _place():
@@ -53,7 +53,7 @@ class Owner(NamedTuple):
             Files().unlink(_lock_path(self.token))
 
     def header(self) -> str:
-        """The owner as text, for the header of the run's record."""
+        """The owner as text, for the header of a record."""
         return " ".join(map(str, self))
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Owner(NamedTuple):
 
 
 def owner_of(text: str) -> Owner | None:
-    """The owner in a run's header, as `Owner.header` wrote it; None where there is none."""
+    """The owner in a record's header, as `Owner.header` wrote it; None where there is none."""
     parts = text.split(" ")
     return Owner(parts[0], int(parts[1]), int(parts[2]), *parts[3:]) if len(parts) == 5 else None
 
