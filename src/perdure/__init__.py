@@ -129,8 +129,8 @@ _LATE = {
 _RECORDED = {
     "Arguments": "perdure.flows.attempts", "Result": "perdure.flows.attempts", "Code": "perdure.objects.coding",
     "Source": "perdure.objects.coding", "Root": "perdure.objects.roots", "RootNames": "perdure.objects.roots",
-    "SystemFile": "perdure.prevalence.stored", "SystemOwner": "perdure.prevalence.stored",
-    "SystemPiece": "perdure.prevalence.stored",
+    "SystemFile": "perdure.prevalence.pieces", "SystemOwner": "perdure.prevalence.pieces",
+    "SystemPiece": "perdure.prevalence.pieces",
 }  # fmt: skip
 
 # Work on whole stores, which `Store` has methods for, is done on a floor above it.

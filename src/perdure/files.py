@@ -59,10 +59,6 @@ class Disk:
 
     is_store = False  # whether it is a store of perdure that acts as a disk, and no file of this machine
 
-    def absolute(self, path: str) -> str:
-        """The path from the root of all."""
-        return os.path.abspath(path)
-
     def kind(self, path: str) -> str | None:
         """What is at `path`, itself and not what it links to: directory, file, link, or None."""
         try:

@@ -33,7 +33,8 @@ from perdure.files import Files
 from perdure.prevalence.commands import kind_of_method
 from perdure.prevalence.folder import Folder
 from perdure.prevalence.inspecting import commands_of, verify
-from perdure.prevalence.stored import PIECES, StoreDisk
+from perdure.prevalence.pieces import PIECES
+from perdure.prevalence.stored import StoreDisk
 from perdure.prevalence.turns import Ticket
 from perdure.upkeep import check
 

@@ -63,7 +63,7 @@ class Folder:
     """The directory of one system."""
 
     def __init__(self, directory: str, files: Files):
-        self.directory = files.disk.absolute(directory)
+        self.directory = directory if files.disk.is_store else os.path.abspath(directory)
         self.files = files
         self.id = ""
         self.key_id = 0

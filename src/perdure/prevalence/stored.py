@@ -15,16 +15,14 @@ from __future__ import annotations
 import builtins
 import errno
 import os
-import pickle
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from typing import Any
 
+from perdure.backends.base import number_of
 from perdure.errors import (
     ConflictError,
-    CorruptRecord,
     InvalidArgument,
     KeyMissing,
     NotFound,
@@ -34,91 +32,28 @@ from perdure.errors import (
     WriterDeposed,
 )
 from perdure.files import DIRECTORY, FILE, Disk
-from perdure.objects.instances.persistable import Persistable
 from perdure.objects.store import Store
 from perdure.objects.transactions.naming import Numbers
 from perdure.ownership import Owner, owner_of, ownership
-from perdure.pickling.classes import name_of
+from perdure.prevalence.pieces import (
+    FILES,
+    INDEXED,
+    PIECES,
+    File,
+    Piece,
+    SystemOwner,
+    file_draft,
+    piece_draft,
+    state_of,
+)
 from perdure.records.frame import decode, encoder
 from perdure.records.queries import Condition, Query
-from perdure.records.values import INTERNAL, PLAIN, Batch, Draft, Plain, Record
+from perdure.records.values import Batch, Draft, Record
 
 PIECE_BYTES = 1 << 20
 TOGETHER = 200  # pieces that are read at a time
 PATIENCE = 10.0  # seconds for which a commit is tried again, when the connection was lost or the store was busy
 LOCK = "lock"
-
-
-class SystemOwner(Persistable):
-    """Says which process writes a prevalent system; "" where none does."""
-
-    __module__ = "perdure"  # the name in records, for ever
-    __record_internal__ = True
-
-    def __init__(self, system: str):
-        self.system = system
-        self.owner = ""
-
-    def __record_fields__(self) -> dict[str, Plain]:
-        return {"system": self.system, "owner": self.owner}
-
-
-class SystemFile(Persistable):
-    """A file of a prevalent system."""
-
-    __module__ = "perdure"  # the name in records, for ever
-    __record_internal__ = True
-
-    system: str
-    name: str
-
-
-class SystemPiece(Persistable):
-    """A piece of such a file: `content`, at byte `at`."""
-
-    __module__ = "perdure"  # the name in records, for ever
-    __record_internal__ = True
-
-    file: int
-    at: int
-    content: bytes
-
-
-FILES, PIECES = name_of(SystemFile), name_of(SystemPiece)
-INDEXED = {FILES: ("system",), PIECES: ("file",)}
-
-
-class _Piece:
-    """A piece; `base` is the revision that wrote it, 0 while it waits to be written."""
-
-    __slots__ = ("at", "base", "content", "number", "size")
-
-    def __init__(self, number: int, at: int, content: bytes):
-        self.number, self.at, self.size, self.base = number, at, len(content), 0
-        self.content: bytes | None = content
-
-    @property
-    def id(self) -> str:
-        return f"SystemPiece.{self.number}"
-
-    def without_content(self) -> _Piece:
-        """The same as it is known when it is stored."""
-        found = _Piece(self.number, self.at, self.content or b"")
-        found.base, found.content = self.base, None
-        return found
-
-
-class _File:
-    """A file; `pieces` is None until they were looked up."""
-
-    def __init__(self, number: int, name: str, base: int = 0):
-        self.number, self.name, self.base = number, name, base
-        self.is_changed = not base
-        self.pieces: list[_Piece] | None = None if base else []
-
-    @property
-    def id(self) -> str:
-        return f"SystemFile.{self.number}"
 
 
 class StoreDisk(Disk):
@@ -141,17 +76,14 @@ class StoreDisk(Disk):
         self._numbers = Numbers(store.backend)
         self._encode = encoder(store.key)
         self._keep = store._keep
-        self._files: dict[str, _File] | None = None  # of the one that holds the lock
-        self._waiting: dict[_Piece, int] = {}  # to be written, and of which file
+        self._files: dict[str, File] | None = None  # of the one that holds the lock
+        self._waiting: dict[Piece, int] = {}  # to be written, and of which file
         self._removed: dict[str, int] = {}  # ids to the revisions that wrote them
         self._gone: list[str] = []  # removed, and not erased from the store's past yet
         self._checks: dict[str, int] = {}
         self._tokens: dict[int, str] = {}
         self._held = ExitStack()
         self._deposed: WriterDeposed | None = None
-
-    def absolute(self, path: str) -> str:
-        return path
 
     # -- looking ----------------------------------------------------------------------------------------------
 
@@ -182,28 +114,28 @@ class StoreDisk(Disk):
     def map(self, path: str) -> memoryview:
         return memoryview(bytearray(self.read(path)))
 
-    def _present(self) -> dict[str, _File]:
+    def _present(self) -> dict[str, File]:
         if self._files is not None:
             return self._files
         found = self._backend.find(Query((FILES,), (Condition("system", "==", self._name),)))
         records = self._records(found.ids)
         return {
-            str(record.fields["name"]): _File(_number(record.id), str(record.fields["name"]), record.revision)
+            str(record.fields["name"]): File(number_of(record.id), str(record.fields["name"]), record.revision)
             for record in records
         }
 
-    def _file(self, path: str) -> _File:
+    def _file(self, path: str) -> File:
         folder, name = os.path.split(path)
         found = self._present().get(name) if folder == self.place else None
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
         return found
 
-    def _content(self, file: _File) -> bytes:
+    def _content(self, file: File) -> bytes:
         with self._gate:
             pieces = self._pieces(file)
             missing = [piece.id for piece in pieces if piece.content is None]
-            stored = {_number(record.id): _state(record)["content"] for record in self._records(missing)}
+            stored = {number_of(record.id): state_of(record)["content"] for record in self._records(missing)}
             parts: list[bytes] = []
             end = 0
             for piece in pieces:
@@ -217,15 +149,15 @@ class StoreDisk(Disk):
                     end += len(content)
             return b"".join(parts)
 
-    def _pieces(self, file: _File) -> builtins.list[_Piece]:
+    def _pieces(self, file: File) -> builtins.list[Piece]:
         """The pieces of a file, in the order in which they were written; those that are stored without content."""
         if file.pieces is not None:
             return file.pieces
         found = self._backend.find(Query((PIECES,), (Condition("file", "==", file.number),)))
         pieces = []
         for record in self._records(found.ids):
-            state = _state(record)
-            piece = _Piece(_number(record.id), state["at"], state["content"])
+            state = state_of(record)
+            piece = Piece(number_of(record.id), state["at"], state["content"])
             piece.base = record.revision
             pieces.append(piece)
         if self._files is not None:
@@ -253,7 +185,7 @@ class StoreDisk(Disk):
             files = self._writable(path)
             if create:
                 self._remove(files.pop(name, None))
-                files[name] = _File(self._numbers.take(), name)
+                files[name] = File(self._numbers.take(), name)
             if data:
                 self._append(self._file(path), offset, bytes(data))
         return len(data)
@@ -272,11 +204,11 @@ class StoreDisk(Disk):
             for start in range(0, len(content), PIECE_BYTES):
                 self._append(file, start, content[start : start + PIECE_BYTES])
 
-    def _append(self, file: _File, offset: int, data: bytes) -> None:
+    def _append(self, file: File, offset: int, data: bytes) -> None:
         self._pieces(file)
         assert file.pieces is not None
         for start in range(0, len(data), PIECE_BYTES):
-            piece = _Piece(self._numbers.take(), offset + start, data[start : start + PIECE_BYTES])
+            piece = Piece(self._numbers.take(), offset + start, data[start : start + PIECE_BYTES])
             file.pieces.append(piece)
             self._waiting[piece] = file.number
 
@@ -301,20 +233,20 @@ class StoreDisk(Disk):
     def make_directory(self, path: str, mode: int = 0o777) -> None:
         raise OSError(errno.ENOTSUP, "no directories in a store", path)
 
-    def _writable(self, path: str) -> dict[str, _File]:
+    def _writable(self, path: str) -> dict[str, File]:
         if self._deposed is not None:
             raise self._deposed
         if self._files is None:
             raise ReadOnly(f"{self.place} is not open for writing.", path=path)
         return self._files
 
-    def _remove(self, file: _File | None) -> None:
+    def _remove(self, file: File | None) -> None:
         if file is not None:
             self._remove_pieces(self._pieces(file))
             if file.base:
                 self._removed[file.id] = file.base
 
-    def _remove_pieces(self, pieces: builtins.list[_Piece]) -> None:
+    def _remove_pieces(self, pieces: builtins.list[Piece]) -> None:
         self._removed.update({piece.id: piece.base for piece in pieces if piece.base})
         for piece in pieces:
             self._waiting.pop(piece, None)
@@ -359,8 +291,8 @@ class StoreDisk(Disk):
             changed = [file for file in self._files.values() if file.is_changed]
             if not (changed or self._waiting or self._removed):
                 return
-            drafts = [self._file_draft(file) for file in changed]
-            drafts += [_piece_draft(number, piece) for piece, number in self._waiting.items()]
+            drafts = [file_draft(self._name, file) for file in changed]
+            drafts += [piece_draft(number, piece) for piece, number in self._waiting.items()]
             revision = self._applied(drafts)
             for piece in self._waiting:
                 piece.base, piece.content = revision, None
@@ -399,10 +331,6 @@ class StoreDisk(Disk):
                         path=self.place,
                     ) from error
             time.sleep(0.1)
-
-    def _file_draft(self, file: _File) -> Draft:
-        told: dict[str, Plain] = {"system": self._name, "name": file.name}
-        return _draft(file.id, file.base, FILES, told, told)
 
     def _erase(self) -> None:
         """Have the store forget what is gone, in its past too."""
@@ -465,24 +393,3 @@ class StoreDisk(Disk):
         if record.fields["owner"] != self.owner:
             raise BlockingIOError(errno.EAGAIN, "locked", path)
         self._checks = {id_: record.revision}
-
-
-def _piece_draft(file: int, piece: _Piece) -> Draft:
-    state = {"file": file, "at": piece.at, "content": piece.content}
-    return _draft(piece.id, 0, PIECES, {"file": file}, state)
-
-
-def _draft(id_: str, base: int, class_name: str, fields: dict[str, Plain], state: dict[str, Any]) -> Draft:
-    return Draft(id_, base, INTERNAL | PLAIN, class_name, 0, "", (), fields, pickle.dumps(state, 5))
-
-
-def _state(record: Record) -> dict[str, Any]:
-    """What a record of this module holds, which was verified to be under the store's seal."""
-    state = pickle.loads(record.payload)
-    if not isinstance(state, dict):
-        raise CorruptRecord(f"{record.id} holds no piece of a system.", ids=(record.id,))
-    return state
-
-
-def _number(id_: str) -> int:
-    return int(id_.rpartition(".")[2])

@@ -130,7 +130,7 @@ class System(TakesSnapshots, Generic[Root]):
 
         kind, args = _called(command, args)
         loop = asyncio.get_running_loop()
-        waiting = loop.create_future()
+        waiting: Any = loop.create_future()
 
         def told(ticket: Ticket) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
