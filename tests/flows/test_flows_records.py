@@ -8,6 +8,7 @@ import pickletools
 import subprocess
 import sys
 
+import flow_jobs
 import pytest
 
 import perdure
@@ -233,3 +234,11 @@ def test_perdures_own_records_name_nothing_but_stable_names(project):
         if operation.name in ("SHORT_BINUNICODE", "GLOBAL") and str(argument).startswith("perdure")
     }
     assert named <= {"perdure"}, "only the function that stands for a reference"
+
+
+def test_every_commit_of_a_run_tells_the_code_of_its_flow_or_of_its_jobs():
+    store = perdure.make_store("memory:")
+    run = perdure.start(flow_jobs.survey, ["1", "2"], store=store)
+    assert run.state == "succeeded"
+    codes = {commit.code for commit in store.transactions()}
+    assert all(store.load(code).state.module("flow_jobs") is not None for code in codes)

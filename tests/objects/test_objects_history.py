@@ -229,6 +229,13 @@ def test_every_commit_of_a_program_tells_its_code(place: Place) -> None:
     codes = [commit.code for commit in store.transactions()]
     assert len(codes) == len(steps)
     assert all(code.startswith("Code.") for code in codes)
+    store.undo(store.revision())
+    other = Note("two")
+    with store.transaction():
+        store.roots["other"] = [other]
+    del store.roots["other"]
+    assert store.collect().removed
+    assert all(commit.code.startswith("Code.") for commit in store.transactions())
     without = place.open(code="off")
     without.roots["later"] = 1
     assert without.transactions(1)[0].code == ""

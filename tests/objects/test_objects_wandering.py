@@ -47,6 +47,23 @@ perdure.rename("lib.market:Basket", "lib.market:Trolley")
 """
 
 
+WORK = """
+from perdure import flow, job
+
+@job
+def told(number):
+    import importlib
+    found = importlib.import_module("{module}")
+    for part in "{name}".split("."):
+        found = getattr(found, part)
+    return found(number).told()
+
+@flow
+def tell(number):
+    return told(number)
+"""
+
+
 def module_text(step):
     module, name = STEPS[step]
     outer, _, inner = name.rpartition(".")
@@ -72,9 +89,9 @@ def python(where, text, url):
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory):
-    """The repository at its last commit, the URL of the store, and the ids of the ten objects."""
+    """The repository at its last commit, the URL of the store, the ids of the ten objects, and of ten runs."""
     root = tmp_path_factory.mktemp("wandering")
-    place, url, ids = root / "project", f"sqlite:///{root}/all.db", []
+    place, url, ids, runs = root / "project", f"sqlite:///{root}/all.db", [], []
     place.mkdir()
     git(place, "init", "-q")
     for step in range(len(STEPS)):
@@ -85,11 +102,17 @@ def history(tmp_path_factory):
         file = place.joinpath(*module.split(".")).with_suffix(".py")
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
+        (place / "work.py").write_text(WORK.format(module=module, name=STEPS[step][1]))
         git(place, "add", "-A")
         git(place, "commit", "-q", "-m", f"step {step}")
-        save = f"import json, perdure, {module} as m\nwith perdure.make_store({url!r}) as store:\n"
-        ids.append(python(place, f"{save}    print(json.dumps(store.save(m.{STEPS[step][1]}({step}))))", url))
-    return place, url, ids
+        save = f"import json, perdure, work, {module} as m\nwith perdure.make_store({url!r}) as store:\n"
+        save += f"    id_ = store.save(m.{STEPS[step][1]}({step}))\n"
+        save += f"    run = perdure.start(work.tell, {step}, store=store, executor='inline')\n"
+        made = python(place, f"{save}    print(json.dumps([id_, run.id, run.result()]))", url)
+        assert made[2] == [*STEPS[step], step, step, step]
+        ids.append(made[0])
+        runs.append(made[1])
+    return place, url, ids, runs
 
 
 def loads(url, ids, arguments, first=""):
@@ -98,13 +121,13 @@ def loads(url, ids, arguments, first=""):
 
 
 def test_all_load_at_the_last_commit_by_what_is_declared(history):
-    place, url, ids = history
+    place, url, ids, _ = history
     shown = python(place, loads(url, ids, "", RENAMES), url)
     assert shown == [["lib.market", "Trolley", step, step, len(STEPS) - 1] for step in range(len(STEPS))]
 
 
 def test_each_loads_with_its_own_code_where_there_is_none(history, tmp_path):
-    _, url, ids = history
+    _, url, ids, _ = history
     for step, id_ in enumerate(ids):
         shown = python(tmp_path, loads(url, [id_], "code='archived'"), url)
         module, name = STEPS[step]
@@ -112,16 +135,26 @@ def test_each_loads_with_its_own_code_where_there_is_none(history, tmp_path):
 
 
 def test_what_is_declared_comes_before_what_is_archived(history):
-    place, url, ids = history
+    place, url, ids, _ = history
     shown = python(place, loads(url, ids, "code='archived'", RENAMES), url)
     assert {each[0] for each in shown} == {"lib.market"}
 
 
 def test_what_is_archived_comes_before_what_is_opaque(history, tmp_path):
-    _, url, ids = history
+    _, url, ids, _ = history
     text = f"import json, perdure\nwith perdure.make_store({url!r}, code='archived') as store:\n"
     text += f"    found = [store.load(id_, missing='opaque') for id_ in {[ids[0], ids[3]]!r}]\n"
     text += "    print(json.dumps([[type(each).__qualname__, isinstance(each, perdure.Opaque)] for each in found]))"
     assert python(tmp_path, text, url) == [["Cart", False], ["Basket", False]]
     other = text.replace("code='archived'", "code='recorded'")
     assert [opaque for _, opaque in python(tmp_path, other, url)] == [True, True]
+
+
+def test_each_is_run_again_with_its_own_code(history):
+    place, url, _, runs = history
+    text = f"import json, perdure\nwith perdure.make_store({url!r}) as store:\n"
+    text += f"    runs = store.load_many({runs!r})\n"
+    text += "    for run in runs:\n        perdure.rerun(run, all=True, code='recorded', workers=1)\n"
+    text += "    print(json.dumps([run.result() for run in runs]))"
+    shown = python(place, text, url)
+    assert shown == [[*STEPS[step], step, step, step] for step in range(len(STEPS))]

@@ -18,8 +18,9 @@ from perdure.objects.coding import BARE, Code, Source
 from perdure.objects.payloads.decoding import comparable
 from perdure.objects.payloads.pieces import attached
 from perdure.objects.store import Store
+from perdure.objects.transactions.signing import signing
 from perdure.pickling.classes import name_of
-from perdure.records.frame import encoder, parse_unverified, unpacked
+from perdure.records.frame import parse_unverified, unpacked
 from perdure.records.values import INTERNAL, KEPT, Batch, Buffer, Draft, Fields, Record
 
 _CODE, _SOURCE = name_of(Code), name_of(Source)
@@ -40,7 +41,6 @@ def adopt(
     desk = store.desk()
     desk.require_writable()
     view, backend = desk.view, store.backend
-    assert view.key is not None  # require_writable has asked for it
     _verify(records, pieces)
     ids = _here(backend, records)
     needed = set(ids.values())
@@ -61,7 +61,8 @@ def adopt(
         buffers=buffers,
         keep=desk.keep,
     )
-    receipt = backend.apply(batch, encoder(view.key, compress=True))
+    with signing(desk) as apply:
+        receipt = apply(batch)
     view.refresh()
     return Adopted(ids, receipt.revision)
 

@@ -22,9 +22,10 @@ from perdure.objects.reports import Collected
 from perdure.objects.roots import Root
 from perdure.objects.store import Store
 from perdure.objects.transactions.commits import ROUNDS, Desk
+from perdure.objects.transactions.signing import signing
 from perdure.objects.transactions.undoing import dismiss, wake
 from perdure.pickling.classes import name_of
-from perdure.records.frame import encoder, parse_unverified
+from perdure.records.frame import parse_unverified
 from perdure.records.values import INTERNAL, KEPT, Batch, Record
 from perdure.upkeep.large import drop_unnamed
 
@@ -163,7 +164,6 @@ class _Sweep:
     def remove(self, places: list[int]) -> None:
         """Remove those of the places that are still garbage, in one commit. Raises `ConflictError`."""
         view, backend = self._desk.view, self._desk.view.backend
-        assert view.key is not None  # require_writable has asked for it
         for left in reversed(range(ROUNDS)):
             bases = self._bases(backend, places)
             if not bases:
@@ -176,7 +176,8 @@ class _Sweep:
                 view.refresh()
                 wake(view, [id_ for id_ in bases if view.entry(id_) is not None])
                 try:
-                    revision = backend.apply(batch, encoder(view.key)).revision
+                    with signing(self._desk) as apply:
+                        revision = apply(batch).revision
                 except ConflictError:
                     if not left:
                         raise

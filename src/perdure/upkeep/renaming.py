@@ -30,6 +30,7 @@ from perdure.errors import (
 from perdure.files import Files
 from perdure.objects.store import Store
 from perdure.objects.transactions.commits import ROUNDS, Desk
+from perdure.objects.transactions.signing import signing
 from perdure.objects.views.memory import CollectionPaused
 from perdure.pickling.renames import Renames
 from perdure.records.frame import decode, encoder, id_of
@@ -253,7 +254,8 @@ class _Work:
                 self.copy.add(self._stored(drafts))
             for _ in range(ROUNDS):
                 try:
-                    receipt = self.backend.apply(self._batch(drafts, seen), self.splicer.encode)
+                    with signing(self.desk, self.splicer.encode) as apply:
+                        receipt = apply(self._batch(drafts, seen))
                 except ConflictError as error:
                     if not error.ids:
                         raise

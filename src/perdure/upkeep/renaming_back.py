@@ -14,8 +14,9 @@ from perdure.backends.base import chunks
 from perdure.errors import CorruptRecord, NotFound, TransactionError
 from perdure.files import Files
 from perdure.objects.store import Store
+from perdure.objects.transactions.signing import signing
 from perdure.pickling.renames import Renames
-from perdure.records.frame import WIDE_HEAD, decode, encoder, frame_length
+from perdure.records.frame import WIDE_HEAD, decode, frame_length
 from perdure.records.values import Batch, Draft, Record
 from perdure.upkeep.renamed import renamed
 from perdure.upkeep.renaming import TOGETHER, Refused, RenameReport, class_changes, indexed_fields, note_of
@@ -46,7 +47,7 @@ def put_back(store: Store, renames: Renames, copy: str | os.PathLike[str], *, no
                 continue
             drafts.append((Draft(*old)._replace(base=present.revision), present.class_name))
     revisions = []
-    indexes, encode = backend.indexes(), encoder(key, compress=True)
+    indexes = backend.indexes()
     for start in range(0, len(drafts), TOGETHER):
         some = drafts[start : start + TOGETHER]
         names = {(old_name, draft.class_name) for draft, old_name in some}
@@ -54,7 +55,8 @@ def put_back(store: Store, renames: Renames, copy: str | os.PathLike[str], *, no
             [draft for draft, _ in some], time=desk.clock.now(), note=note or f"take back: {note_of(renames)}",
             indexed=indexed_fields(names, indexes),
         )  # fmt: skip
-        revisions.append(backend.apply(batch, encode).revision)
+        with signing(desk) as apply:
+            revisions.append(apply(batch).revision)
     classes = class_changes((name, draft.class_name) for draft, name in drafts)
     return RenameReport(len(drafts), len(records), classes, class_changes(()), tuple(refused), tuple(revisions))
 

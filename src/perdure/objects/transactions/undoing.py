@@ -28,10 +28,11 @@ from perdure.objects.instances.columns import indexed_fields
 from perdure.objects.instances.indexing import indexed_names
 from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.commits import ROUNDS, Desk
+from perdure.objects.transactions.signing import signing
 from perdure.objects.views.naming import class_named
 from perdure.objects.views.view import View
 from perdure.records.buffers import digests_of
-from perdure.records.frame import decode, encoder
+from perdure.records.frame import decode
 from perdure.records.values import CODE, INTERNAL, KIND_BITS, SOURCE, VALUE, Batch, Buffer, Commit, Draft, Record
 
 
@@ -49,7 +50,8 @@ def undo(desk: Desk, revision: int, note: str = "") -> int:
             wake(view, batch.removals)
             clean = _clean(view, batch)  # looked at now, while all that they refer to is there
             try:
-                receipt = view.backend.apply(batch, encoder(view.key, compress=True) if view.key else _no_key)
+                with signing(desk) as apply:
+                    receipt = apply(batch)
             except ConflictError as error:
                 written = {draft.id for draft in batch.drafts}.union(batch.removals)
                 if not left or not written.issuperset(error.ids):
@@ -61,10 +63,6 @@ def undo(desk: Desk, revision: int, note: str = "") -> int:
                 view.let_go(entry, obj)
         return receipt.revision
     raise AssertionError("the last round returns or raises")
-
-
-def _no_key(draft: Draft, revision: int) -> bytes:
-    raise AssertionError("require_writable has asked for the key")
 
 
 def _commit(backend: Backend, revision: int) -> Commit:

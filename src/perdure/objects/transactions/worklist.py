@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count, islice
 from typing import Any
 
+from perdure.code.sources import find_loaded
 from perdure.errors import CannotPickle, TransactionError
 from perdure.objects.instances.classes import ClassFacts, facts_of
 from perdure.objects.instances.columns import header_fields, indexed_fields
@@ -24,14 +25,14 @@ from perdure.objects.payloads.pieces import contents_of
 from perdure.objects.transactions.naming import Naming
 from perdure.objects.views.comparing import is_as_stored
 from perdure.objects.views.view import View
-from perdure.pickling.classes import shown_name
-from perdure.records.values import INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft, Fields, Record
+from perdure.pickling.classes import MAIN, shown_name
+from perdure.records.values import CODE, INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft, Fields, Record
 
 _new_text = str.__new__  # what Id() comes to, in half the time
 _new_tuple = tuple.__new__
 _numbers = count(1)
+RUN, ATTEMPT = "perdure:Run", "perdure:Attempt"
 
-ROOTS = frozenset({"perdure:RootNames", "perdure:Root"})
 CodeOf = Callable[["Worklist", str], str]  # names of modules, with a space between -> id of their code record
 
 
@@ -169,12 +170,28 @@ class Worklist:
         return True
 
     def sign(self, *, removals: Mapping[str, int]) -> None:
-        """Note whose code makes the commit: a record's in it, else, unless perdure itself does it, the program's."""
+        """Note whose code makes the commit: that of a record in it, else of a run or an attempt, else the program's."""
         first = self._drafts[0].code if self._drafts else ""
         self._commit_code = first or next(filter(None, self._codes.values()), "")
-        if not self._codes and (removals or any(draft.class_name in ROOTS for draft in self._drafts)):
-            self._commit_code = self._code("__main__")
+        if not self._commit_code and not self._codes and (removals or self._drafts):
+            own = next(filter(None, map(self._code_told, self._drafts)), "")
+            self._commit_code = own or self.program_code()
             self.run()  # a code record that is new
+
+    def _code_told(self, draft: Draft) -> str:
+        """The code record that a record of perdure's own is, or speaks of."""
+        if draft.class_name == ATTEMPT:
+            return next((id_ for id_ in draft.references if id_.startswith("Code.")), "")
+        if draft.class_name == RUN:
+            module = str(draft.fields.get("flow")).partition(":")[0]
+            return self._code(module) if find_loaded(module) is not None else ""
+        return draft.id if draft.class_name == CODE else ""
+
+    def program_code(self) -> str:
+        """The id of the code record of the running program, "" where none is kept; it is written if it is new."""
+        code = self._code(MAIN)
+        self.run()
+        return code
 
     def batch(self, *, removals: Mapping[str, int], time: float, note: str) -> Batch | None:
         """The batch, or None if there is nothing to write."""
