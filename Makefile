@@ -5,6 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST_ARGUMENTS ?=
 BENCH_ARGUMENTS ?=
+TORTURE_ARGUMENTS ?=
 SOURCES := src tests docs requirements $(wildcard bench examples)
 
 export PYTHON GC3PIE_PYTHON
@@ -23,7 +24,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs lock clean
+.PHONY: help demo test torture check format bench docs lock clean
 
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -33,6 +34,9 @@ demo: .venv/run.stamp  ## run the main job: survey the standard library, fail, f
 
 test: .venv/dev.stamp  ## run every test; PYTEST_ARGUMENTS="-k name" for some
 	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGUMENTS)
+
+torture: .venv/dev.stamp  ## crashes, histories and hostile data with ever other seeds; TORTURE_ARGUMENTS="--minutes 60"
+	@$(BIN)/python tests/torture.py $(TORTURE_ARGUMENTS)
 
 check: .venv/dev.stamp  ## format, lint, types, floors, tidiness
 	@$(BIN)/ruff format --check $(SOURCES)

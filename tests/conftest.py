@@ -1,7 +1,7 @@
 """What every test stands on: an environment of its own, and the profiles of hypothesis.
 
 - No test sees the user's configuration, keys, stores or git settings; none leaves anything there.
-- With `CI` set, hypothesis tries the same examples in every run.
+- With `CI` set, hypothesis tries the same examples in every run; `make torture` gives it seeds.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chances import SCALE, SEED
 from hypothesis import settings
 
 from perdure.pickling import outside
 
 settings.register_profile("fast", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "fast")
+settings.register_profile("torture", max_examples=100 * SCALE, deadline=None, database=None, print_blob=True)
+settings.load_profile("torture" if SEED else "ci" if os.environ.get("CI") else "fast")
 
 _REGISTRIES = (outside._by_tag, outside._by_class, outside.BATCHED)
 

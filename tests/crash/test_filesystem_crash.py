@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 
 import pytest
+from chances import more, seeded
 from filesystem_workload import ENCODE, STORE, Workload, contents, draft, open_store, small_journal
 
 from perdure.backends.filesystem import journal as filesystem_journal
@@ -40,7 +41,7 @@ def steps_of_a_run(*, writing_only: bool = True) -> list[str]:
 
 
 def test_a_power_cut_at_every_operation_leaves_a_prefix_of_whole_commits():
-    explorer = explore(images_a_step=40)
+    explorer = explore(images_a_step=more(40))
     assert explorer.steps > 100
     assert explorer.images > 1000
 
@@ -48,7 +49,7 @@ def test_a_power_cut_at_every_operation_leaves_a_prefix_of_whole_commits():
 def test_a_process_killed_at_every_operation_then_a_power_cut_in_the_life_after():
     for at in range(len(steps_of_a_run())):
         workload = Workload()
-        explorer = Explorer(workload.check, images_a_step=4, seed=at)
+        explorer = Explorer(workload.check, images_a_step=more(4), seed=seeded(at))
         explorer.disk.after = None
         with pytest.raises(Killed):
             workload.run(FaultyDisk(explorer.disk, at, kill=True))
@@ -65,7 +66,7 @@ def test_a_process_killed_at_every_operation_then_a_power_cut_in_the_life_after(
 def test_a_living_process_goes_on_where_another_was_killed_and_a_power_cut_follows():
     for at in range(0, 1000, 3):
         workload = Workload()
-        explorer = Explorer(workload.check, images_a_step=4, seed=at)
+        explorer = Explorer(workload.check, images_a_step=more(4), seed=seeded(at))
         explorer.disk.after = None
         witness = open_store(explorer.disk)
         try:
@@ -184,7 +185,7 @@ RULES = {
 def test_without_this_rule_the_search_finds_damage(rule: str, monkeypatch: pytest.MonkeyPatch):
     RULES[rule](monkeypatch)
     with pytest.raises((AssertionError, PerdureError, KeyError, ValueError)):
-        explore(images_a_step=40)
+        explore(images_a_step=more(40))
 
 
 @pytest.mark.parametrize("rule", ["_sync_journal", "_sync_log"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from chances import dice
 
 from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.backends.filesystem.folder import OWN_FOLDER
@@ -50,7 +50,7 @@ for turn in range(1, 10**6):
 
 
 def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path: Path):
-    chance = random.Random(7)
+    chance = dice("workers")
     directory = tmp_path / "store"
     start(directory)
     made: list[list[str]] = []

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 
 import pytest
+from chances import more, seeded
 from filesystem_workload import ENCODE, STORE, Contents, Workload, contents, draft, open_store, small_journal
 
 from perdure.backends.filesystem import medium as filesystem_medium
@@ -137,7 +138,7 @@ def steps_of_a_run() -> list[str]:
 
 
 def test_a_power_cut_at_every_operation():
-    explorer = explore(images_a_step=20)
+    explorer = explore(images_a_step=more(20))
     assert explorer.steps > 150
     assert explorer.images > 1000
 
@@ -145,7 +146,7 @@ def test_a_power_cut_at_every_operation():
 def test_a_process_killed_at_every_operation_then_a_power_cut_in_the_life_after():
     for at in range(len(steps_of_a_run())):
         workload = ForgettingWorkload()
-        explorer = Explorer(workload.check, images_a_step=4, seed=at)
+        explorer = Explorer(workload.check, images_a_step=more(4), seed=seeded(at))
         explorer.disk.after = None
         with pytest.raises(Killed):
             workload.run(FaultyDisk(explorer.disk, at, kill=True))
@@ -233,4 +234,4 @@ RULES = [files_go_before_the_entry, the_log_is_replaced_in_place, the_log_is_pac
 def test_without_this_rule_the_search_finds_damage(rule, monkeypatch: pytest.MonkeyPatch):
     rule(monkeypatch)
     with pytest.raises((AssertionError, PerdureError, KeyError, ValueError)):
-        explore(images_a_step=20)
+        explore(images_a_step=more(20))

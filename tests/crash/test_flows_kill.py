@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from chances import dice
 
 from perdure import make_store
 from perdure.ownership import owner_of
@@ -119,7 +119,7 @@ def kill(scene, process, chance):
 @pytest.mark.parametrize("executor", ["inline", "processes"])
 @pytest.mark.parametrize("kind", ["idempotent", "once"])
 def test_killed_at_any_moment(tmp_path, executor, kind, seed):
-    chance = random.Random(f"{executor} {kind} {seed}")
+    chance = dice(executor, kind, seed)
     scene = Scene(tmp_path, executor)
     killed = kill(scene, scene.begin("layers", str(scene.folder), kind), chance)
     for kills in range(1, MOST_KILLS + 1):
@@ -152,7 +152,7 @@ def test_killed_at_any_moment(tmp_path, executor, kind, seed):
 
 def test_killed_on_a_store_in_a_directory(tmp_path):
     scene = Scene(tmp_path, "processes", store="{folder}/objects")
-    kill(scene, scene.begin("layers", str(scene.folder), "idempotent"), random.Random(1))
+    kill(scene, scene.begin("layers", str(scene.folder), "idempotent"), dice("layers"))
     scene.look()
     assert scene.finish(scene.begin("resume", scene.run_id())) == "succeeded"
     assert set(scene.look().values()) == {"succeeded"}
@@ -204,7 +204,7 @@ def test_a_killed_worker_costs_its_job_only(tmp_path):
 
 def test_no_lock_of_a_dead_owner_is_left(tmp_path):
     scene = Scene(tmp_path, "inline")
-    kill(scene, scene.begin("layers", str(scene.folder), "idempotent"), random.Random(3))
+    kill(scene, scene.begin("layers", str(scene.folder), "idempotent"), dice("others"))
     locks = Path(os.environ["XDG_STATE_HOME"]) / "perdure" / "runs"
     assert len(list(locks.iterdir())) == 1
     assert scene.finish(scene.begin("resume", scene.run_id())) == "succeeded"

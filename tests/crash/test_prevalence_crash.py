@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from chances import more, seeded
 from prevalence_workload import PLACE, Workload, open_system
 
 from perdure.errors import DiskFull, OutcomeUnknown, PerdureError, StorageError
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.crash
 
 def explore(images_a_step: int, durability: Any = "always", seed: int = 1) -> Explorer:
     workload = Workload(durability)
-    explorer = Explorer(workload.check, images_a_step=images_a_step, seed=seed)
+    explorer = Explorer(workload.check, images_a_step=images_a_step, seed=seeded(seed))
     explorer.context = lambda: workload.progress
     workload.run(explorer.disk)
     return explorer
@@ -36,7 +37,7 @@ def steps_of_a_run() -> list[str]:
 
 @pytest.mark.parametrize("durability", ["always", "none"])
 def test_a_power_cut_at_every_operation_leaves_a_prefix_of_the_commands(durability: Any):
-    explorer = explore(24, durability)
+    explorer = explore(more(24), durability)
     assert explorer.steps > 100
     assert explorer.images > 500
 
@@ -45,7 +46,7 @@ def test_a_power_cut_at_every_operation_leaves_a_prefix_of_the_commands(durabili
 def test_a_process_killed_at_every_operation_then_a_power_cut_in_the_life_after(part: int):
     for at in range(part, len(steps_of_a_run()), 3):
         workload = Workload()
-        explorer = Explorer(workload.check, images_a_step=4, seed=at)
+        explorer = Explorer(workload.check, images_a_step=more(4), seed=seeded(at))
         explorer.disk.after = None
         with pytest.raises(Killed):
             workload.run(FaultyDisk(explorer.disk, at, kill=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from chances import dice, more
 
 from perdure import prevalence
 from perdure.records.seal import Key
@@ -71,9 +71,9 @@ def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path: Path, mon
     (tmp_path / "counts.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     place = tmp_path / "system"
-    chance = random.Random(3)
+    chance = dice("systems")
     acknowledged: dict[str, int] = {}
-    for _ in range(5):
+    for _ in range(more(5)):
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "counts.py", str(place)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from chances import dice, more
 
 from perdure import prevalence
 from perdure.errors import WriterDeposed
@@ -115,9 +115,9 @@ def processes(tmp_path: Path):
 
 def test_what_was_acknowledged_survives_the_writer(processes: Processes, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(processes.folder))
-    chance = random.Random(7)
+    chance = dice("standbys")
     here, there = "one", "two"
-    for turn in range(3):
+    for turn in range(more(3)):
         writer = processes.start("write", here)
         standby = processes.start("stand", there, here)
         assert standby.stdout is not None

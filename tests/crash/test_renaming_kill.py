@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pickle
-import random
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from chances import dice
 
 import perdure
 from perdure.pickling.renames import Renames
@@ -48,7 +48,7 @@ def test_a_file(tmp_path):
     begun = time.monotonic()
     assert subprocess.run([sys.executable, *RENAME, str(path), __name__, "shop.models"], check=False).returncode == 0
     took, after = time.monotonic() - begun, path.read_bytes()
-    choose, killed = random.Random(1), 0
+    choose, killed = dice("files"), 0
     for _ in range(5):
         path.write_bytes(before)
         backup.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ def test_a_sqlite_store(tmp_path, together):
     begun = time.monotonic()
     assert subprocess.run([sys.executable, *arguments], check=False, capture_output=True).returncode == 0
     took = time.monotonic() - begun
-    choose, seen = random.Random(together), set()
+    choose, seen = dice("stores", together), set()
     for _ in range(4):
         for left in tmp_path.iterdir():
             left.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from chances import dice, more
 
 from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.records.frame import parse_unverified
@@ -101,8 +101,8 @@ def test_writers_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     make(path)
     acknowledged: list[tuple[int, int, int]] = []
-    chance = random.Random(17)
-    for _ in range(8):
+    chance = dice("writers")
+    for _ in range(more(8)):
         writers = [start(path), start(path)]
         for writer in writers:
             assert writer.stdout is not None
@@ -118,8 +118,8 @@ def test_writers_that_are_killed_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_is_killed_while_it_makes_the_store(tmp_path: Path) -> None:
-    chance = random.Random(18)
-    for attempt in range(6):
+    chance = dice("makers")
+    for attempt in range(more(6)):
         path = tmp_path / f"{attempt}.db"
         writer = subprocess.Popen([sys.executable, "-c", MAKER, str(path)], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from chances import dice, more
 
 from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.records.frame import parse_unverified
@@ -59,8 +59,8 @@ def test_packing_that_is_killed_is_done_by_the_next(tmp_path: Path) -> None:
     commit(backend, draft("Gone.1", SECRET), *(draft(f"Item.{n}", SECRET) for n in range(2, 42)))
     commit(backend, *(draft(f"Item.{n}", b"-", base=1) for n in range(2, 42)), removals={"Gone.1": 1})
     backend.close()
-    chance = random.Random(19)
-    for _ in range(4):
+    chance = dice("packing")
+    for _ in range(more(4)):
         writer, packer = start(WRITER, path), start(PACKER, path)
         time.sleep(chance.uniform(0.05, 0.4))
         packer.kill()

@@ -1,0 +1,72 @@
+"""Tests of crashes, of random histories and of hostile data, with other seeds each round, for as long as one likes.
+
+    make torture TORTURE_ARGUMENTS="--minutes 60"
+    make torture TORTURE_ARGUMENTS="--seed 1234 --rounds 1 --only crash"    # what a failed round says, to do it again
+
+Prints the seed of each round; ends at the first that fails, with its output and the words that replay it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PARTS = {
+    "crash": ["crash"],
+    "histories": [
+        "backends/test_contract.py",
+        "objects/test_objects_machine.py",
+        "prevalence/test_prevalence_machine.py",
+        "-k",
+        "machine or histories or State or random",
+    ],
+    "hostile": ["hostile", "pickling/test_own.py", "pickling/test_rewriting.py"],
+    "money": ["backends/test_money.py"],
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make torture", description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10.0, help="begin no further part after this time (10)")
+    parser.add_argument("--rounds", type=int, default=sys.maxsize, help="end after so many rounds")
+    parser.add_argument("--seed", type=int, default=time.time_ns() // 1_000_000 % 1_000_000_000, help="of the first")
+    parser.add_argument("--scale", type=int, default=2, help="how many times as much as in an ordinary run (2)")
+    parser.add_argument("--only", choices=sorted(PARTS), help="one part of it")
+    options = parser.parse_args(words)
+    end = time.monotonic() + options.minutes * 60
+    for seed in range(options.seed, options.seed + min(options.rounds, 10**9)):
+        for part in [options.only] if options.only else PARTS:
+            if seed > options.seed and time.monotonic() > end:
+                return 0
+            if not _round(part, seed, options.scale):
+                return 1
+    return 0
+
+
+def _round(part: str, seed: int, scale: int) -> bool:
+    print(f"seed {seed}: {part} …", end=" ", flush=True)
+    begun = time.monotonic()
+    environment = {
+        **os.environ, "PERDURE_TORTURE_SEED": str(seed), "PERDURE_TORTURE_SCALE": str(scale),
+        "PERDURE_TEST_SECONDS": str(6 * scale),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--timeout=3600", f"--hypothesis-seed={seed}", *PARTS[part]]
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, check=False)
+    told = done.stdout.rstrip().rpartition("\n")[2]
+    print(f"{told or 'nothing'} ({time.monotonic() - begun:.0f} s)", flush=True)
+    if done.returncode == 0:
+        return True
+    print(done.stdout[-20_000:], done.stderr[-5_000:], sep="\n")
+    words = f"--seed {seed} --scale {scale} --rounds 1 --only {part}"
+    print(f'To do it again: make torture TORTURE_ARGUMENTS="{words}"')
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
