@@ -112,6 +112,7 @@ from perdure.records.seal import Key
 if TYPE_CHECKING:
     from perdure import prevalence
     from perdure.flows import Attempt, Flow, Job, JobState, Run, RunState, flow, job, rerun, resume, start
+    from perdure.pickling.own.inspecting import Inspection, inspect
     from perdure.upkeep.restoring import copy_store, restore
     from perdure.upkeep.sampling import freeze_samples
 
@@ -121,6 +122,7 @@ _LATE = {
     "Attempt": "perdure.flows.attempts", "Flow": "perdure.flows.definitions", "Job": "perdure.flows.model",
     "JobState": "perdure.flows.states", "Run": "perdure.flows.model", "RunState": "perdure.flows.states",
     "flow": "perdure.flows.definitions", "job": "perdure.flows.definitions", "rerun": "perdure.flows.running",
+    "Inspection": "perdure.pickling.own.inspecting", "inspect": "perdure.pickling.own.inspecting",
     "copy_store": "perdure.upkeep.restoring", "restore": "perdure.upkeep.restoring",
     "resume": "perdure.flows.running", "start": "perdure.flows.running", "freeze_samples": "perdure.upkeep.sampling",
 }  # fmt: skip
@@ -146,7 +148,7 @@ __all__ = [
     "CorruptJournal", "CorruptRecord", "CyclicFlow", "DiskFull", "DriverMissing", "EvolutionWarning", "FileChanged",
     "FilesystemStore", "Flow", "FlowError", "Id", "IdFactory", "IdInUse", "IllegalTransition", "InvalidArgument",
     "InvalidId", "InvalidRename", "Job", "JobIdFactory", "JobState", "JobTimeout", "Key", "KeyMissing", "Limits",
-    "MemoryStore",
+    "Inspection", "MemoryStore", "inspect",
     "MissingUpgrade", "NameClash", "NewerClass", "NewerFormat", "NoEnvironment", "NoSuchPath", "NotAStore", "NotEmpty",
     "NotFound",
     "NotIndexed", "Opaque", "OtherCode", "OutcomeUnknown", "PerdureError", "Persistable", "Pickler", "PrevalenceError",

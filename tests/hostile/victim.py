@@ -160,13 +160,16 @@ def batches(records: list[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]
 
 
 def main() -> None:
-    reads: dict[str, Callable[[bytes], Any]] = {"load": perdure.loads}
+    reads: dict[str, Callable[[bytes], Any]] = {
+        "load": perdure.loads, "inspect": lambda data: str(perdure.inspect(data)),
+    }  # fmt: skip
     key = perdure.Key(bytes(range(32)))
     for read in reads.values():  # whatever is imported or opened by the first use is not the record's doing
         read(b"N.")
         read(perdure.dumps(Item(), key=key))
-        with suppress(perdure.PerdureError):
-            read(b"Pfirst\n.")
+        for first in (b"Pfirst\n.", b"\x80\x04\x8c\x01x\x8c\x01y\x93)R."):
+            with suppress(perdure.PerdureError):
+                read(first)
     with open(sys.argv[1], "rb") as file:
         records = pickle.load(file)
     for some in batches(records):

@@ -35,6 +35,7 @@ _VERBS = {
     "resume": ("perdure.cli.running", "go on with a run that was cut off or cancelled"),
     "history": ("perdure.cli.listing", "show every stored version of an object, every attempt of a run or job"),
     "ls": ("perdure.cli.listing", "list the objects of a store"),
+    "inspect": ("perdure.cli.inspecting", "show what is in a record, or in a file of pickles, without loading it"),
     "export": ("perdure.cli.tables", "write fields of objects as CSV; or objects with their code as a bundle"),
     "import": ("perdure.cli.bundling", "look at a bundle, or take it into the store"),
     "reindex": ("perdure.cli.tables", "bring a full store to the index that a class has now"),

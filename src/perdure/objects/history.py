@@ -13,6 +13,7 @@ from typing import NamedTuple
 from perdure.backends.base import Backend, too_old
 from perdure.errors import InvalidArgument, NotFound
 from perdure.objects.bounds import below, limit_of, seconds_of
+from perdure.pickling.own.limits import UNPACKING
 from perdure.records.frame import decode
 from perdure.records.seal import Key
 from perdure.records.values import Commit, Fields, Version
@@ -56,7 +57,7 @@ def versions_of(
             code = "" if commit is None else commit.code
             found.append(ObjectVersion(revision, time, note, "", {}, (), code, True))
             continue
-        record = decode(frame, key, trust_all=trust_all)
+        record = decode(frame, key, trust_all=trust_all, foreign=UNPACKING)
         told = (record.class_name, record.fields, record.references, record.code, False)
         found.append(ObjectVersion(revision, time, note, *told))
     return found

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from perdure.backends.base import number_of
-from perdure.errors import ClassNotFound
+from perdure.errors import ClassNotFound, UntrustedRecord
 from perdure.objects.instances.classes import is_kind_of
 from perdure.objects.instances.guests import is_guest_class
 from perdure.objects.instances.persistable import Persistable
@@ -22,7 +22,7 @@ from perdure.objects.views.large import begun
 from perdure.objects.views.prefetching import Paths, prefetch
 from perdure.objects.views.view import View
 from perdure.records.frame import Parts
-from perdure.records.values import BUFFERED, KIND_BITS, VALUE
+from perdure.records.values import BUFFERED, FOREIGN, KIND_BITS, VALUE
 
 BATCH = 500  # objects
 BATCH_BYTES = 64 << 20  # of large pieces; a batch has at least one object
@@ -96,21 +96,21 @@ class _Wanted:
         self._view = view
         self._cls = cls
         self.internal = bool(getattr(cls, "__record_internal__", False))
-        self._names: dict[str, bool] = {}  # classes in records -> whether they are wanted
+        self._names: dict[tuple[str, int], bool] = {}  # classes in records, by their trust -> whether they are wanted
 
     def __call__(self, parts: Parts) -> bool:
         if self._cls is None:
             return True
-        name = parts[3]
-        if name not in self._names:
-            self._names[name] = parts[2] & KIND_BITS != VALUE and self._is_of_class(name, parts[0])
-        return self._names[name]
+        kind = parts[3], parts[2] & FOREIGN
+        if kind not in self._names:
+            self._names[kind] = parts[2] & KIND_BITS != VALUE and self._is_of_class(parts)
+        return self._names[kind]
 
-    def _is_of_class(self, name: str, id_: str) -> bool:
+    def _is_of_class(self, parts: Parts) -> bool:
         assert self._cls is not None
         try:
-            return is_kind_of(self._view.facts_named(name, id_).cls, self._cls)
-        except ClassNotFound:
+            return is_kind_of(self._view.facts_of_record(parts).cls, self._cls)
+        except (ClassNotFound, UntrustedRecord):
             return False
 
 
@@ -119,7 +119,7 @@ def _next_batch(view: View, wanted: _Wanted, after: int, batch: int) -> tuple[di
     for left in reversed(range(TRIES)):
         is_newest = view.backend.revision() == view.revision
         at = view.revision if not is_newest and (view.in_transaction or not left) else None
-        decode = view.decoder()
+        decode = view.opener()
         frames = list(islice(view.backend.scan(internal=wanted.internal, after=after, at=at), batch))
         if at is not None or view.backend.revision() == view.revision:
             break

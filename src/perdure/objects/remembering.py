@@ -67,6 +67,16 @@ class HistoryFace:
             self.backend, parse_id(id_), self._key, trust_all=self._trust_all, limit=limit, before=before
         )
 
+    def inspect(self, id_: str) -> Any:
+        """What is in the record of that id, as it is stored, without loading anything of it; see `perdure.inspect`.
+
+        Raises `NotFound`, `CorruptRecord`, `NewerFormat`.
+        """
+        self._require_open()
+        from perdure.objects.looking import inspect_record  # here: most programs never look
+
+        return inspect_record(self.backend, parse_id(id_), self._key)
+
     def at(self, when: int | datetime) -> Any:
         """The store as it was at a revision or a time, for reading only; a `Store` with views of its own.
 

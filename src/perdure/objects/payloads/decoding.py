@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple, TypeVar
 
-from perdure.errors import CannotLoad, ClassNotFound, PerdureError
+from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, PerdureError, UntrustedRecord
 from perdure.objects.instances import states
 from perdure.objects.instances.classes import ClassFacts
 from perdure.objects.payloads.pieces import Pieced, opened
@@ -21,7 +21,7 @@ from perdure.pickling.references import MODULE, NAME
 from perdure.pickling.together import resolved_together
 from perdure.records.frame import Parts, record_of
 from perdure.records.shape import parse_shape
-from perdure.records.values import KIND_BITS, LINKED, OUTSIDE, SHAPED, STATE, Record
+from perdure.records.values import FOREIGN, KIND_BITS, LINKED, OUTSIDE, SHAPED, STATE, Record
 
 Outside = Callable[[str, Any], Any]  # tag and key -> the object, or what stands for it
 
@@ -83,7 +83,8 @@ class StateUnpickler(pickle.Unpickler):
 class Loading:
     """What is pickled in a payload, one after the other: by C pickle, or by names where that does not do.
 
-    With `lenient`, objects whose class cannot be found are `Opaque`; else that is `ClassNotFound`.
+    With `lenient`, objects whose class cannot be found are `Opaque`; else that is `ClassNotFound`. What has no good
+    seal (`foreign`) is read by perdure's own reader alone.
     """
 
     def __init__(
@@ -93,16 +94,41 @@ class Loading:
         outside: Outside | None,
         *,
         lenient: bool,
+        foreign: bool = False,
         kind: type[ObjectUnpickler] = ObjectUnpickler,
     ):
         self._given = payload, objects, outside
         self._lenient = lenient
-        self.fast = kind(payload, objects, outside)
         self._slow: Rebuilder | None = None
         self._done = 0
+        self._own = _own_payload(payload, objects, outside, lenient=lenient) if foreign else None
+        if not foreign:
+            self.fast = kind(payload, objects, outside)
+
+    def making(self) -> states.Making:
+        """How an object is made: the first of the two in a record of a class that takes part in its pickling."""
+        return states.Making(*(self.load() if self._own is None else self._own.making()))
+
+    def filling(self, cls: type[Any]) -> states.Filling:
+        """What is put into an object of that class: the second of the two."""
+        return states.Filling(*(self.load() if self._own is None else self._own.filling(cls)))
+
+    def state(self) -> Any:
+        """The only one: a state, or a value."""
+        found = self.load()
+        if self._own is not None:
+            self._own.end()
+        return found
+
+    def check(self, names: Any) -> None:
+        """Raise `UntrustedRecord` if attributes of what has no good seal are Python's own."""
+        if self._own is not None:
+            self._own.check_state(None, names)
 
     def load(self) -> Any:
         """The next one."""
+        if self._own is not None:
+            return self._own.load()
         if self._slow is None:
             try:
                 value = self.fast.load()
@@ -135,23 +161,38 @@ class Loading:
             self._slow.load()
 
 
+def _own_payload(payload: bytes, objects: Sequence[Any], outside: Outside | None, *, lenient: bool) -> Any:
+    from perdure.pickling.own.records import Payload  # here, since many programs never meet such a record
+
+    if isinstance(payload, Pieced):
+        file, buffers = opened(payload)
+        return Payload(file.read(), buffers, objects, outside, lenient=lenient)
+    return Payload(payload, None, objects, outside, lenient=lenient)
+
+
 def state_of(record: Record, objects: Sequence[Any], outside: Outside | None = None, *, lenient: bool = True) -> Any:
     """A simple object's state as it is stored, or a plain value."""
+    foreign = bool(record.flags & FOREIGN)
     try:
         if record.flags & SHAPED:
             shape = parse_shape(record.payload)
-            values = Loading(record.payload[len(shape.head) :], objects, outside, lenient=lenient).load()
+            loading = Loading(record.payload[len(shape.head) :], objects, outside, lenient=lenient, foreign=foreign)
+            values = loading.state()
             for place in shape.links:
                 values[place] = objects[values[place]]
-            return dict(zip(shape.names, values, strict=True))
-        loaded = Loading(record.payload, objects, outside, lenient=lenient).load()
-        if not record.flags & LINKED:
-            return loaded
-        state, links = loaded
-        for name, place in links.items():
-            state[name] = objects[place]
+            state = dict(zip(shape.names, values, strict=True))
+            loading.check(state)
+            return state
+        loading = Loading(record.payload, objects, outside, lenient=lenient, foreign=foreign)
+        state = loading.state()
+        if record.flags & LINKED:
+            state, links = state
+            for name, place in links.items():
+                state[name] = objects[place]
+        if record.flags & KIND_BITS == STATE:
+            loading.check(state)
         return state
-    except CannotLoad as error:
+    except (CannotLoad, UntrustedRecord, CorruptRecord) as error:
         raise placed(error, record) from error.__cause__
     except PerdureError:
         raise
@@ -167,19 +208,23 @@ def parts_to_make(
     Everything is read, and upgraded, before anything is made. Raises `UpgradeFailed`, `NewerClass`.
     """
     making, fill = begun(record, objects, outside, lenient=lenient)
-    return making, upgraded(facts, record, fill())
+    return making, upgraded(facts, record, fill(facts.cls))
 
 
 def begun(
     record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
-) -> tuple[states.Making, Callable[[], states.Filling]]:
-    """How the object in a record is made; and what reads, once it is there, what is put into it, as it is stored."""
+) -> tuple[states.Making, Callable[[type[Any]], states.Filling]]:
+    """How the object in a record is made; and what reads, once it is there, what is put into it, as it is stored.
+
+    It takes the class of the object.
+    """
     if record.flags & KIND_BITS == STATE:  # its class was a simple one then
-        return states.BARE, lambda: states.Filling(
+        return states.BARE, lambda _: states.Filling(
             state_of(record, objects, outside, lenient=lenient), None, None, None
         )
-    loading = Loading(record.payload, objects, outside, lenient=lenient)
-    return states.Making(*loading.load()), lambda: states.Filling(*loading.load())
+    foreign = bool(record.flags & FOREIGN)
+    loading = Loading(record.payload, objects, outside, lenient=lenient, foreign=foreign)
+    return loading.making(), loading.filling
 
 
 def upgraded(facts: ClassFacts, record: Record, filling: states.Filling) -> states.Filling:
@@ -200,7 +245,7 @@ def upgraded(facts: ClassFacts, record: Record, filling: states.Filling) -> stat
         raise refused(record, error) from error
 
 
-T = TypeVar("T", bound=CannotLoad)
+T = TypeVar("T", bound=PerdureError)
 
 
 def placed(error: T, record: Record) -> T:

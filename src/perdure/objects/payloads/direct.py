@@ -16,7 +16,7 @@ from perdure.objects.instances.persistable import DOZING, GHOST, LOADING, Entry
 from perdure.objects.payloads.decoding import Loading, StateUnpickler, placed, refused
 from perdure.pickling.rebuilding import Reshaped
 from perdure.records.frame import Parts, record_of
-from perdure.records.values import LINKED, PLAIN, Record
+from perdure.records.values import FOREIGN, LINKED, PLAIN, Record
 
 _attribute = object.__getattribute__
 
@@ -81,5 +81,5 @@ def _linked(
 
 def note_read(entry: Entry, record: Record) -> None:
     """What was read is what is stored: the entry notes it, for the next comparison."""
-    entry.revision, entry.flags, entry.references = record.revision, record.flags, record.references
+    entry.revision, entry.flags, entry.references = record.revision, record.flags & ~FOREIGN, record.references
     entry.digest = hash(record.payload)

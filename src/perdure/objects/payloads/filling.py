@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from perdure.errors import CannotLoad, PerdureError
+from perdure.errors import CannotLoad, CorruptRecord, PerdureError, UntrustedRecord
 from perdure.objects.instances import states
 from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.ghosts import assign_class
@@ -76,7 +76,7 @@ def guest_state(
 ) -> Any:
     """The state in a guest's record, as its class has it now."""
     _, fill = begun(record, objects, outside, lenient=lenient)  # it is made bare
-    return upgraded(facts_of(cls), record, fill()).state
+    return upgraded(facts_of(cls), record, fill(cls)).state
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def user_code(record: Record) -> Iterator[None]:
     """What comes out of constructors and state methods of users' classes becomes `CannotLoad`, with the record."""
     try:
         yield
-    except CannotLoad as error:
+    except (CannotLoad, UntrustedRecord, CorruptRecord) as error:
         raise placed(error, record) from error.__cause__
     except PerdureError:
         raise

@@ -35,6 +35,7 @@ from perdure.objects.transactions.worklist import CodeOf, Worklist, require_idle
 from perdure.objects.views.memory import CollectionPaused
 from perdure.objects.views.view import View
 from perdure.records.frame import encoder, parse_unverified
+from perdure.records.seal import Key
 from perdure.records.values import INTERNAL, Batch, Buffer, Draft, Receipt
 
 ROUNDS = 20  # attempts of one commit: each meets another commit that came in between
@@ -125,6 +126,10 @@ class Desk:
         self.naming.numbers.check_process()
         if self.view.backend.read_only:
             raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
+        self.require_key()
+
+    def require_key(self) -> Key:
+        """The key to seal with; raises `KeyMissing`."""
         if self.view.key is None:
             raise KeyMissing(
                 f"The key {self.view.backend.describe().key:08x} of this store is not on this machine,"
@@ -132,6 +137,7 @@ class Desk:
                 hint="Bring it here with `perdure key import FILE`; where the store was made,"
                 " `perdure key export` writes that file.",
             )
+        return self.view.key
 
 
 class Pending(NamedTuple):
@@ -313,8 +319,7 @@ class Commit:
     def _apply(self, batch: Batch) -> Receipt:
         """Apply the batch; what conflicts is merged where its class can do so, and offered again."""
         view = self.desk.view
-        key = view.key
-        assert key is not None
+        key = self.desk.require_key()  # what was read without a key may have been changed in a transaction
         for left in reversed(range(ROUNDS)):
             try:
                 ready = self._for_removals(batch) if batch.removals else batch

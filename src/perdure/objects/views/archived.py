@@ -15,7 +15,7 @@ from perdure.errors import ClassNotFound, NotFound, SourceMissing, VersionClash
 from perdure.objects.payloads.codes import Decode, read_code
 from perdure.pickling.classes import find
 from perdure.records.frame import Parts, parse_unverified
-from perdure.records.values import CLASS_FIELD
+from perdure.records.values import CLASS_FIELD, FOREIGN
 
 
 class Reading(Protocol):
@@ -72,6 +72,8 @@ class Archives:
 
         def checked(frame: bytes) -> Parts:
             parts = decode(frame)
+            if parts[2] & FOREIGN:
+                return parts  # nothing is imported for it
             module, code = str(parts[7].get(CLASS_FIELD, parts[3])).partition(":")[0], parts[5]
             if code and is_claimed(module) and (code, module) not in self._agreed:
                 self._refuse_other(parts[0], code, module)

@@ -18,7 +18,9 @@ from perdure.objects.views.reader import Reader
 from perdure.pickling.compare import same_state
 from perdure.pickling.outside import identity
 from perdure.records.frame import Parts, record_of
-from perdure.records.values import BUFFERED, PLAIN, Record
+from perdure.records.values import BUFFERED, FOREIGN, PLAIN, Record
+
+_ELSEWISE = BUFFERED | FOREIGN  # what is not unpickled just so
 
 
 class Comparing(Reader):
@@ -56,7 +58,7 @@ class Comparing(Reader):
         for entry, encoded in doubtful:
             frame = frames.get(entry.id)
             if frame is not None:
-                parts = self.decoder()(frame)
+                parts = self.opener()(frame)
                 if (
                     parts[1] == entry.revision
                     and not _surely_differs(entry, parts, encoded)
@@ -92,7 +94,7 @@ def _surely_differs(entry: Entry, parts: Parts, encoded: Encoded) -> bool:
     if plan is not None and not plan.fits(parts):
         return False  # what is stored means something else by now
     shape, flags = parts[9], parts[2] | encoded[3]
-    if shape is None or not parts[2] & encoded[3] & PLAIN or flags & BUFFERED or type(encoded[2]) is not dict:
+    if shape is None or not parts[2] & encoded[3] & PLAIN or flags & _ELSEWISE or type(encoded[2]) is not dict:
         return False
     state: dict[str, Any] = encoded[2]
     if tuple(state) != shape.names:

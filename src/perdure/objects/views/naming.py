@@ -33,8 +33,9 @@ from perdure.objects.views.archived import Archives, Reading
 from perdure.objects.views.replaced import Following, Records
 from perdure.pickling.classes import find, find_imported
 from perdure.pickling.lasting import stable
+from perdure.pickling.own.registry import class_named as registered
 from perdure.records.frame import Parts, parse_unverified
-from perdure.records.values import CLASS_FIELD, NO_FIELDS, Fields, Record
+from perdure.records.values import CLASS_FIELD, FOREIGN, NO_FIELDS, Fields, Record
 
 SHOWN = 12  # characters of a commit
 
@@ -106,12 +107,38 @@ class Classes(Following):
         if parts is None:
             return None, ""
         try:
-            return self.facts_named(parts[3], id_, parts[7]), parts[3]
+            return self.facts_of_record(parts), parts[3]
         except ClassNotFound:
             return None, parts[3]
+        except UntrustedRecord:
+            return None, ""
+
+    def facts_of_record(self, parts: Parts | Record) -> ClassFacts:
+        """What is known of the class of a record; one without a good seal means none that is not registered here."""
+        if parts[2] & FOREIGN:
+            return self._facts_registered(parts[3], parts[0])
+        return self.facts_named(parts[3], parts[0], parts[7])
+
+    def _facts_registered(self, class_name: str, id_: str) -> ClassFacts:
+        """The same of a record without a good seal: nothing is imported, and nobody's code is run."""
+        facts = self._classes.get(class_name)
+        if facts is None:
+            cls = registered(class_name)
+            if cls is None or not _is_record_class(cls):
+                if self.opaque:
+                    return facts_of(opaque_class(class_name))
+                raise UntrustedRecord(
+                    f"{id_} does not carry a good seal of the store's key, and it names {class_name}, which is no class"
+                    " that this program has imported or registered.",
+                    hint="Import the module that defines it, or bring the key (perdure key import FILE); if you know"
+                    " where the record comes from, read it with trust='all'.",
+                    ids=(id_,),
+                )
+            facts = self._classes[class_name] = facts_of(cls)
+        return facts
 
     def facts_named(self, class_name: str, id_: str, fields: Fields = NO_FIELDS) -> ClassFacts:
-        """What is known of the class that a record names; `fields` are those of the record, where they are at hand."""
+        """What is known of the class that a record under a good seal names; `fields` are its own, where at hand."""
         facts = self._classes.get(class_name)
         if facts is None:
             try:
@@ -175,7 +202,7 @@ class Classes(Following):
         Raises `ClassNotFound` where it is still missing, and may not be.
         """
         record = obj.record
-        facts = self.facts_named(record.class_name, entry.id, record.fields)
+        facts = self.facts_of_record(record)
         if facts.opaque:
             return False
         try:
@@ -190,7 +217,7 @@ class Classes(Following):
 
     def _find_again(self, entry: Entry, obj: Any, record: Record) -> None:
         """Make a ghost of the right class of one whose class was not there before; raises if it still is not."""
-        facts = self.facts_named(record.class_name, entry.id, record.fields)
+        facts = self.facts_of_record(record)
         try:
             assign_class(obj, facts.ghost or facts.cls)
         except TypeError as error:

@@ -1,7 +1,8 @@
 """Reads records into objects: one id is one object, as long as it lives; what it refers to comes as ghosts.
 
 - Objects are held weakly, by the number of their id; those that were touched are enlisted, and held strongly.
-- Everything is read as of `revision`. A record is opened only if its seal is good, or if all are trusted.
+- Everything is read as of `revision`. A record is unpickled only if its seal is good, or if all are trusted; else it is
+  read by perdure's own reader, and its class is one that the program has registered.
 - A state is filled into the object before anybody sees it awake; if that fails, it is a ghost as before.
 - Classes without a ghost class are made whole at once, with all that they need.
 """
@@ -13,7 +14,7 @@ from itertools import takewhile
 from typing import Any
 
 from perdure.backends.base import Backend, number_of
-from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, NewerFormat, UntrustedRecord
+from perdure.errors import CannotLoad, ClassNotFound, UntrustedRecord
 from perdure.objects.instances import states
 from perdure.objects.instances.classes import ClassFacts, Lost, facts_of
 from perdure.objects.instances.ghosts import assign_class
@@ -37,13 +38,14 @@ from perdure.objects.views.large import begun
 from perdure.objects.views.replaced import Records
 from perdure.objects.views.whole import Whole, not_found
 from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
+from perdure.pickling.own.limits import UNPACKING
 from perdure.records.frame import Parts, decoder, record_of
 from perdure.records.seal import Key
-from perdure.records.values import BUFFERED, KIND_BITS, NO_FIELDS, OUTSIDE, STATE, VALUE, Record
+from perdure.records.values import BUFFERED, FOREIGN, KIND_BITS, OUTSIDE, STATE, VALUE, Record
 
 _new = object.__new__
 
-_NOT_DIRECT = KIND_BITS | OUTSIDE | BUFFERED
+_NOT_DIRECT = KIND_BITS | OUTSIDE | BUFFERED | FOREIGN
 
 NO_RECORDS: Records = {}
 
@@ -62,6 +64,7 @@ class Reader(Whole):
         self.revision = -1  # not asked for yet: a view is made without waiting for the backend
         self._ahead = ReadAhead(backend)
         self._decoders: dict[bool, Callable[[bytes], Parts]] = {}  # by whether all records are trusted
+        self._strict: dict[bool, Callable[[bytes], Parts]] = {}
 
     # -- entries -----------------------------------------------------------------------------------------
 
@@ -128,9 +131,9 @@ class Reader(Whole):
                     yield id_, obj
 
     def records(self, ids: Iterable[str]) -> Records:
-        """The records of those ids, as far as they are there, their seals verified."""
+        """The records of those ids, as far as they are there; those without a good seal are `FOREIGN`."""
         frames = self.backend.read(ids, self.revision)
-        return dict(zip(frames, map(self.decoder(), frames.values()), strict=True))
+        return dict(zip(frames, map(self.opener(), frames.values()), strict=True))
 
     def made_of(self, records: Records) -> list[Any]:
         """The objects of records that were read at the view's revision, states loaded; in the same order."""
@@ -145,9 +148,18 @@ class Reader(Whole):
             self._materialize(self.records(ghosts))
 
     def decoder(self) -> Callable[[bytes], Parts]:
-        found = self._decoders.get(self.trust_all)
+        """What opens a record if its seal is good, or all are trusted; raises `UntrustedRecord` else."""
+        found = self._strict.get(self.trust_all)
         if found is None:
             found = decoder(self.key, trust_all=self.trust_all)
+            found = self._strict[self.trust_all] = self.archives.guarded(found)
+        return found
+
+    def opener(self) -> Callable[[bytes], Parts]:
+        """What opens any record; one without a good seal is `FOREIGN`."""
+        found = self._decoders.get(self.trust_all)
+        if found is None:
+            found = decoder(self.key, trust_all=self.trust_all, foreign=UNPACKING)
             found = self._decoders[self.trust_all] = self.archives.guarded(found)
         return found
 
@@ -159,7 +171,7 @@ class Reader(Whole):
     def _held(self, ids: Iterable[str], records: Records = NO_RECORDS) -> dict[str, Any]:
         """Each of the ids with its object; what is in `records` only is made a ghost of the class named there."""
         held: dict[str, Any] = {}
-        missing: dict[str, str | None] = {}  # id -> class name, if known
+        missing: dict[str, Parts | None] = {}  # id -> record, if known
         known = self.by_id
         for id_ in ids:
             entry = known.get(id_)
@@ -167,7 +179,7 @@ class Reader(Whole):
             if obj is not None:
                 held[id_] = obj
             else:
-                missing[id_] = records[id_][3] if id_ in records else None
+                missing[id_] = records.get(id_)
         if missing:
             held.update(self._make_ghosts(missing))
         return held
@@ -198,7 +210,7 @@ class Reader(Whole):
         id_ = ""
         try:
             for id_, parts in records.items():
-                own_id, _, flags, class_name, version, _, references, fields, _, shape = parts
+                own_id, _, flags, class_name, version, _, references, _, _, shape = parts
                 if own_id != id_:
                     raise CannotLoad(f"The record under {id_} says that it is {own_id}.", ids=(id_,))
                 if flags & KIND_BITS == VALUE:
@@ -207,7 +219,7 @@ class Reader(Whole):
                 entry = known.get(id_)
                 obj = entry() if entry is not None else None
                 if entry is None or obj is None:
-                    facts = classes.get(class_name) or self.facts_named(class_name, id_, fields)
+                    facts = classes.get(class_name) or self.facts_of_record(parts)
                     if facts.ghost is None:
                         made.update(self._make_guest(id_, parts) if facts.guest else self._make_eager({id_: parts}))
                         continue
@@ -235,14 +247,14 @@ class Reader(Whole):
         lenient = self.opaque or number_of(record.id) in self._lenient
         return state_of(record, objects, resolver_for(record, self.resources, outside), lenient=lenient)
 
-    def _make_ghosts(self, names: dict[str, str | None]) -> dict[str, Any]:
-        """Ghosts for ids with the names of their classes, which are looked up where they are not known."""
-        unnamed = [id_ for id_, name in names.items() if name is None]
+    def _make_ghosts(self, records: dict[str, Parts | None]) -> dict[str, Any]:
+        """Ghosts for ids with their records; where those are not known, the list of classes is asked."""
+        unnamed = [id_ for id_, parts in records.items() if parts is None]
         told = self.facts_told(self.backend.classes(unnamed, self.revision)) if unnamed else {}
         made: dict[str, Any] = {}
         eager = []
-        for id_, name in names.items():
-            facts = told.get(id_) or (facts_of(Lost) if name is None else self._facts_for_ghost(name, id_))
+        for id_, parts in records.items():
+            facts = told.get(id_) or (facts_of(Lost) if parts is None else self._facts_for_ghost(parts))
             if facts.eager:
                 eager.append(id_)
             else:
@@ -251,17 +263,11 @@ class Reader(Whole):
             made.update(self._make_eager(self.records(eager)))
         return made
 
-    def _facts_for_ghost(self, class_name: str, id_: str) -> ClassFacts:
-        """The facts for a ghost of whose record, its seal being good, the name of the class was read."""
+    def _facts_for_ghost(self, parts: Parts) -> ClassFacts:
+        """The facts for a ghost whose record was read."""
         try:
-            return self.facts_named(class_name, id_)
-        except ClassNotFound:
-            if ":" in class_name:
-                return facts_of(Lost)
-        try:  # a stable name: the header of the record says where its class was
-            parts = self.records([id_])
-            return self.facts_named(class_name, id_, parts[id_][7] if id_ in parts else NO_FIELDS)
-        except (ClassNotFound, UntrustedRecord, CorruptRecord, NewerFormat):
+            return self.facts_of_record(parts)
+        except (ClassNotFound, UntrustedRecord):
             return facts_of(Lost)  # it will say so when it is touched
 
     def _ghost(self, facts: ClassFacts, id_: str) -> Any:
@@ -326,7 +332,7 @@ class Reader(Whole):
         frame = self._ahead.read(id_, self.revision)
         if frame is None:
             raise not_found([id_])
-        return self.decoder()(frame)
+        return self.opener()(frame)
 
     def _put_state(
         self, entry: Entry, obj: Any, record: Record, objects: Sequence[Any], outside: dict[str, Any]

@@ -12,7 +12,7 @@ from perdure.objects.instances.guests import GuestEntry, Jar
 from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.views.identity import IdentityMap
 from perdure.records.frame import Parts
-from perdure.records.values import KIND_BITS, NO_FIELDS, VALUE, Fields
+from perdure.records.values import KIND_BITS, VALUE
 
 Records = dict[str, Parts]
 
@@ -21,7 +21,7 @@ class Following(IdentityMap):
     """An identity map whose ghosts follow their records from class to class."""
 
     @abstractmethod
-    def facts_named(self, class_name: str, id_: str, fields: Fields = NO_FIELDS) -> ClassFacts: ...
+    def facts_of_record(self, parts: Parts) -> ClassFacts: ...
 
     @abstractmethod
     def guests(self) -> Jar: ...
@@ -42,7 +42,7 @@ class Following(IdentityMap):
     def _require_class(self, entry: Entry, obj: Any, parts: Parts) -> None:
         """Let a ghost that is touched be of the class that its record names; raises `CannotLoad` if it cannot be."""
         if entry.cls is Lost and parts[2] & KIND_BITS == VALUE:
-            self.facts_named(parts[3], entry.id, parts[7])  # raises: it is a plain value by now
+            self.facts_of_record(parts)  # raises: it is a plain value by now
         if not self._follow_class(entry, obj, parts):
             if not isinstance(entry, GuestEntry):  # whose own C code is about to fill it
                 self._part_with(entry)
@@ -61,7 +61,7 @@ class Following(IdentityMap):
             return True  # looked for again when its state is filled in
         if parts[2] & KIND_BITS == VALUE:
             return False
-        return become(entry, obj, self.facts_named(parts[3], entry.id, parts[7]))
+        return become(entry, obj, self.facts_of_record(parts))
 
 
 def become(entry: Entry, obj: object, facts: ClassFacts) -> bool:

@@ -22,7 +22,7 @@ from perdure.pickling.outside import Resources
 from perdure.records.frame import Parts, record_of
 from perdure.records.values import Record
 
-_Waiting = tuple[Entry, Any, Record, Callable[[], states.Filling]]  # an object without its state
+_Waiting = tuple[Entry, Any, Record, Callable[[type[Any]], states.Filling]]  # an object without its state
 
 
 class Whole(Classes):
@@ -55,7 +55,7 @@ class Whole(Classes):
 
     def _make_guest(self, id_: str, parts: Parts) -> dict[str, Any]:
         """A guest that was not in memory, with its state."""
-        obj = self._ghost(self.facts_named(parts[3], id_, parts[7]), id_)
+        obj = self._ghost(self.facts_of_record(parts), id_)
         self._ready[self.by_id[id_].number] = attached(record_of(parts), self.backend), self.objects_of(parts[6])
         obj._p_activate()
         return {id_: obj}
@@ -105,7 +105,7 @@ class Whole(Classes):
         while queue:
             id_, parts = queue.popitem()
             record = attached(record_of(parts), self.backend)
-            facts = self.facts_named(record.class_name, id_, record.fields)
+            facts = self.facts_of_record(parts)
             lenient = self.opaque or number_of(id_) in self._lenient
             with user_code(record):
                 # References are looked up late: an eager object may refer to another that is made after it.
@@ -121,7 +121,7 @@ class Whole(Classes):
             queue.update(self._eager_among(record.references))
         for entry, bare, record, fill in waiting:
             with user_code(record):
-                states.fill(bare, upgraded(facts_of(type(bare)), record, fill()))
+                states.fill(bare, upgraded(facts_of(type(bare)), record, fill(type(bare))))
             entry.facts = facts_of(type(bare))
         return made
 

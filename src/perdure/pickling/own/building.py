@@ -49,6 +49,8 @@ class Building:
 
     def find(self, module: str, name: str) -> Any:
         """What a name means here. Raises `Refused`."""
+        if not is_dotted(module) or not is_dotted(name):
+            raise Refused(f"{module!r:.80}, {name!r:.80} is no name of a class or function")
         found = TABLE.get((module, name))
         if found is not None:
             return found
@@ -224,7 +226,7 @@ class Building:
         del self._shells[id(obj)]
         cls: Any = type(obj)
         if not isinstance(getattr(cls, "__setstate__", None), FunctionType):
-            _check_names(state)
+            check_names(state)
         if cls in EXCEPTIONS or cls.__name__ == "SimpleNamespace":
             if type(state) is not dict:
                 raise Refused(f"a {cls.__name__} gets a {type(state).__name__} as its state")
@@ -248,6 +250,10 @@ class Building:
     def persistent(self, key: Any) -> Any:
         """A persistent id has no meaning here."""
         raise Refused("it holds a persistent id")
+
+    def extension(self, code: int) -> Any:
+        """Nor has an extension code."""
+        raise Refused("extension codes name whatever this process has registered for them")
 
     def finish(self) -> None:
         """Pickle leaves an empty state out: objects whose layout is told get it by names."""
@@ -288,6 +294,11 @@ class _Items:
         self._obj.take_pairs([(key, value)])
 
 
+def is_dotted(name: str) -> bool:
+    """Whether it is a name, or several with dots between."""
+    return name.isidentifier() or all(part.isidentifier() for part in name.split("."))
+
+
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise Wrong("the name of a class is a text")
@@ -297,10 +308,10 @@ def _text(value: Any) -> str:
 def _check_aside(aside: Any) -> None:
     if type(aside) is not dict:
         raise Wrong("what is kept beside a state is a dict")
-    _check_names(aside)
+    check_names(aside)
 
 
-def _check_names(state: Any) -> None:
+def check_names(state: Any) -> None:
     """Raise `Refused` if a state sets what is Python's own: `__class__`, `__setstate__` and the like."""
     for part in state if type(state) is tuple else (state,):
         if type(part) is dict:

@@ -42,6 +42,7 @@ class Limits:
 
 
 LIMITS = Limits()
+UNPACKING = LIMITS.unpacked, LIMITS.ratio  # for records in stores
 
 HINT = (
     "If its class is yours, import the module that defines it, and give the class to perdure.register_class; if you"

@@ -12,7 +12,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from perdure.errors import CannotLoad, PerdureError
@@ -46,6 +47,9 @@ class Builder(Protocol):
     def persistent(self, key: Any) -> Any:
         """What a persistent id stands for."""
 
+    def extension(self, code: int) -> Any:
+        """What an extension code stands for."""
+
     def finish(self) -> None:
         """A pickle has ended."""
 
@@ -65,7 +69,7 @@ class Machine(filling.Filling):
         """The next value."""
         self.begun = self.position
         self.stack, self.marks = [], []
-        try:
+        with self.told():
             self._run()
             if self.marks or len(self.stack) != 1:
                 raise Wrong("values are left over at its end, or there is none")
@@ -74,6 +78,13 @@ class Machine(filling.Filling):
             value = self.value()
             check_result(value, self.limits)
             self.builder.finish()
+            return value
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Whatever comes out of the block becomes an error that says where."""
+        try:
+            yield
         except Refused as error:
             raise untrusted(error.reason, self.at, self.opcode, error.hint) from None
         except Wrong as error:
@@ -92,7 +103,6 @@ class Machine(filling.Filling):
                 f" ({self.opcode} at position {self.at}).",
                 hint="Its class refused the stored state; the exception that it raised is the cause of this one.",
             ) from error
-        return value
 
     def go_on(self, data: bytes) -> None:
         """Take the next bytes of the same stream; memo and layouts stay."""
@@ -185,8 +195,6 @@ class Machine(filling.Filling):
         most = self.limits.name
         if len(module) > most or len(name) > most:
             raise Refused(f"a name is longer than {most} characters", LIMIT_HINT)
-        if not is_dotted(module) or not is_dotted(name):
-            raise Refused(f"{module!r:.80}, {name!r:.80} is no name of a class or function")
         return self.builder.find(module, name)
 
     def look_up_lines(self) -> Any:
@@ -259,9 +267,6 @@ class Machine(filling.Filling):
     def persistent_line(self) -> None:
         self.stack.append(self.builder.persistent(self.line().decode("ascii", "backslashreplace")))
 
-    def extension(self) -> None:
-        raise Refused("extension codes name whatever this process has registered for them")
-
     def next_buffer(self) -> None:
         if self.buffers is None:
             raise CannotLoad("The pickle refers to buffers beside it.", hint="Give them as buffers=…")
@@ -297,16 +302,11 @@ class Machine(filling.Filling):
         raise Wrong(f"{bytes([self.data[self.at]])!r} is no opcode")
 
 
-def is_dotted(name: str) -> bool:
-    """Whether it is a name, or several with dots between."""
-    return name.isidentifier() or all(part.isidentifier() for part in name.split("."))
-
-
 Action = Callable[[Machine], None]
 
 
 def _at(action: Callable[[Machine, int], None], width: int) -> Action:
-    """An opcode whose operand is the index of a memo entry."""
+    """An opcode whose operand is a number: the index of a memo entry, or an extension code."""
 
     def by_line(machine: Machine) -> None:
         action(machine, machine.line_place())
@@ -341,9 +341,9 @@ _BY_OPCODE: dict[bytes, Action] = {
     pickle.BUILD: Machine.build,
     pickle.BINPERSID: Machine.persistent,
     pickle.PERSID: Machine.persistent_line,
-    pickle.EXT1: Machine.extension,
-    pickle.EXT2: Machine.extension,
-    pickle.EXT4: Machine.extension,
+    pickle.EXT1: _at(lambda machine, code: machine.stack.append(machine.builder.extension(code)), 1),
+    pickle.EXT2: _at(lambda machine, code: machine.stack.append(machine.builder.extension(code)), 2),
+    pickle.EXT4: _at(lambda machine, code: machine.stack.append(machine.builder.extension(code)), 4),
     pickle.NEXT_BUFFER: Machine.next_buffer,
     pickle.READONLY_BUFFER: Machine.read_only_buffer,
     pickle.PROTO: Machine.protocol,

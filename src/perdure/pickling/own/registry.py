@@ -14,6 +14,7 @@ from perdure.pickling.classes import MAIN, public_module, shown_name
 from perdure.pickling.declared import DECLARED
 
 _roots: list[type[Any]] = []
+OWN = "perdure"
 _MAIN = f"{MAIN}:"
 _known: dict[str, type[Any]] = {}
 _subclasses: Any = type.__dict__["__subclasses__"]
@@ -42,7 +43,10 @@ def class_named(name: str) -> type[Any] | None:
 
 
 def _is_current(cls: type[Any]) -> bool:
+    """Whether it is what its module has under its name now; perdure's own classes are wherever they live."""
     found: Any = sys.modules.get(cls.__module__)
+    if found is not None and cls.__module__ == OWN:
+        return True
     for part in cls.__qualname__.split("."):
         found = getattr(found, "__dict__", {}).get(part)
     return found is cls
