@@ -125,9 +125,12 @@ def test_a_module_that_was_never_committed(survey):
 
 
 def test_without_git_it_is_unknown(survey, monkeypatch):
+    commit = survey_commit(survey)
+    survey.git("gc", "-q")
+    monkeypatch.setattr("perdure.code.git._trees", {})
     monkeypatch.setenv("PATH", str(survey.root))
     state = capture(["survey"])
-    assert state.repositories[0].commit == survey_commit(survey)
+    assert state.repositories[0].commit == commit
     assert (state.repositories[0].changed, state.modules_changed) == (None, None)
     assert "(changes unknown)" in state.summary()
 

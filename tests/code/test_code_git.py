@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+import zlib
 
 import pytest
 
@@ -309,6 +310,8 @@ def test_nothing_is_touched(repository):
 
 
 def test_no_git_on_the_machine(repository, monkeypatch):
+    repository.git("gc", "-q")  # a commit in a file of its own is read without asking
+    monkeypatch.setattr("perdure.code.git._trees", {})
     monkeypatch.setenv("PATH", str(repository.root / "nothing"))
     assert read_head(found(repository)).commit
     assert asked(repository) == (None, {"survey.py": None})
@@ -316,6 +319,8 @@ def test_no_git_on_the_machine(repository, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ownership is a matter of POSIX here")
 def test_git_refuses_the_directory(repository, monkeypatch):
+    repository.git("gc", "-q")
+    monkeypatch.setattr("perdure.code.git._trees", {})
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     assert asked(repository) == (None, {"survey.py": None})
 
@@ -328,3 +333,41 @@ def test_variables_of_a_hook_do_not_mislead(repository, monkeypatch, tmp_path):
 
 def test_blob_ids_are_those_of_git(repository):
     assert blob_id(PLAIN) == repository.git("rev-parse", "HEAD:survey.py")
+
+
+def test_git_is_not_run_where_the_index_holds_the_tree_of_a_commit_that_was_read(repository, monkeypatch):
+    assert asked(repository) == (False, {"survey.py": False})
+    monkeypatch.setenv("PATH", str(repository.root / "nothing"))
+    assert asked(repository) == (False, {"survey.py": False})
+    repository.write("survey.py", "x = 2\n")
+    assert asked(repository, text=b"x = 2\n") == (True, {"survey.py": True})
+    repository.write("survey.py", PLAIN.decode())
+    assert asked(repository) == (False, {"survey.py": False})
+
+
+def test_once_a_packed_commit_was_asked_about_its_tree_is_known(repository, monkeypatch):
+    repository.git("gc", "-q")
+    assert asked(repository) == (False, {"survey.py": False})
+    monkeypatch.setenv("PATH", str(repository.root / "nothing"))
+    assert asked(repository) == (False, {"survey.py": False})
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no zlib", zlib.compress(b"commit 5\0tree "), zlib.compress(b"x" * 9_000_000)]
+)
+def test_a_damaged_commit_is_left_to_git(repository, content, monkeypatch):
+    monkeypatch.setattr("perdure.code.git._trees", {})
+    commit = repository.git("rev-parse", "HEAD")
+    place = repository.root / ".git/objects" / commit[:2] / commit[2:]
+    place.chmod(0o644)
+    place.write_bytes(content)
+    assert asked(repository) == (None, {"survey.py": None})
+
+
+def test_a_new_index_is_read_again(repository):
+    assert asked(repository) == (False, {"survey.py": False})
+    repository.write("survey.py", "x = 3\n")
+    repository.git("add", "survey.py")
+    assert asked(repository, text=b"x = 3\n") == (True, {"survey.py": True})
+    repository.commit()
+    assert asked(repository, text=b"x = 3\n") == (False, {"survey.py": False})

@@ -8,19 +8,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from perdure.code.index import changed_files, has_content, is_one_of, read_index, submodules
+from perdure.code.index import Index, changed_files, has_content, is_one_of, read_index, submodules
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
 _SECONDS = 20.0
 _PATHS_IN_ONE_CALL = 200
+_TREES_KEPT = 1000
+_LONGEST_COMMIT = 1 << 20  # bytes; git is asked about a longer one
 
 # What `git rev-parse --local-env-vars` lists (but for settings): inside a hook they would name another repository.
 _LOCAL_VARIABLES = {
@@ -112,14 +116,27 @@ def differences(repository: Repository, commit: str, blobs: Mapping[str, Iterabl
     index = read_index(os.path.join(repository.git_directory, "index"), id_size=len(commit) // 2)
     if index is None:
         return _told_by_git(repository, commit, blobs)
+    if index.tree and index.tree == _tree_without_asking(repository, commit):
+        return _differences(b"", _changed_in(repository, index), index, index.tree, blobs)  # nothing is staged
     question = ["diff-index", "--cached", "--raw", "-z", "--no-renames", "--ignore-submodules=none", commit, "--"]
     with asked(repository, [question]) as answers:
-        files = changed_files(repository.root, index)
-        files += [path for path, id_ in submodules(index).items() if _has_moved(repository, path, id_)]
+        files = _changed_in(repository, index)
         (staged,) = answers()
     if staged is None:
         return Differences(None, dict.fromkeys(blobs))
     tree = index.tree if not staged and index.tree else tree_of(repository, commit)
+    return _differences(staged, files, index, tree, blobs)
+
+
+def _changed_in(repository: Repository, index: Index) -> list[str]:
+    """What of the work tree is not as the index has it, submodules included."""
+    moved = [path for path, id_ in submodules(index).items() if _has_moved(repository, path, id_)]
+    return changed_files(repository.root, index) + moved
+
+
+def _differences(
+    staged: bytes, files: list[str], index: Index, tree: str, blobs: Mapping[str, Iterable[bytes]]
+) -> Differences:
     before = {path: old for path, (old, _, _) in _raw_entries(staged).items()}
     told: dict[str, bool | None] = {}
     for path, contents in blobs.items():
@@ -131,8 +148,42 @@ def differences(repository: Repository, commit: str, blobs: Mapping[str, Iterabl
 
 def tree_of(repository: Repository, commit: str) -> str:
     """The tree of a commit; "" if git does not tell."""
+    known = _tree_without_asking(repository, commit)
+    if known:
+        return known
     (answer,) = ask(repository, [["rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}"]])
-    return (answer or b"").decode("ascii", "replace").strip()
+    tree = (answer or b"").decode("ascii", "replace").strip()
+    if is_object_id(tree):
+        _remember(commit, tree)
+    return tree
+
+
+def _tree_without_asking(repository: Repository, commit: str) -> str:
+    """The tree of a commit that was asked about before, or that lies in a file of its own; "" for any other."""
+    found = _trees.get(commit, "")
+    if not found:
+        try:
+            with open(os.path.join(repository.common_directory, "objects", commit[:2], commit[2:]), "rb") as file:
+                content = zlib.decompressobj().decompress(file.read(_LONGEST_COMMIT), _LONGEST_COMMIT)
+        except (OSError, zlib.error):
+            return ""
+        make = hashlib.sha256 if len(commit) == 64 else hashlib.sha1
+        head, _, body = content.partition(b"\0")
+        word, _, tree = body.partition(b"\n")[0].decode("ascii", "replace").partition(" ")
+        sound = head.startswith(b"commit ") and make(content, usedforsecurity=False).hexdigest() == commit
+        if sound and word == "tree" and is_object_id(tree):
+            found = _remember(commit, tree)
+    return found
+
+
+_trees: dict[str, str] = {}  # of commits, which never change
+
+
+def _remember(commit: str, tree: str) -> str:
+    if len(_trees) >= _TREES_KEPT:
+        _trees.clear()
+    _trees[commit] = tree
+    return tree
 
 
 def _told_by_git(repository: Repository, commit: str, blobs: Mapping[str, Iterable[bytes]]) -> Differences:

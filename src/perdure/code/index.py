@@ -11,28 +11,36 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Iterable, Mapping
 from struct import Struct
 from struct import error as StructError
 from typing import NamedTuple
 
 _BYTES_TO_COMPARE = 16 << 20  # a larger file whose times were touched counts as changed, unread
+_KIND = stat.S_IFMT(0xFFFF)  # which bits of a mode say what kind of file it is
 _SUBMODULE, _LINK, _DIRECTORY = 0o160000, 0o120000, 0o040000
 _ASSUME_VALID, _EXTENDED, _STAGE = 0x8000, 0x4000, 0x3000
 _SKIP_WORK_TREE, _INTENT_TO_ADD = 0x4000, 0x2000
 _HEAD = Struct(">4sII")
+_INDEXES_KEPT = 8  # of repositories
 
 
 class Tracked(NamedTuple):
     """A file as the index has it. `told` is False where its place in the work tree is not to be looked at."""
 
     mode: int
-    id: str
+    raw: bytes
     size: int
     seconds: int
     nanoseconds: int
     told: bool
     settled: bool
+
+    @property
+    def id(self) -> str:
+        """The id of its blob."""
+        return self.raw.hex()
 
 
 class Index(NamedTuple):
@@ -44,15 +52,33 @@ class Index(NamedTuple):
 
 
 def read_index(path: str, *, id_size: int = 20) -> Index | None:
-    """The index in that file; an empty one where there is none, None where it is of a shape that is not read here."""
+    """The index in that file; an empty one where there is none, None where it is of a shape that is not read here.
+
+    A file that was read before, and that nobody has replaced since, is not parsed again.
+    """
     try:
         with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            signature = status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns, id_size
+            known = _known.get(path)
+            if known is not None and known[0] == signature:
+                return known[1]
             data = file.read()
-            written = os.fstat(file.fileno()).st_mtime_ns
     except FileNotFoundError:
         return Index({}, 0)
     except OSError:
         return None
+    found = _parsed(data, status.st_mtime_ns, id_size)
+    while len(_known) >= _INDEXES_KEPT:
+        _known.pop(next(iter(_known)), None)
+    _known[path] = signature, found
+    return found
+
+
+_known: dict[str, tuple[tuple[int, ...], Index | None]] = {}
+
+
+def _parsed(data: bytes, written: int, id_size: int) -> Index | None:
     try:
         signature, version, count = _HEAD.unpack_from(data)
         if signature != b"DIRC" or version not in (2, 3):
@@ -66,6 +92,7 @@ def _entries(data: bytes, count: int, id_size: int, written: int) -> Index | Non
     entry = Struct(f">8x2I8xI8xI{id_size}sH")
     unpack, size, find = entry.unpack_from, entry.size, data.index
     files: dict[str, Tracked] = {}
+    new, encoding, errors = tuple.__new__, sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
     place = _HEAD.size
     for _ in range(count):
         seconds, nanoseconds, mode, length, id_, flags = unpack(data, place)
@@ -79,7 +106,8 @@ def _entries(data: bytes, count: int, id_size: int, written: int) -> Index | Non
             return None  # sparse
         told = not (flags & _ASSUME_VALID or more & _SKIP_WORK_TREE)
         settled = not (flags & _STAGE or more & _INTENT_TO_ADD)
-        files[os.fsdecode(data[begin:end])] = Tracked(mode, id_.hex(), length, seconds, nanoseconds, told, settled)
+        name = data[begin:end].decode(encoding, errors)
+        files[name] = new(Tracked, (mode, id_, length, seconds, nanoseconds, told, settled))
         place += (end - place + 8) & ~7
     tree = ""
     while place + 8 <= len(data) - id_size:
@@ -96,21 +124,21 @@ def _entries(data: bytes, count: int, id_size: int, written: int) -> Index | Non
 def changed_files(root: str, index: Index) -> list[str]:
     """The tracked files, submodules left out, whose content in the work tree below `root` is another, or gone."""
     changed = []
-    lstat, join = os.lstat, os.path.join
+    lstat, begin, written = os.lstat, os.path.join(root, ""), index.written
     for path, tracked in index.files.items():
         mode, _, size, seconds, nanoseconds, told, settled = tracked
         if not settled:
             changed.append(path)
         elif told and mode != _SUBMODULE:
             try:
-                status = lstat(join(root, path))
+                status = lstat(begin + path)
             except OSError:
                 changed.append(path)
                 continue
             time = status.st_mtime_ns
             as_told = time == seconds * 1_000_000_000 + nanoseconds if nanoseconds else time // 1_000_000_000 == seconds
-            same = status.st_size == size and as_told and time < index.written
-            if (not same or stat.S_IFMT(status.st_mode) != stat.S_IFMT(mode)) and not _has_blob(root, path, tracked):
+            same = status.st_size == size and as_told and time < written
+            if (not same or (status.st_mode ^ mode) & _KIND) and not _has_blob(root, path, tracked):
                 changed.append(path)
     return changed
 
