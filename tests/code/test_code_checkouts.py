@@ -173,7 +173,7 @@ def test_a_submodule_is_a_repository_of_its_own(repository, tmp_path, monkeypatc
     shutil.rmtree(tmp_path / "cache")
     checkout = check_out(archive, tmp_path / "cache")
     assert checkout.trees is False
-    assert "part.py: commit" in checkout.notes[0]
+    assert any("part.py: commit" in note for note in checkout.notes)
     assert {name for root in checkout.roots for name in everything(type(tmp_path)(root)) if "part" in name} == {
         "part.py"
     }
@@ -197,3 +197,45 @@ def test_a_file_in_the_way_is_a_named_error(tmp_path, monkeypatch):
     state = CodeState([ModuleCode("x", "x.py", digest)])
     with pytest.raises(StorageError):
         check_out(Archive("Code.1", state, {digest: "X\n"}.get), tmp_path / "cache")
+
+
+def test_the_files_of_a_submodule_are_in_the_tree_or_said_to_be_missing(repository, tmp_path):
+    inner, other = tmp_path / "inner", tmp_path / "other"
+    for place, name in ((inner, "deep.csv"), (other, "table.csv")):
+        place.mkdir()
+        (place / name).write_text("x;y\n")
+        for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "one"]):
+            repository.git(*arguments, where=place)
+    allowed = ("-c", "protocol.file.allow=always")
+    repository.git(*allowed, "submodule", "add", "-q", str(inner), "sub", where=other)
+    repository.git("commit", "-q", "-m", "two", where=other)
+    repository.git(*allowed, "submodule", "add", "-q", str(other), "lib")
+    repository.git(*allowed, "submodule", "update", "-q", "--init", "--recursive")
+    repository.commit()
+    archive = taken(repository, "deal.orders")
+    checkout = check_out(archive, tmp_path / "cache")
+    assert (checkout.trees, checkout.whole, checkout.notes) == (True, True, ())
+    top = type(tmp_path)(checkout.roots[0]).parent
+    found = everything(top)
+    assert (found["lib/table.csv"], found["lib/sub/deep.csv"]) == (b"x;y\n", b"x;y\n")
+
+    shutil.rmtree(repository.root / ".git/modules/lib/modules")
+    shutil.rmtree(repository.root / "lib/sub")
+    checkout = check_out(archive, tmp_path / "cache")
+    assert (checkout.trees, checkout.whole) == (True, False)
+    assert "the submodule lib/sub (commit " in checkout.notes[0]
+    again = type(tmp_path)(checkout.roots[0]).parent
+    assert again != top
+    assert "lib/sub/deep.csv" not in everything(again)
+    assert everything(again)["lib/table.csv"] == b"x;y\n"
+
+
+def test_the_tree_that_a_record_tells_names_no_directory(repository, tmp_path):
+    archive = taken(repository, "deal.orders")
+    state = archive.state
+    told = state.repositories[0]._replace(tree="../../../elsewhere")
+    other = CodeState(state.modules, [told], state.python, state.platform, state.packages, state.locks, state.texts)
+    checkout = check_out(Archive("Code.2", other, archive.kept), tmp_path / "a/b/c/cache")
+    assert checkout.roots[0].startswith(str(tmp_path / "a/b/c/cache/trees"))
+    assert not (tmp_path / "a" / "elsewhere").exists()
+    assert [path.name for path in (tmp_path / "a/b/c").iterdir()] == ["cache"]

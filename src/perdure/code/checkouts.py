@@ -1,6 +1,7 @@
 """Recorded code as files, in a cache: the trees of its commits as git keeps them, and what was changed laid over them.
 
 - Blobs are written byte for byte; the repository is only read. Nothing is written outside of the cache.
+- The files of submodules go where they were; of a submodule that is not here it is said that they are missing.
 - A directory is filled under another name and then renamed; before it is used, the recorded modules in it are compared
   with their digests, and it is filled anew if one differs.
 - Where a repository is not here, or lacks objects, the texts that the code record keeps are written instead.
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from perdure.code.archives import Archive
-from perdure.code.git import Repository, ask
+from perdure.code.git import Repository, ask, tree_of
 from perdure.code.modules import module_root
 from perdure.code.sources import decode, is_text_of
 from perdure.code.trees import repository_with
@@ -45,6 +46,15 @@ class _Entry(NamedTuple):
     id: str
     size: int
     path: str
+
+
+class _Part(NamedTuple):
+    """A commit of a repository or submodule, which is at a path; without a repository: it is not here."""
+
+    repository: Repository | None
+    commit: str
+    path: str
+    entries: list[_Entry]
 
 
 def check_out(archive: Archive, cache: Path) -> Checkout:
@@ -86,21 +96,29 @@ def _tree(
     if repository is None:
         return None, [f"{_named(modules)}: {short} is in no repository here, so from the texts that were kept"]
     lost = f"{_named(modules)}: the objects of {short} are not all there, so from the texts that were kept"
-    entries = _entries(repository, state.commit)
-    if entries is None:
+    tree = tree_of(repository, state.commit)  # not the one that the record tells: the name in the cache follows it
+    parts = _parts(repository, state.commit)
+    if parts is None or not tree:
         return None, [lost]
-    overlay = _overlay(archive, modules, entries)
-    key = hashlib.sha256(repr((state.tree or state.commit, sorted(overlay.items()))).encode()).hexdigest()[:16]
-    directory = cache / "trees" / f"{(state.tree or state.commit)[:40]}-{key}"
+    overlay = _overlay(archive, modules, {entry.path for part in parts for entry in part.entries})
+    held = [(part.path, part.commit) for part in parts if part.repository is not None]
+    key = hashlib.sha256(repr((tree, held, sorted(overlay.items()))).encode()).hexdigest()[:16]
+    directory = cache / "trees" / f"{tree[:40]}-{key}"
 
     def content() -> Iterator[tuple[str, bytes, str]]:
-        yield from _contents(repository, [entry for entry in entries if entry.path not in overlay])
+        for part in parts:
+            if part.repository is not None:
+                yield from _contents(part.repository, [each for each in part.entries if each.path not in overlay])
         yield from ((path, text.encode("utf-8", "surrogatepass"), _FILE) for path, text in overlay.items())
 
     if not _fill(directory, modules, content, files):
         return None, [lost]
     other = [path for path in state.files if path not in overlay]
-    notes = []
+    notes = [
+        f"the submodule {part.path} (commit {part.commit[:7]}) is not here, so that its files are missing"
+        for part in parts
+        if part.repository is None
+    ]
     if other or state.more:
         more = f" and {len(other) + state.more - 3} more" if len(other) + state.more > 3 else ""
         notes.append(f"files that had been changed and were not kept: {', '.join(other[:3])}{more}")
@@ -109,9 +127,8 @@ def _tree(
     return str(directory), notes
 
 
-def _overlay(archive: Archive, modules: list[ModuleCode], entries: list[_Entry]) -> dict[str, str]:
-    """The texts of the modules that are not in the commit as they ran."""
-    known = {entry.path for entry in entries}
+def _overlay(archive: Archive, modules: list[ModuleCode], known: set[str]) -> dict[str, str]:
+    """The texts of the modules that are not in the commit as they ran; `known` are the paths in that."""
     changed = [module for module in modules if module.changed is not False or module.path not in known]
     return {module.path: text for module in changed if (text := archive.text(module)) is not None}
 
@@ -194,25 +211,26 @@ def _is_whole(directory: Path, modules: list[ModuleCode]) -> bool:
     return True
 
 
-def _entries(repository: Repository, commit: str) -> list[_Entry] | None:
-    """The files of a commit, None if git does not tell; submodules are repositories of their own."""
+def _parts(repository: Repository, commit: str, path: str = "") -> list[_Part] | None:
+    """The files of a commit, then those of its submodules; None if git does not tell the first."""
     (answer,) = ask(repository, [["ls-tree", "-r", "-l", "-z", "--full-tree", commit]])
     if answer is None:
         return None
-    found = []
+    entries, links = [], []
     for line in answer.split(b"\0"):
-        head, _, path = line.partition(b"\t")
-        fields = head.split()
-        if len(fields) == 4 and fields[1] == b"blob":
-            found.append(
-                _Entry(
-                    fields[0].decode(),
-                    fields[2].decode(),
-                    int(fields[3]) if fields[3].isdigit() else 0,
-                    os.fsdecode(path),
-                )
-            )
-    return found
+        head, _, name = line.partition(b"\t")
+        fields = [field.decode("ascii", "replace") for field in head.split()]
+        if len(fields) == 4 and fields[1] == "blob":
+            size = int(fields[3]) if fields[3].isdigit() else 0
+            entries.append(_Entry(fields[0], fields[2], size, path + os.fsdecode(name)))
+        elif len(fields) == 4 and fields[1] == "commit":
+            links.append((os.fsdecode(name), fields[2]))
+    parts = [_Part(repository, commit, path.rstrip("/"), entries)]
+    for inside, linked in links:
+        found = repository_with(linked, (os.path.join(repository.root, inside),))
+        below = None if found is None else _parts(found, linked, f"{path}{inside}/")
+        parts += below or [_Part(None, linked, path + inside, [])]
+    return parts
 
 
 def _contents(repository: Repository, entries: list[_Entry]) -> Iterator[tuple[str, bytes, str]]:
