@@ -246,3 +246,11 @@ def test_reading_runs_nothing(store, tmp_path):
     bundle = write_bundle(store, [store.save([Evil()])], tmp_path / "some.perdure")
     assert read_bundle(tmp_path / "some.perdure").ids == bundle.ids
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_pipe_and_a_directory_are_no_bundles(tmp_path):
+    os.mkfifo(tmp_path / "pipe.perdure")
+    (tmp_path / "folder.perdure").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(perdure.CorruptBundle, match="is no bundle"):
+            read_bundle(tmp_path / f"{name}.perdure")

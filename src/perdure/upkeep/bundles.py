@@ -89,6 +89,8 @@ def write_bundle(store: Store, ids: Iterable[str], path: str | os.PathLike[str])
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """What is in the file; raises `CorruptBundle` (cut short, changed, none at all), `NewerFormat`, `NotFound`."""
     place = os.fspath(path)
+    if os.path.exists(place) and not os.path.isfile(place):  # a pipe would wait for somebody who writes
+        raise _corrupt(place, "is no bundle of perdure")
     try:
         with open(place, "rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
