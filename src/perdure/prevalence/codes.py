@@ -15,7 +15,11 @@ from perdure.code.values import CodeState
 from perdure.errors import CorruptRecord, UntrustedRecord
 from perdure.pickling.classes import MAIN
 from perdure.prevalence.folder import CODE, Folder
+from perdure.prevalence.packing import required
+from perdure.records.encryption import SALT_SIZE, Cipher, new_salt
 from perdure.records.seal import TAG_SIZE, Key
+
+HIDDEN = b"\xb7PE"  # before the salt of a code record that is encrypted
 
 
 def keep_code(folder: Folder, key: Key, modules: Iterable[str]) -> str:
@@ -25,6 +29,9 @@ def keep_code(folder: Folder, key: Key, modules: Iterable[str]) -> str:
     if folder.files.kind(path) is None:
         plain = json.dumps({"state": state.as_plain(), "texts": dict(state.texts)}, separators=(",", ":"))
         packed = zlib.compress(plain.encode())
+        if folder.is_encrypted:
+            salt = new_salt()
+            packed = HIDDEN + salt + Cipher(key, salt).hide(packed, state.digest.encode())
         data = zlib.crc32(packed).to_bytes(4, "little") + packed
         folder.files.replace_durably(path, data + key.tag(data))
     return state.digest
@@ -41,5 +48,9 @@ def read_code(folder: Folder, key: Key | None, digest: str) -> CodeState | None:
         raise CorruptRecord(f"{path} is damaged.", path=path)
     if key is not None and not key.verifies(body, tag):
         raise UntrustedRecord(f"{path} does not carry a good seal of the key {key.name}.", path=path)
-    plain = json.loads(zlib.decompress(body[4:]))
+    packed = body[4:]
+    if packed.startswith(HIDDEN):
+        start = len(HIDDEN) + SALT_SIZE
+        packed = Cipher(required(key), packed[len(HIDDEN) : start]).open(packed[start:], digest.encode())
+    plain = json.loads(zlib.decompress(packed))
     return CodeState.from_plain(plain["state"], plain["texts"])

@@ -37,6 +37,7 @@ _COVERED = 8  # bytes of an entry before those that its CRC covers
 NUMBER = 0x0FFF  # of the kind: which command it is, as a definition in the same file says
 KEYWORDS = 0x8000  # the payload has positional and keyword arguments
 NAMES = 0x4000  # the payload names classes or functions
+PACKED = 0x1000  # the payload is compressed, or encrypted, or both: see `packing`
 ALONE = 0x2000  # the only record of its entry
 DEFINES, FAILED = 0x0FFF, 0x0FFE  # records that are no commands
 MOST_KINDS = FAILED  # of one file

@@ -67,6 +67,7 @@ class Folder:
         self.files = files
         self.id = ""
         self.key_id = 0
+        self.is_encrypted = False
 
     def path(self, name: str) -> str:
         """The path of a file in it."""
@@ -99,7 +100,8 @@ class Folder:
 
     def finish(self) -> None:
         """Make the system be there, durably: its first snapshot is."""
-        text = json.dumps({"perdure prevalence": FORMAT, "system": self.id, "key": self.key_id})
+        told = {"perdure prevalence": FORMAT, "system": self.id, "key": self.key_id}
+        text = json.dumps({**told, "encrypted": True} if self.is_encrypted else told)
         self.files.replace_durably(self.path("system"), _checked(text))
         with suppress(AccessDenied):  # whoever may not read the folder above did not make this one either
             self.files.sync_directory(os.path.dirname(self.directory))
@@ -121,7 +123,8 @@ class Folder:
             told = json.loads(data.partition(b" ")[2])
             format_ = int(told["perdure prevalence"])
             self.id, self.key_id = str(told["system"]), int(told["key"])
-        except (ValueError, KeyError, TypeError) as error:
+            self.is_encrypted = bool(told.get("encrypted", False))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._no_system("its file `system` says nothing that perdure knows") from error
         if format_ > FORMAT:
             raise NewerFormat(

@@ -12,9 +12,20 @@ from typing import Any, NamedTuple
 from perdure.errors import CorruptRecord, NewerFormat, PerdureError, UntrustedRecord
 from perdure.pickling.plain import load_plain
 from perdure.prevalence.codes import read_code
-from perdure.prevalence.entries import FAILED, KEYWORDS, NAMES, NUMBER, find_entries, parse_head, records_of, starts_of
+from perdure.prevalence.entries import (
+    FAILED,
+    KEYWORDS,
+    NAMES,
+    NUMBER,
+    PACKED,
+    find_entries,
+    parse_head,
+    records_of,
+    starts_of,
+)
 from perdure.prevalence.folder import CODE, JOURNAL, SNAPSHOT, Folder, Reached
 from perdure.prevalence.marks import failed_of, kinds_of
+from perdure.prevalence.packing import Unpacker
 from perdure.prevalence.pickles import completed
 from perdure.prevalence.reading import JournalFile, read_journal
 from perdure.prevalence.snapshots import read_snapshot
@@ -149,14 +160,14 @@ def commands_of(folder: Folder, key: Key | None, *, after: int = 0) -> Iterator[
             continue
         kinds = kinds_of(read.data, read.head, read.found)
         raised = failed_of(read.data, read.head, read.found) | _told_later(folder, key, number)
-        sequence = read.head.first - 1
+        sequence, unpacker = read.head.first - 1, Unpacker(key, read.head.seed)
         for kind, seconds, short in _records(read):
             if kind & NUMBER >= FAILED:
                 continue
             sequence += 1
             if sequence > after:
                 name, version, _ = kinds[kind & NUMBER]
-                arguments = _shown(kind, short)
+                arguments = _shown(kind, short, sequence, unpacker)
                 yield Told(sequence, seconds, name, version, len(short), sequence in raised, arguments, read.path)
 
 
@@ -172,10 +183,12 @@ def _records(read: JournalFile) -> Iterator[tuple[int, float, bytes]]:
         yield from records_of(read.data, start)
 
 
-def _shown(kind: int, short: bytes) -> Any:
+def _shown(kind: int, short: bytes, sequence: int, unpacker: Unpacker) -> Any:
     if kind & NAMES:
         return None
     try:
+        if kind & PACKED:
+            short = unpacker.unpack(short, sequence)
         value = load_plain(completed(short))
     except PerdureError:
         return None

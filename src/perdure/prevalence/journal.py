@@ -18,8 +18,10 @@ from typing import Any
 
 from perdure.errors import OutcomeUnknown, StorageError, WriterDeposed
 from perdure.held import HeldFile
-from perdure.prevalence.entries import Head, encode_entry, encode_head, mark_of, new_mark
+from perdure.prevalence.commands import Stored
+from perdure.prevalence.entries import PACKED, Head, encode_entry, encode_head, mark_of, new_mark
 from perdure.prevalence.folder import JOURNAL, Folder, Reached
+from perdure.prevalence.packing import Packer
 from perdure.records.seal import Key
 
 STEP = 1 << 20  # bytes of zeros at a time
@@ -45,6 +47,7 @@ class Journal:
         step: int = STEP,
         file_bytes: int = FILE_BYTES,
         epoch: int = 0,
+        compress: bool = False,
     ):
         self.following = following  # number of the next command
         self.durable = following - 1  # the last command that is durable
@@ -59,6 +62,8 @@ class Journal:
         self._step = step
         self._file_bytes = file_bytes
         self._epoch = epoch
+        self._packer: Packer | None = None  # of the arguments in the file; None: they stand as they are
+        self._compress = compress
         self._file: HeldFile | None = None
         self._sealer: Any = None
         self._mark = b""
@@ -105,6 +110,13 @@ class Journal:
             self.sync()
             with self._unless_unknown():
                 self._finish_file()
+
+    def packed(self, stored: Stored, place: int) -> tuple[int, bytes]:
+        """Flags and bytes of arguments as they go into the file, of the command at that place of the next entry."""
+        packer = self._packer
+        if packer is None or (packed := packer.pack(stored.short, self.following + place)) is None:
+            return stored.flags, stored.short
+        return stored.flags | PACKED, packed
 
     def write(self, records: bytes, count: int) -> None:
         """Append an entry with so many commands; not durable before `sync`. If it fails, it leaves nothing.
@@ -189,6 +201,8 @@ class Journal:
         folder.note(Reached(self.following, self.following - 1))
         self._file = HeldFile(files, path)
         self.head, self.seed = head._replace(end=len(start)), seed
+        if folder.is_encrypted or self._compress:
+            self._packer = Packer(self._key if folder.is_encrypted else None, seed, compress=self._compress)
         self._mark, self._is_retired = mark_of(head), False
         self._sealer, self._crc = sealer, 0
         self._end = self._durable_end = len(start)

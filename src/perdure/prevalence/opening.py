@@ -28,10 +28,11 @@ from perdure.prevalence.receiving import is_address
 from perdure.prevalence.recovery import Limits, Recovered, recover
 from perdure.prevalence.serving import checked_serve
 from perdure.prevalence.settings import Durability, Keep, Settings, checked
-from perdure.prevalence.snapshots import Told, put_in_place, write_snapshot
+from perdure.prevalence.snapshots import Told, put_in_place, salt_for, write_snapshot
 from perdure.prevalence.standby import Standby
 from perdure.prevalence.stored import StoreDisk
 from perdure.prevalence.system import System
+from perdure.records.encryption import require_library
 from perdure.records.seal import Key
 
 Root = TypeVar("Root")
@@ -74,6 +75,7 @@ def open(
     time_limit: float | None = None,
     code: Literal["recorded", "off"] = "recorded",
     compress: bool = False,
+    encrypt: bool | None = None,
     clock: Clock | None = None,
     clock_tolerance: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
@@ -108,7 +110,7 @@ def open(
     given = Settings(
         durability, snapshot_commands, snapshot_bytes, recovery, keep, food_taster, time_limit, code, compress,
         progress=progress, clock_tolerance=clock_tolerance, freeze=freeze,
-        serve=checked_serve(serve, sync, away, patience),
+        encrypt=encrypt, serve=checked_serve(serve, sync, away, patience),
     )  # fmt: skip
     settings = checked(given._replace(**internal) if clock is None else given._replace(clock=clock, **internal))
     if trust not in (None, "all"):
@@ -181,6 +183,7 @@ def _open_for_writing(
             _make(folder, root, key, settings)
         folder.identify()
         refuse_standby(folder)
+        _encrypt_from_now_on(folder, settings.encrypt)
         own = _own_key(folder, key)
         recovered = recover(folder, None if trust else own, progress=settings.progress, freeze=settings.freeze)
         _settle(folder, recovered)
@@ -206,16 +209,31 @@ def _make(folder: Folder, root: Callable[[], Any], key: KeySource | None, settin
 
     fresh = root()
     folder.make(new_key)
+    folder.is_encrypted = bool(settings.encrypt)
     code = "" if settings.code == "off" else keep_code(folder, made[0], {type(fresh).__module__})
     now = settings.clock.now()
     path = folder.path("snapshot-0000000000000000000.new")
     try:
-        write_snapshot(folder.files, path, fresh, Told(folder.id, 0, now, now, code, settings.compress), made[0])
+        write_snapshot(
+            folder.files, path, fresh, Told(folder.id, 0, now, now, code, settings.compress, salt_for(folder)), made[0]
+        )
     except BaseException:
         folder.files.unlink(path)
         raise
     put_in_place(folder, path, 0, made[0])
     folder.finish()
+
+
+def _encrypt_from_now_on(folder: Folder, encrypt: bool | None) -> None:
+    """Keep that the system is encrypted; one that is stays so."""
+    if encrypt is False and folder.is_encrypted:
+        raise InvalidArgument(
+            f"{folder.directory} is encrypted, and stays so.", hint="Leave encrypt= away.", path=folder.directory
+        )
+    if encrypt and not folder.is_encrypted:
+        require_library()
+        folder.is_encrypted = True
+        folder.finish()
 
 
 def _settle(folder: Folder, recovered: Recovered) -> None:

@@ -153,6 +153,9 @@ class Receiver:
             told = self._welcomed(line, key)
             if not told["goes on"]:
                 self._begin_anew(line, key, told)
+            elif told["encrypted"] and not self._folder.is_encrypted:
+                self._folder.is_encrypted = True
+                self._folder.finish()
             if self.standing.epoch != told["epoch"] or self._folder.standing().role != STANDBY:
                 self._note(STANDBY, told["epoch"])
             self.is_connected, self.trouble = True, None
@@ -213,6 +216,7 @@ class Receiver:
         self._note(FILLING, told["epoch"])
         self._put_aside()
         folder.id, folder.key_id = str(told["system"]), key.id
+        folder.is_encrypted = bool(told["encrypted"])
         for code, data in codes:
             if re.fullmatch(f"{CODE}-[0-9a-f]{{16,64}}", code):
                 files.replace_durably(folder.path(code), data)

@@ -183,7 +183,7 @@ class _Replay:
         report = None if progress is None else lambda done: progress(done - start, total)
         try:
             for file in files:
-                replay = FileReplay(file, root, moment, failed, until, before, report)
+                replay = FileReplay(file, root, moment, failed, until, before, report, self.key)
                 sequence, seconds = replay.run(sequence, seconds)
                 if replay.is_over:
                     break

@@ -20,14 +20,16 @@ from perdure.prevalence.entries import (
     KEYWORDS,
     NAMES,
     NUMBER,
+    PACKED,
     RECORD,
     mark_of,
 )
 from perdure.prevalence.marks import decode_kind
 from perdure.prevalence.moments import Moment
+from perdure.prevalence.packing import Unpacker
 from perdure.prevalence.pickles import load_short
 from perdure.prevalence.reading import JournalFile
-from perdure.records.seal import TAG_SIZE
+from perdure.records.seal import TAG_SIZE, Key
 
 LONG = 512  # commands between two reports of progress
 _AT = ENTRY.size - 4  # where the first record of an entry begins, its mark taken off
@@ -56,6 +58,7 @@ class FileReplay:
         until: int,
         before: float,
         report: Callable[[int], None] | None,
+        key: Key | None = None,
     ):
         self.file, self.root, self.moment = file, root, moment
         self.failed, self.until, self.before, self.report = failed, until, before, report
@@ -63,6 +66,7 @@ class FileReplay:
         self.sequence = file.head.first - 1
         self.seconds = 0.0
         self._done = 0
+        self._unpacker = Unpacker(key, file.head.seed)
         self._told: dict[int, tuple[str, int, str]] = {}  # what numbers mean
         self._kinds: dict[int, tuple[Kind, int]] = {}
         self._calls: dict[int, Callable[[bytes], Any]] = {}
@@ -162,6 +166,10 @@ class FileReplay:
 
     def _made(self, number: int) -> Callable[[bytes], Any]:
         """The function for one kind with its flags; a usual one takes the short way from now on."""
+        if number & PACKED:
+            plain = self._made(number & ~PACKED)
+            self._kinds[number] = self._kinds[number & ~PACKED]
+            return lambda stored: plain(self._unpacked(stored))
         name, version, form = self._told[number & NUMBER]
         kind = find_kind(name, form)
         self._kinds[number] = (kind, version)
@@ -179,6 +187,12 @@ class FileReplay:
             return kind.carry_out(root, flags, value)
 
         return call
+
+    def _unpacked(self, stored: bytes) -> bytes:
+        try:
+            return self._unpacker.unpack(stored, self.moment.sequence)
+        except PerdureError as error:
+            raise _Unloadable from error
 
     def _raised(self, error: Exception, chunk: bytes) -> Exception:
         number = int.from_bytes(chunk[_KIND], "little")

@@ -235,7 +235,13 @@ class Serving:
         with self._news:
             self._away_until = time.monotonic() + self._given.patience
         place = self._place_of(hello["position"])
-        told = {"system": folder.id, "epoch": self._epoch, "key": self._key.id, "goes on": place is not None}
+        told = {
+            "system": folder.id,
+            "epoch": self._epoch,
+            "key": self._key.id,
+            "encrypted": folder.is_encrypted,
+            "goes on": place is not None,
+        }
         line.say(WELCOME, json.dumps(told).encode())
         attached = _Attached(
             line, self._send_all(line) if place is None else place, 0 if place is None else hello["last"]

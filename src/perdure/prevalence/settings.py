@@ -50,6 +50,7 @@ class Settings(NamedTuple):
     time_limit: float | None = None  # seconds for one command
     code: Literal["recorded", "off"] = "recorded"
     compress: bool = False
+    encrypt: bool | None = None  # None: as the system is
     how: Literal["fork", "here"] | None = None  # snapshots are made; None: as is safe here
     clock: Clock = SystemClock()
     clock_tolerance: float = 60.0  # seconds by which the clock may be behind; time stands still meanwhile

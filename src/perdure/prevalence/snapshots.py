@@ -5,7 +5,8 @@
 - Order: written under another name in slices, each synced; synced; read back and verified; renamed; the directory
   synced. Only then may older files go.
 - The tag is keyed BLAKE2b over all before it. Nothing is unpickled before it was found to be good.
-- With `compress` the pickle is stored as one Zstandard frame.
+- With `compress` the pickle is stored as one Zstandard frame. Of an encrypted system each slice is hidden by itself:
+  its length (4 bytes), the message (see `perdure.records.encryption`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from perdure.errors import CorruptJournal, NewerFormat, PerdureError, StorageErr
 from perdure.files import Files
 from perdure.held import HeldFile
 from perdure.prevalence.folder import SNAPSHOT, Folder
+from perdure.prevalence.packing import required
 from perdure.prevalence.pickles import dump_deep, dump_system, load_system
 from perdure.records.compression import LEVEL
+from perdure.records.encryption import Cipher, new_salt
 from perdure.records.seal import TAG_SIZE, Key
 
 MAGIC = b"\xb7PS"
@@ -42,31 +45,47 @@ class Told(NamedTuple):
     made: float
     code: str
     compressed: bool
+    salt: str = ""  # of what is encrypted; "": it is not
 
 
 class Snapshot(NamedTuple):
     """A snapshot that was verified."""
 
     told: Told
-    data: memoryview  # the pickle, compressed or not
+    data: memoryview  # the pickle, compressed or not, encrypted or not
+    key: Key | None
 
     def load(self, path: str) -> Any:
         """The root that is in it."""
+        data = self.data if not self.told.salt else memoryview(self._opened())
         if not self.told.compressed:
-            return load_system(self.data, path)
+            return load_system(data, path)
         import zstandard  # only who compresses pays for it
 
         try:
-            plain = zstandard.ZstdDecompressor().stream_reader(self.data).readall()
+            plain = zstandard.ZstdDecompressor().stream_reader(data).readall()
         except zstandard.ZstdError as error:
             raise CorruptJournal(f"The snapshot {path} cannot be unpacked: {error}.", path=path, offset=0) from error
         return load_system(plain, path)
+
+    def _opened(self) -> bytes:
+        cipher = Cipher(required(self.key), bytes.fromhex(self.told.salt))
+        parts: list[bytes] = []
+        at = 0
+        while at < len(self.data):
+            size = int.from_bytes(self.data[at : at + 4], "little")
+            parts.append(cipher.open(self.data[at + 4 : at + 4 + size], _about(len(parts), self.told.sequence)))
+            at += 4 + size
+        return b"".join(parts)
 
 
 class _Slices:
     """Takes the small writes of a pickler, and writes large ones to a file, each synced."""
 
-    def __init__(self, file: HeldFile, key: Key, start: int):
+    def __init__(self, file: HeldFile, key: Key, start: int, told: Told):
+        self._told = told
+        self._cipher = Cipher(key, bytes.fromhex(told.salt)) if told.salt else None
+        self._count = 0
         self._file = file
         self._at = start
         self._waiting: list[bytes] = []
@@ -84,6 +103,9 @@ class _Slices:
     def flush(self) -> None:
         data = b"".join(self._waiting)
         self._waiting, self._size = [], 0
+        if self._cipher is not None:
+            data = self._cipher.hide(data, _about(self._count, self._told.sequence))
+            data, self._count = len(data).to_bytes(4, "little") + data, self._count + 1
         self.put(data)
         self.length += len(data)
 
@@ -104,12 +126,15 @@ def write_snapshot(files: Files, path: str, root: Any, told: Told, key: Key) -> 
 
 
 def _write(files: Files, path: str, root: Any, told: Told, key: Key, dump: Any) -> None:
-    text = json.dumps(told._asdict(), separators=(",", ":")).encode()
+    plain = told._asdict()
+    if not told.salt:
+        del plain["salt"]
+    text = json.dumps(plain, separators=(",", ":")).encode()
     begun = HEAD.pack(MAGIC, FORMAT, crc32(text), len(text)) + text
     files.write_new(path, b"")
     file = HeldFile(files, path)
     try:
-        slices = _Slices(file, key, 0)
+        slices = _Slices(file, key, 0, told)
         slices.put(begun)
         if told.compressed:
             import zstandard
@@ -179,7 +204,16 @@ def read_snapshot(files: Files, path: str, system: str, key: Key | None) -> Snap
             hint="If you know where it comes from, open it with trust='all'.",
             path=path,
         )
-    return Snapshot(told, view[start:end])
+    return Snapshot(told, view[start:end], key)
+
+
+def salt_for(folder: Folder) -> str:
+    """A new salt for a snapshot of that system, if it is encrypted."""
+    return new_salt().hex() if folder.is_encrypted else ""
+
+
+def _about(slice_: int, sequence: int) -> bytes:
+    return b"snapshot" + sequence.to_bytes(8, "little") + slice_.to_bytes(8, "little")
 
 
 def _is_sealed(data: memoryview, key: Key) -> bool:

@@ -10,12 +10,13 @@ import threading
 import time
 from typing import Any, Protocol
 
-from perdure.errors import PerdureError
+from perdure.errors import PerdureError, PrevalenceError
 from perdure.prevalence.codes import keep_code
 from perdure.prevalence.folder import Folder
+from perdure.prevalence.moments import local
 from perdure.prevalence.settings import Settings
-from perdure.prevalence.snapshots import Told
-from perdure.prevalence.taking import Taking, drop_old, how_here
+from perdure.prevalence.snapshots import Told, salt_for
+from perdure.prevalence.taking import Taken, Taking, drop_old, how_here
 from perdure.records.seal import Key
 
 
@@ -46,6 +47,28 @@ class TakesSnapshots:
     _snapshot: int  # the last command in the newest one
     _snapshot_bytes: int  # of journal when it was made
     _spent: float  # seconds that were spent on what came since
+
+    def snapshot(self, *, wait: bool = True) -> Taken | None:
+        """Write the whole system to a file while commands go on; says what was written once it is durable.
+
+        Without `wait` it returns at once, with None, and an error is told by the next call. Raises what the user's
+        classes raise when they are pickled, or a `StorageError`; the system goes on all the same.
+        """
+        self._refuse_inside("snapshot")
+        taking = self._begin_snapshot()
+        if not wait:
+            return None
+        taking.done.wait()
+        if taking.error is not None:
+            raise taking.error
+        return taking.taken
+
+    def _refuse_inside(self, what: str) -> None:
+        if local.moment is not None:
+            raise PrevalenceError(
+                f"{what}() was called by a command.",
+                hint="A command changes the system directly, and calls other commands as plain methods.",
+            )
 
     def _code(self) -> str:
         if self._settings.code == "off":
@@ -97,7 +120,10 @@ class TakesSnapshots:
 
     def _told(self, code: str) -> Told:
         settings = self._settings
-        return Told(self._folder.id, self._sequence, self._time, settings.clock.now(), code, settings.compress)
+        folder = self._folder
+        return Told(
+            folder.id, self._sequence, self._time, settings.clock.now(), code, settings.compress, salt_for(folder)
+        )
 
     def _snapshot_if_due(self) -> None:
         settings = self._settings

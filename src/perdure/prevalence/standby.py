@@ -298,4 +298,4 @@ class Standby(TakesSnapshots):
         self._spent += time.perf_counter() - began
 
     def _replay_of(self, file: Any) -> FileReplay:
-        return FileReplay(file, self.root, self._moment, self._failed, sys.maxsize - 1, float("inf"), None)
+        return FileReplay(file, self.root, self._moment, self._failed, sys.maxsize - 1, float("inf"), None, self._key)

@@ -30,7 +30,7 @@ from perdure.prevalence.recovery import Limits, Recovered, recover
 from perdure.prevalence.serving import Serving, deposed_error
 from perdure.prevalence.settings import Every, Settings
 from perdure.prevalence.snapshotting import TakesSnapshots
-from perdure.prevalence.taking import Taken, Taking
+from perdure.prevalence.taking import Taking
 from perdure.prevalence.tasting import Taster
 from perdure.prevalence.tracking import changes_of
 from perdure.prevalence.turns import Ticket, Turns
@@ -68,6 +68,7 @@ class System(TakesSnapshots, Generic[Root]):
             step=0 if settings.durability == "none" else settings.step,
             file_bytes=settings.file_bytes,
             epoch=epoch,
+            compress=settings.compress,
         )
         self._sequence = recovered.sequence
         self._time = recovered.time
@@ -140,21 +141,6 @@ class System(TakesSnapshots, Generic[Root]):
         self._turns.take_later(ticket)
         await waiting
         return ticket.outcome()
-
-    def snapshot(self, *, wait: bool = True) -> Taken | None:
-        """Write the whole system to a file while commands go on; says what was written once it is durable.
-
-        Without `wait` it returns at once, with None, and an error is told by the next call. Raises what the user's
-        classes raise when they are pickled, or a `StorageError`; the system goes on all the same.
-        """
-        self._refuse_inside("snapshot")
-        taking = self._begin_snapshot()
-        if not wait:
-            return None
-        taking.done.wait()
-        if taking.error is not None:
-            raise taking.error
-        return taking.taken
 
     def sync(self) -> None:
         """Make durable what was carried out so far; with durability "always" it is already."""
@@ -315,10 +301,10 @@ class System(TakesSnapshots, Generic[Root]):
                 new.append(kind)
                 marks.append(encode_kind(numbers[kind], kind.name, kind.version, kind.form))
         alone = ALONE if len(group) == 1 and not marks else 0
-        for ticket in group:
-            stored = ticket.stored
-            parts.append(pack_record(len(stored.short), numbers[ticket.kind] | stored.flags | alone, now))
-            parts.append(stored.short)
+        for place, ticket in enumerate(group):
+            flags, short = self._journal.packed(ticket.stored, place)
+            parts.append(pack_record(len(short), numbers[ticket.kind] | flags | alone, now))
+            parts.append(short)
         try:
             if len(numbers) > MOST_KINDS:
                 raise PrevalenceError(f"One journal file has at most {MOST_KINDS} kinds of commands.")
@@ -396,13 +382,6 @@ class System(TakesSnapshots, Generic[Root]):
         finally:
             local.moment = self._moment
         return None
-
-    def _refuse_inside(self, what: str) -> None:
-        if local.moment is not None:
-            raise PrevalenceError(
-                f"{what}() was called by a command.",
-                hint="A command changes the system directly, and calls other commands as plain methods.",
-            )
 
     def _deposed(self, epoch: int) -> None:
         """A standby was promoted: take nothing more, and remember that."""
