@@ -156,6 +156,13 @@ OBJECTS: dict[str, Stage] = {
         "commits_rich",
         ("rich",),
     ),
+    "check": Stage(
+        (Run("checking", "check", "checking"),),
+        (
+            Comparison("check five times as many / read every record", "checking check", "checking read", 3.0),
+            Comparison("check five times as many / load all of them", "checking check", "checking loaded"),
+        ),
+    ),
     "evolution": Stage(
         (Run("evolving", "load", "evolving"),),
         (

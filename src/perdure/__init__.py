@@ -139,6 +139,7 @@ _RECORDED = {
 _WORK.update({
     "check": "perdure.upkeep.checking", "collect": "perdure.upkeep.collecting", "forget": "perdure.upkeep.forgetting",
     "pack": "perdure.upkeep.packing", "backup": "perdure.upkeep.backing_up",
+    "repair": "perdure.upkeep.repairing",
 })  # fmt: skip
 
 __all__ = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,29 @@ def test_wrong_use_is_one_sentence(shop: str, capsys: pytest.CaptureFixture[str]
     assert said.count("perdure: ") == 5
     assert "Traceback" not in said
     assert not os.path.exists("again")
+
+
+def test_check_and_repair(shop: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with make_store(shop) as store:
+        store.save({"more": 1})
+        (id_,) = store.list()
+    assert main(["check", shop]) == 0
+    assert "0 problems" in capsys.readouterr().err
+    assert main(["backup", shop, "shop.backup"]) == 0
+    with sqlite3.connect("shop.db") as connection:
+        connection.execute("UPDATE records SET frame = substr(frame, 1, 60) WHERE number = ?", (id_.number,))
+    connection.close()
+    capsys.readouterr()
+    assert main(["check", shop]) == 3
+    assert id_ in capsys.readouterr().out
+    assert main(["check", shop, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["problems"][0]["id"] == id_
+    assert main(["repair", shop]) == 3
+    assert "still wrong" in capsys.readouterr().out
+    assert main(["repair", shop, "--from", "shop.backup", "--dry-run"]) == 0
+    assert "would do" in capsys.readouterr().out
+    assert main(["repair", shop, "--from", "shop.backup", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["left"], [each["id"] for each in told["done"]]) == ([], [id_])
+    assert os.listdir(told["folder"]) == [f"{id_}.2"]
+    assert main(["check", shop]) == 0

@@ -32,6 +32,7 @@ from perdure.records.queries import Found, Query, arrange, matcher
 from perdure.records.values import Batch, Buffer, Commit, Description, Past, Receipt, Version
 
 NewKey = Callable[[], int]
+Keep = Callable[[bytes], None]
 
 CHUNK = 500  # records that a scan holds in memory at a time
 FEW = 8  # up to so many ids are searched for one by one
@@ -236,6 +237,21 @@ class Backend(ABC):
         """What `replay` does with a revision that comes after a gap, or of which not everything is kept."""
         raise cannot_be_filled(past.revision)
 
+    def mend(self, id_: str, revision: int, frame: bytes, keep: Keep) -> None:
+        """Put a good copy of a version of an object in the place of a damaged or missing one.
+
+        `keep` is called with what is there, before that goes. Nothing else changes, no revision is made. Whether the
+        copy is good is the caller's to know.
+        """
+        raise cannot_be_mended()
+
+    def renew_indexes(self) -> None:
+        """Make anew, from the headers of the records, what the backend finds them by: classes, indexes.
+
+        What it has of a record that is damaged stays.
+        """
+        raise cannot_be_mended()
+
     def scan_at(self, at: int, class_name: str | None, internal: bool | None, after: int) -> Iterator[bytes]:
         """What `scan` does for an older revision: by the ids that were there, a chunk at a time."""
         ids = [id_ for own in (False, True) if internal in (None, own) for id_ in self.ids(internal=own, at=at)]
@@ -391,6 +407,11 @@ def number_taken(id_: str, number: int) -> IdInUse:
         " what `check` says of it.",
         ids=(id_,),
     )
+
+
+def cannot_be_mended() -> StorageError:
+    """The error for a backend that has no way to put something in the place of what is damaged."""
+    return StorageError("This kind of store cannot be mended.", hint="Restore a backup of it into another place.")
 
 
 def cannot_be_filled(revision: int) -> StorageError:

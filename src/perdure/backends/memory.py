@@ -10,6 +10,7 @@ from itertools import takewhile
 
 from perdure.backends.base import (
     Backend,
+    Keep,
     NewKey,
     mismatches,
     no_key,
@@ -24,7 +25,7 @@ from perdure.backends.base import (
 from perdure.backends.forking import HeldOverForks
 from perdure.errors import ReadOnly, StoreClosed
 from perdure.records.buffers import missing_piece, parts_of
-from perdure.records.frame import FORMAT, Encoder, flags_of
+from perdure.records.frame import FORMAT, Encoder, flags_of, parse_unverified
 from perdure.records.values import INTERNAL, Batch, Buffer, Commit, Description, Past, Receipt, Version
 
 
@@ -101,6 +102,23 @@ class MemoryBackend(Backend):
                 self._commits.append(past.commit)
             numbers = [number_of(id_) for id_ in (*past.frames, *past.removed)]
             self._next_number = max([self._next_number, *(number + 1 for number in numbers)])
+
+    def mend(self, id_: str, revision: int, frame: bytes, keep: Keep) -> None:
+        with self._opened(write=True):
+            number = number_of(id_)
+            before = {each.revision: each.frame for each in self._versions.get(number, ())}
+            keep(before.get(revision) or b"")
+            versions = {**before, revision: frame}
+            self._versions[number] = [Version(each, versions[each]) for each in sorted(versions)]
+            self._ids[number] = id_
+            self._classes[number, revision] = parse_unverified(frame).class_name
+
+    def renew_indexes(self) -> None:
+        with self._opened(write=True):
+            present = [(number, versions[-1]) for number, versions in self._versions.items()]
+            for number, version in present:
+                if version.frame is not None:
+                    self._classes[number, version.revision] = parse_unverified(version.frame).class_name
 
     def _put_all(self, batch: Batch, encode: Encoder, revision: int) -> None:
         frames = [(draft, encode(draft, revision)) for draft in batch.drafts]

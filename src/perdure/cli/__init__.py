@@ -51,6 +51,8 @@ _VERBS = {
     "forget": ("perdure.cli.keeping", "remove an object for good, also from history"),
     "backup": ("perdure.cli.safekeeping", "write a store with its history into one file, or what came since"),
     "restore": ("perdure.cli.safekeeping", "make a store from a backup"),
+    "check": ("perdure.cli.safekeeping", "look through a whole store for anything that is not as it must be"),
+    "repair": ("perdure.cli.safekeeping", "put right what can be put right without guessing"),
     "copy": ("perdure.cli.safekeeping", "copy a store with its history to another place, of whichever kind"),
     "key": ("perdure.cli.keyring", "show, export or import the keys that stores are sealed with"),
     "prevalence": ("perdure.cli.prevalent", "look through a prevalent system, repair it, list its commands; standbys"),

@@ -1,4 +1,4 @@
-"""The verbs that keep a store safe: `backup`, `restore`, `copy`."""
+"""The verbs that keep a store safe: `backup`, `restore`, `copy`, `check`, `repair`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 from perdure.backends.urls import without_password
 from perdure.cli.looking import print_json
 from perdure.cli.options import KEY_VARIABLE, Command, Parser, add_json, open_store
-from perdure.cli.progress import progress_bar
+from perdure.cli.progress import progress_bar, waiting
 from perdure.cli.terminal import clean, counted, moment, sized, table
 from perdure.errors import InvalidArgument
-from perdure.objects.reports import Restored
+from perdure.objects.reports import Problem, Restored
 from perdure.upkeep.backup_files import BackupFile
 from perdure.upkeep.restoring import copy_store, restore
 
@@ -123,7 +123,83 @@ def _tell(done: Restored, options: argparse.Namespace, source: str) -> int:
     return 0
 
 
+# -- check and repair ------------------------------------------------------------------------------------
+
+
+def _check_arguments(parser: Parser) -> None:
+    parser.add_argument("store", metavar="STORE", help="the store: sqlite:///jobs.db, or a directory")
+    add_json(parser)
+
+
+def call_check(options: argparse.Namespace) -> int:
+    """`perdure check`."""
+    with open_store(options, read_only=True) as store:
+        revision = store.backend.revision()
+        with waiting("checking"):
+            problems = store.check()
+    if options.json:
+        print_json({"revision": revision, "problems": [each._asdict() for each in problems]})
+    else:
+        for each in problems:
+            print(_shown(each))
+        print(f"{counted(len(problems), 'problem')}, up to revision {revision}.", file=sys.stderr)
+    return 3 if problems else 0
+
+
+def _repair_arguments(parser: Parser) -> None:
+    parser.add_argument("store", metavar="STORE", help="the store: sqlite:///jobs.db, or a directory")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="a backup of the store, for what is damaged")
+    parser.add_argument("--folder", help="where to keep what is taken out; by default one beside the store")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    add_json(parser)
+
+
+def call_repair(options: argparse.Namespace) -> int:
+    """`perdure repair`."""
+    with open_store(options) as store, waiting("repairing"):
+        done = store.repair(source=options.source, folder=options.folder, dry_run=options.dry_run)
+    status = 3 if done.left and not options.dry_run else 0
+    if options.json:
+        told = {name: [each._asdict() for each in getattr(done, name)] for name in ("found", "done", "left")}
+        print_json({**told, "folder": done.folder})
+        return status
+    for each in done.done:
+        print(("would do: " if options.dry_run else "done: ") + _shown(each))
+    if options.dry_run:
+        print(f"{counted(len(done.found), 'problem')} found; nothing was done.", file=sys.stderr)
+        return status
+    for each in done.left:
+        print("still wrong: " + _shown(each))
+    kept = f" What was taken out is in {done.folder}." if done.folder else ""
+    print(
+        f"{counted(len(done.found), 'problem')} found, {len(done.left)} left.{kept}"
+        + (" What is left can only come from a backup: --from FILE." if done.left and not options.source else ""),
+        file=sys.stderr,
+    )
+    return status
+
+
+def _shown(problem: Problem) -> str:
+    return f"{problem.id} {clean(problem.what)}" if problem.id else clean(problem.what)
+
+
 COMMANDS = {
+    "check": Command(
+        _check_arguments,
+        call_check,
+        "Every record and every older version is read, its seal and checksum verified; every reference leads\n"
+        "somewhere; ids, counter, commits, indexes, code records and large pieces agree. Nothing is unpickled or\n"
+        "changed. The exit status is 3 if anything is wrong.",
+        ["perdure check sqlite:///shop.db", "perdure check jobs/ --json"],
+    ),
+    "repair": Command(
+        _repair_arguments,
+        call_repair,
+        "Indexes are made anew from the records, the counter is moved above all numbers; with --from, damaged\n"
+        "records, missing ones and large pieces come back from a backup. No healthy record is touched, and none is\n"
+        "removed. The exit status is 3 if something is still wrong.",
+        ["perdure repair sqlite:///shop.db --dry-run", "perdure repair sqlite:///shop.db --from shop.backup"],
+    ),
     "backup": Command(
         _backup_arguments,
         call_backup,

@@ -21,7 +21,7 @@ from perdure.clock import Clock
 from perdure.errors import PerdureError
 from perdure.ids import parse_id
 from perdure.objects.history import Keep, ObjectVersion, commits_between, revision_at, versions_of
-from perdure.objects.reports import BackedUp, Collected, Packed, Problem
+from perdure.objects.reports import BackedUp, Collected, Packed, Problem, Repaired
 from perdure.objects.transactions.commits import Desk
 from perdure.objects.transactions.undoing import undo
 from perdure.objects.views.view import View
@@ -122,6 +122,22 @@ class HistoryFace:
     def check(self) -> builtins.list[Problem]:
         """Everything that is wrong with the store, best an empty list; nothing is unpickled or changed."""
         return cast("builtins.list[Problem]", _work("check")(self))
+
+    def repair(
+        self,
+        *,
+        source: str | os.PathLike[str] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Repaired:
+        """Put right what can be put right without guessing; no healthy record is touched, and none is removed.
+
+        Indexes and the counter are made right by what the records tell. Damaged or missing versions of objects, and
+        large pieces, come back from the backup `source`, if that has them; what was in their place is kept in `folder`
+        (of a directory or a SQLite file, one beside it, if none is named). With `dry_run` nothing is written.
+        """
+        return cast(Repaired, _work("repair")(self, source=source, folder=folder, dry_run=dry_run, progress=progress))
 
     def collect(self, *, dry_run: bool = False, progress: Progress | None = None) -> Collected:
         """Remove what nothing refers to any more: neither roots, nor what was saved by name or by `save`.

@@ -87,3 +87,15 @@ class Restored(NamedTuple):
     pieces: int
     sealed: bool | None
     torn: int = 0
+
+
+class Repaired(NamedTuple):
+    """What was wrong with a store, what was done about it (or would be), and what is still wrong.
+
+    `folder` is where all that was taken out of the store is kept; empty where nothing was.
+    """
+
+    found: tuple[Problem, ...]
+    done: tuple[Problem, ...]
+    left: tuple[Problem, ...]
+    folder: str

@@ -1,7 +1,7 @@
-"""What the contract says of a history that comes from elsewhere: `begin`, `replay`, `removals`.
+"""What the contract says of a history that comes from elsewhere (`begin`, `replay`, `removals`), and of mending.
 
 - A part of `BackendContract`, whose fixture `backend` it uses. A backend may refuse a history of which only a part is
-  kept; it must do so with a `StorageError`, and stay empty.
+  kept, and to be mended; it must do so with a `StorageError`, and stay as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from perdure.backends.base import Backend
 from perdure.backends.memory import MemoryBackend
 from perdure.errors import SnapshotTooOld, StorageError
 from perdure.records.buffers import digest_of
+from perdure.records.queries import Query
 from perdure.records.values import Batch
 from perdure.testing.backend_drafts import commit, draft
 from perdure.upkeep.past import Filling, revisions_of, told
@@ -69,6 +70,24 @@ class ReplayingContract:
             backend.read(["Item.1"], at=3)
         commit(backend, draft("Item.9", b"6", base=4), draft("Item.1", b"6", base=5), seen=5)
         assert backend.changes(5) == (6, {1, 9})
+
+    def test_a_version_is_put_back_as_it_was(self, backend: Backend) -> None:
+        commit(backend, draft("Item.1", b"1", fields={"size": 1}), indexed={"shop:Item": ("size",)})
+        commit(backend, draft("Item.1", b"2", base=1, fields={"size": 2}), indexed={"shop:Item": ("size",)})
+        before = backend.history("Item.1")
+        found = backend.find(Query(("shop:Item",), order=(("size", False),)))
+        kept: list[bytes] = []
+        try:
+            for version in before:
+                assert version.frame is not None
+                backend.mend("Item.1", version.revision, version.frame, kept.append)
+            backend.renew_indexes()
+        except StorageError:
+            assert kept == []  # a backend may refuse all of it
+        else:
+            assert kept == [version.frame for version in before]
+        assert backend.history("Item.1") == before
+        assert backend.find(Query(("shop:Item",), order=(("size", False),))) == found
 
     def test_large_pieces_come_with_the_revision_that_names_them(self, backend: Backend) -> None:
         content = b"much" * 50_000

@@ -3,6 +3,7 @@
 - Every record decodes, carries a good seal of the store's key, and is kept under its own id.
 - Every reference leads to a record; the counter is above all numbers; commits have no gap from the oldest revision on
   that is kept whole. What older versions refer to may have been erased.
+- Every older version is there that a commit tells of, unless it was erased, and is as good.
 - The code records that objects and commits name are there.
 - Every large piece that a version of an object names is there, whole, with the content that its digest tells: that of
   memory-mapped files is compared here alone. What nothing names is no problem; see `unnamed_pieces`.
@@ -14,17 +15,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import starmap
 
 from perdure.backends.base import Backend, chunks
 from perdure.errors import CorruptRecord, NewerFormat, PerdureError, StorageError
 from perdure.objects.reports import Problem
 from perdure.objects.store import Store
-from perdure.records.frame import decode
+from perdure.objects.views.memory import CollectionPaused
+from perdure.records.buffers import digests_of
+from perdure.records.frame import decoder, parse_unverified, record_of
 from perdure.records.seal import Key
-from perdure.records.values import Record
+from perdure.records.values import BUFFERED, Fields, Record
+from perdure.upkeep.histories import check_histories
 from perdure.upkeep.indexes import check_indexes
-from perdure.upkeep.large import check_pieces
+from perdure.upkeep.large import Named, check_pieces
 
 
 def check(store: Store) -> list[Problem]:
@@ -32,7 +37,11 @@ def check(store: Store) -> list[Problem]:
 
     What other processes commit meanwhile may be seen as dangling references: check a store that is at rest.
     """
-    backend, key = store.backend, store.key
+    with CollectionPaused():
+        return _check(store.backend, store.key)
+
+
+def _check(backend: Backend, key: Key | None) -> list[Problem]:
     problems = list(_told("Its commits", _check_commits(backend)))
     if key is None:
         problems.append(Problem("", "Its key is not on this machine, so no seal can be verified."))
@@ -43,16 +52,26 @@ def check(store: Store) -> list[Problem]:
     there = set(ids)
     newest = backend.revision()
     classes: dict[str, str] = {}
+    revisions: dict[str, int] = {}
+    named: Named = {}
+    headers: dict[str, dict[str, Fields]] = {}
+    with suppress(CorruptRecord, NewerFormat, StorageError):  # what is wrong there is told below
+        headers = {name: {} for name in backend.indexes()}
     for id_, found in _records(backend, ids, key):
         if isinstance(found, str):
             problems.append(Problem(id_, found))
         else:
-            classes[id_] = found.class_name
+            classes[id_], revisions[id_] = found.class_name, found.revision
+            if found.flags & BUFFERED:
+                named.update((digest, (id_, length)) for digest, length in digests_of(found).items())
+            if found.class_name in headers:
+                headers[found.class_name][id_] = found.fields
             problems += (Problem(id_, what) for what in _check_record(id_, found, there, newest))
+    problems += _told("Its history", starmap(Problem, check_histories(backend, key, revisions, there)))
     problems += _told("Its code records", _check_codes(backend, there))
-    problems += _told("Its classes", _check_classes(backend, classes))
-    problems += _told("Its large pieces", starmap(Problem, check_pieces(backend)))
-    problems += _told("Its indexes", starmap(Problem, check_indexes(backend)))
+    problems += _told("Its classes", check_classes(backend, classes))
+    problems += _told("Its large pieces", starmap(Problem, check_pieces(backend, named)))
+    problems += _told("Its indexes", starmap(Problem, check_indexes(backend, headers)))
     return problems
 
 
@@ -66,7 +85,17 @@ def _told(what: str, found: Iterable[Problem]) -> Iterator[Problem]:
         yield Problem(next(iter(error.ids), ""), f"{what} cannot be looked through: {error.message}")
 
 
-def _check_classes(backend: Backend, classes: Mapping[str, str]) -> Iterator[Problem]:
+def classes_told(backend: Backend) -> dict[str, str]:
+    """The class of each object that is there, as its record tells; a damaged one is told elsewhere."""
+    found = {}
+    for frame in backend.scan():
+        with suppress(PerdureError):
+            record = parse_unverified(frame)
+            found[record.id] = record.class_name
+    return found
+
+
+def check_classes(backend: Backend, classes: Mapping[str, str]) -> Iterator[Problem]:
     """Objects that are kept as of another class than their records tell, or of none, and so are not found by it."""
     for chunk in chunks(classes):
         names = backend.classes(chunk)
@@ -106,6 +135,7 @@ def _check_commits(backend: Backend) -> Iterator[Problem]:
 
 def _records(backend: Backend, ids: Iterable[str], key: Key | None) -> Iterator[tuple[str, Record | str]]:
     """Each id with its record, or with what is wrong with it."""
+    decoded = decoder(key, trust_all=key is None)
     for chunk in chunks(ids):
         try:
             frames = backend.read(chunk)
@@ -114,9 +144,7 @@ def _records(backend: Backend, ids: Iterable[str], key: Key | None) -> Iterator[
         for id_ in chunk:
             try:
                 frame = frames.get(id_) or backend.read([id_]).get(id_)
-                found: Record | str = (
-                    "is listed, but not there" if frame is None else decode(frame, key, trust_all=key is None)
-                )
+                found: Record | str = "is listed, but not there" if frame is None else record_of(decoded(frame))
             except PerdureError as error:
                 found = error.message
             yield id_, found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from perdure.backends.base import Backend, number_of
 from perdure.errors import PerdureError
@@ -13,10 +13,16 @@ from perdure.records.values import Fields
 SHOWN = 20  # ids of one index that are named
 
 
-def check_indexes(backend: Backend) -> Iterator[tuple[str, str]]:
-    """The ids that an index misses, has without reason, or has under another value than their headers tell."""
+Headers = Mapping[str, Mapping[str, Fields]]  # class -> id -> what its header tells
+
+
+def check_indexes(backend: Backend, headers: Headers | None = None) -> Iterator[tuple[str, str]]:
+    """The ids that an index misses, has without reason, or has under another value than their headers tell.
+
+    `headers` are those of the records of all classes that have an index, if they are known already.
+    """
     for name, fields in backend.indexes().items():
-        told = _told(backend, name)
+        told = _told(backend, name) if headers is None else headers.get(name, {})
         for field in fields:
             query = Query((name,), order=((field, False),))
             expected = arrange(((id_, number_of(id_), each) for id_, each in told.items() if field in each), query)

@@ -19,6 +19,8 @@ from perdure.objects.store import Store
 from perdure.records.buffers import DIGEST_SIZE, digests_of
 from perdure.records.frame import parse_unverified
 
+Named = dict[str, tuple[str, int]]  # digest -> the id of an object that names it, and its length in bytes
+
 
 def unnamed_pieces(store: Store) -> dict[str, int]:
     """The large pieces that no version of any object names, with their sizes in bytes: what could be dropped."""
@@ -34,13 +36,14 @@ def drop_unnamed(store: Store) -> dict[str, int]:
     return {digest: unnamed[digest] for digest in gone}
 
 
-def named_pieces(backend: Backend) -> dict[str, tuple[str, int]]:
+def named_pieces(backend: Backend, present: Named | None = None) -> Named:
     """The digests that versions of objects name, present ones and older ones: each with one such id, and its length.
 
-    Raises `CorruptRecord` for a record that cannot be read: nobody knows what it names.
+    `present` is what present ones name, if that is known already. Raises `CorruptRecord` for a record that cannot be
+    read: nobody knows what it names.
     """
-    named: dict[str, tuple[str, int]] = {}
-    frames = ((None, frame) for frame in backend.scan())
+    named = dict(present or {})
+    frames = ((None, frame) for frame in backend.scan()) if present is None else ()
     for id_, frame in chain(frames, older_versions(backend)):
         record = parse_unverified(frame)
         for digest, length in digests_of(record).items():
@@ -79,16 +82,21 @@ def _ids_of_removed(backend: Backend, removed: dict[int, int]) -> dict[int, str]
     return found
 
 
-def check_pieces(backend: Backend) -> Iterator[tuple[str, str]]:
+def check_pieces(backend: Backend, present: Named | None = None) -> Iterator[tuple[str, str]]:
     """What is wrong with large pieces: the id of an object that names it, and what it is."""
+    return ((id_, what) for _, id_, what in damaged_pieces(backend, present))
+
+
+def damaged_pieces(backend: Backend, present: Named | None = None) -> Iterator[tuple[str, str, str]]:
+    """The digests of large pieces that are damaged or missing, each with the id of an object, and what is wrong."""
     try:
         kept = backend.buffers()
-        named = named_pieces(backend)
+        named = named_pieces(backend, present)
     except (CorruptRecord, NewerFormat):
         return  # told already of the record that is damaged; which pieces are needed, nobody knows
     for digest, (id_, length) in named.items():
         if digest not in kept:
-            yield id_, f"names the large piece {digest}, which is not there"
+            yield digest, id_, f"names the large piece {digest}, which is not there"
             continue
         try:
             found, size = blake2b(digest_size=DIGEST_SIZE), 0
@@ -96,10 +104,11 @@ def check_pieces(backend: Backend) -> Iterator[tuple[str, str]]:
                 found.update(part)
                 size += len(part)
         except PerdureError as error:
-            yield id_, error.message
+            yield digest, id_, error.message
             continue
         if size != length or found.hexdigest() != digest:
             yield (
+                digest,
                 id_,
                 f"names the large piece {digest}, which is damaged: it has {size} bytes of {length}"
                 + ("" if size != length else ", and other content"),

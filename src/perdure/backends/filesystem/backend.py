@@ -18,6 +18,7 @@ from operator import attrgetter
 
 from perdure.backends.base import (
     CHUNK,
+    Keep,
     NewKey,
     chunks,
     no_key,
@@ -139,6 +140,21 @@ class FilesystemBackend(FilesystemPieces):
                 forgotten=runs_of(told),
             )
             self._commit(entry, batch, lambda draft, _: past.frames[draft.id])
+
+    def mend(self, id_: str, revision: int, frame: bytes, keep: Keep) -> None:
+        with self._writing() as index:
+            number = known_number(index, id_)
+            if number is None or revision not in index.versions[number]:
+                raise CorruptRecord(
+                    f"The store's log knows no {id_} of revision {revision}.", hint="Restore it elsewhere.", ids=(id_,)
+                )
+            self._medium.settle()
+            keep(self._medium.file_of(number, revision))
+            self._medium.mend(number, revision, frame)
+
+    def renew_indexes(self) -> None:
+        with self._writing():
+            self._fields.clear()  # there are none but those in memory; the log tells the classes
 
     def _commit(self, entry: Entry, batch: Batch, encode: Encoder) -> None:
         """Write the entry, which does not tell yet what the batch writes; with the lock held."""

@@ -289,6 +289,18 @@ class Medium(Folder):
         if revision in self._unsettled.get(number, {}):  # else it was done before the commit
             self.files.link(present, self.path(f"old/{number}.{revision}"))
 
+    def file_of(self, number: int, revision: int) -> bytes:
+        """What the file of one version holds, whatever that is; nothing where there is none."""
+        return self.files.read(self.place_of(number, revision)) or b""
+
+    def mend(self, number: int, revision: int, frame: bytes) -> None:
+        """Put a file in the place of a damaged or missing one, durably. All must be settled."""
+        place = self.place_of(number, revision)
+        self.files.write_new(self.path("aside/frame"), frame)
+        self.files.sync(self.path("aside/frame"))
+        self.files.rename(self.path("aside/frame"), place)
+        self.files.sync_directory(os.path.dirname(place))
+
     def _place(self, frame: bytes, target: str) -> None:
         aside = self.path("aside/frame")
         self.files.write_new(aside, frame)

@@ -21,6 +21,7 @@ from perdure.backends.frames import by_id
 from perdure.backends.server.errors import Trouble, outcome_unknown, replaced
 from perdure.backends.server.finding import count_statement, find_statement, in_order, lacking_statement
 from perdure.backends.server.forgetting import Forgetting
+from perdure.backends.server.mending import Mending
 from perdure.backends.server.pieces import Pieces
 from perdure.backends.server.replaying import Replaying
 from perdure.backends.server.schema import refuse_newer
@@ -33,7 +34,7 @@ from perdure.records.values import Batch, Commit, Description, Receipt, Version
 _LAST = 2**63 - 1  # above every revision and every number
 
 
-class ServerBackend(Forgetting, Pieces, Replaying):
+class ServerBackend(Forgetting, Mending, Pieces, Replaying):
     """A store on a database server; see `ServerTables` for the arguments."""
 
     # -- reading -----------------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ from perdure.backends.sqlite.columns import SqliteColumns
 from perdure.backends.sqlite.connection import ReadOnlySqliteConnection, SqliteConnection
 from perdure.backends.sqlite.finding import SqliteFinding, in_snapshot
 from perdure.backends.sqlite.index import SqliteIndex
+from perdure.backends.sqlite.mending import SqliteMending
 from perdure.backends.sqlite.packing import erase, pack, trim
-from perdure.backends.sqlite.replaying import SqlitePast
 from perdure.backends.sqlite.rows import (
     HEAD,
     HEADS_AT,
@@ -75,7 +75,7 @@ Rows = list[Any]  # of tuples
 T = TypeVar("T")
 
 
-class SqliteBackend(SqlitePast):
+class SqliteBackend(SqliteMending):
     """A store in the SQLite file `path`; `new_key` is called when a store is made.
 
     A missing file is made unless `create=False`; an empty one becomes a store. `timeout` is how many seconds a call
