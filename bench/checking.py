@@ -13,7 +13,7 @@ from pathlib import Path
 from work import Figures, clock, require
 
 import perdure
-from perdure import Persistable
+from perdure import Persistable, upkeep
 from perdure.records.frame import decode
 
 FACTOR = 5  # as many objects as other stages have: 100,000
@@ -45,7 +45,7 @@ def check(folder: Path, size: int) -> Figures:
             found = sum(len(decode(frame, store.key).references) for frame in store.backend.scan())
         require(found, count - 1)
         with clock(figures, "check"):
-            problems = store.check()
+            problems = upkeep.check(store)
         require(len(problems), 0)
         again = perdure.Store(store.backend, store.key, code="off")
         with clock(figures, "loaded"):
