@@ -172,6 +172,16 @@ OBJECTS: dict[str, Stage] = {
             ),
         ),
     ),
+    "trust": Stage(
+        (Run("own", "read", "own"), Run("own", "seal", "seal")),
+        (
+            Comparison("save_many with a seal / without", "own seal save", "own blank save", 1.15),
+            Comparison("load_many with a seal / without", "own seal load", "own blank load", 1.2),
+            Comparison("loads of a small pickle without a seal", "own bare", "", 50e-6),
+            Comparison("load_many without the key, for each object", "own store", "", 50e-6),
+            Comparison("the same / with the key", "own store", "own sealed"),
+        ),
+    ),
 }  # fmt: skip
 
 

@@ -174,6 +174,10 @@ def test_the_limits_are_those_that_were_set(bench):
     kept = [one for stage in plan.OBJECTS.values() for one in stage.comparisons] + large + plan.POSTGRESQL
     assert {one.title: one.at_most for one in kept if one.at_most is not None} == {
         "save all in one commit, save_many": 1.0,
+        "save_many with a seal / without": 1.15,
+        "load_many with a seal / without": 1.2,
+        "loads of a small pickle without a seal": 50e-6,
+        "load_many without the key, for each object": 50e-6,
         "save all in one commit, transaction": 1.0,
         "300 commits of one new object": 1.2,
         "load all cold, load_many": 1.1,

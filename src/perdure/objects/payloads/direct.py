@@ -10,12 +10,13 @@ from io import BytesIO
 from pickle import UnpicklingError, loads
 from typing import Any
 
-from perdure.errors import CannotLoad, ClassNotFound, PerdureError
+from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, PerdureError, UntrustedRecord
 from perdure.objects.instances import states
 from perdure.objects.instances.persistable import DOZING, GHOST, LOADING, Entry
 from perdure.objects.payloads.decoding import Loading, StateUnpickler, placed, refused
 from perdure.pickling.rebuilding import Reshaped
 from perdure.records.frame import Parts, record_of
+from perdure.records.shape import Shape
 from perdure.records.values import FOREIGN, LINKED, PLAIN, Record
 
 _attribute = object.__getattribute__
@@ -26,7 +27,9 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
     _, revision, flags, _, _, _, references, _, payload, shape = parts
     entry.state = LOADING
     try:
-        if flags & PLAIN:
+        if flags & FOREIGN:  # before anything that it says of itself counts
+            state = _foreign(entry, payload, [*map(held.__getitem__, references)], shape)
+        elif flags & PLAIN:
             state = loads(payload)
         else:
             unpickler = StateUnpickler(BytesIO(payload))
@@ -41,14 +44,14 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
             for place in links:
                 state[place] = held[references[state[place]]]
             _attribute(obj, "__dict__").update(zip(names, state, strict=True))
-            if links and entry.facts.links_to_learn and not entry.facts.links:
+            if links and not flags & FOREIGN and entry.facts.links_to_learn and not entry.facts.links:
                 entry.facts.learn_links([names[place] for place in links])
         else:
             if flags & LINKED:
                 state = _linked(state, references, held, entry)
             states.put_simple_state(obj, state)
         entry.state = DOZING
-    except CannotLoad as error:
+    except (CannotLoad, UntrustedRecord, CorruptRecord) as error:
         raise placed(error, record_of(parts)) from error.__cause__
     except PerdureError:
         raise
@@ -58,7 +61,16 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
         if entry.state == LOADING:
             states.clear(obj)
             entry.state = GHOST
-    entry.revision, entry.flags, entry.references, entry.digest = revision, flags, references, hash(payload)
+    entry.revision, entry.flags, entry.references = revision, flags & ~FOREIGN, references
+    entry.digest = hash(payload)
+
+
+def _foreign(entry: Entry, payload: bytes, objects: Sequence[Any], shape: Shape | None) -> Any:
+    """The state of a record without a good seal."""
+    from perdure.pickling.own.records import simple_state  # here, since many programs never meet such a record
+
+    names = None if shape is None else shape.names
+    return simple_state(payload, objects, lenient=entry.view.is_lenient(entry), names=names)
 
 
 def _rebuilt(entry: Entry, payload: bytes, objects: Sequence[Any], error: Exception) -> Any:

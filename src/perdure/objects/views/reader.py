@@ -41,11 +41,11 @@ from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
 from perdure.pickling.own.limits import UNPACKING
 from perdure.records.frame import Parts, decoder, record_of
 from perdure.records.seal import Key
-from perdure.records.values import BUFFERED, FOREIGN, KIND_BITS, OUTSIDE, STATE, VALUE, Record
+from perdure.records.values import BUFFERED, KIND_BITS, OUTSIDE, STATE, VALUE, Record
 
 _new = object.__new__
 
-_NOT_DIRECT = KIND_BITS | OUTSIDE | BUFFERED | FOREIGN
+_NOT_DIRECT = KIND_BITS | OUTSIDE | BUFFERED
 
 NO_RECORDS: Records = {}
 

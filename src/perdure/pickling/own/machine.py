@@ -12,8 +12,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from perdure.errors import CannotLoad, PerdureError
@@ -69,7 +68,7 @@ class Machine(filling.Filling):
         """The next value."""
         self.begun = self.position
         self.stack, self.marks = [], []
-        with self.told():
+        try:
             self._run()
             if self.marks or len(self.stack) != 1:
                 raise Wrong("values are left over at its end, or there is none")
@@ -78,31 +77,31 @@ class Machine(filling.Filling):
             value = self.value()
             check_result(value, self.limits)
             self.builder.finish()
-            return value
-
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        """Whatever comes out of the block becomes an error that says where."""
-        try:
-            yield
-        except Refused as error:
-            raise untrusted(error.reason, self.at, self.opcode, error.hint) from None
-        except Wrong as error:
-            raise corrupt(f"{error}", self.at) from error.__cause__
         except PerdureError:
             raise
-        except UnicodeDecodeError as error:
-            raise self._undecodable(error) from error
-        except IndexError as error:
-            raise corrupt("it ends too early, or takes more than there is", self.at) from error
-        except MemoryError as error:
-            raise untrusted("there is not enough memory for it", self.at, self.opcode, LIMIT_HINT) from error
+        except (Refused, Wrong) as error:
+            raise self.told(error) from error.__cause__
         except Exception as error:  # constructors and state methods of registered classes run here
-            raise CannotLoad(
-                f"The object cannot be built from what is stored: {type(error).__name__}: {error}"
-                f" ({self.opcode} at position {self.at}).",
-                hint="Its class refused the stored state; the exception that it raised is the cause of this one.",
-            ) from error
+            raise self.told(error) from error
+        return value
+
+    def told(self, error: Exception) -> PerdureError:
+        """The error that says where something came out."""
+        if isinstance(error, Refused):
+            return untrusted(error.reason, self.at, self.opcode, error.hint)
+        if isinstance(error, Wrong):
+            return corrupt(f"{error}", self.at)
+        if isinstance(error, UnicodeDecodeError):
+            return self._undecodable(error)
+        if isinstance(error, IndexError):
+            return corrupt("it ends too early, or takes more than there is", self.at)
+        if isinstance(error, MemoryError):
+            return untrusted("there is not enough memory for it", self.at, self.opcode, LIMIT_HINT)
+        return CannotLoad(
+            f"The object cannot be built from what is stored: {type(error).__name__}: {error}"
+            f" ({self.opcode} at position {self.at}).",
+            hint="Its class refused the stored state; the exception that it raised is the cause of this one.",
+        )
 
     def go_on(self, data: bytes) -> None:
         """Take the next bytes of the same stream; memo and layouts stay."""
@@ -122,20 +121,27 @@ class Machine(filling.Filling):
 
     def _run(self) -> None:
         data, size, actions = self.data, self.size, _ACTIONS
-        steps, most = self.steps, self.limits.opcodes
+        memo, most_memo = self.memo, self.limits.memo
+        most = self.limits.opcodes if size > self.limits.opcodes else 0  # 0: fewer bytes than that
         while True:
             at = self.at = self.position
             if at >= size:
                 raise corrupt("it ends before its STOP", at)
             code = data[at]
             self.position = at + 1
-            steps += 1
-            if steps > most:
-                raise Refused(f"there are more than {most} opcodes", LIMIT_HINT)
-            if code == _STOP:
-                break
-            actions[code](self)
-        self.steps = steps
+            if most:
+                self.steps += 1
+                if self.steps > most:
+                    raise Refused(f"there are more than {most} opcodes", LIMIT_HINT)
+            if code == _MEMOIZE:  # the most frequent one: without a call
+                place = len(memo)
+                if place in memo or place >= most_memo:
+                    self.memoize()
+                memo[place] = self.stack[-1]
+            elif code == _STOP:
+                return
+            else:
+                actions[code](self)
 
     def _undecodable(self, error: UnicodeDecodeError) -> PerdureError:
         if self.data[self.at] in _UTF8:
@@ -317,7 +323,7 @@ def _at(action: Callable[[Machine, int], None], width: int) -> Action:
     return by_bytes if width else by_line
 
 
-_STOP = pickle.STOP[0]
+_STOP, _MEMOIZE = pickle.STOP[0], pickle.MEMOIZE[0]
 _UTF8 = {pickle.BINUNICODE[0], pickle.SHORT_BINUNICODE[0], pickle.BINUNICODE8[0], pickle.GLOBAL[0], pickle.INST[0]}
 
 _BY_OPCODE: dict[bytes, Action] = {
