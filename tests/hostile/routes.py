@@ -155,6 +155,15 @@ def _builds() -> Iterator[tuple[str, bytes]]:
     ):  # fmt: skip
         yield f"BUILD on {what}", START + obj + state(x=b"K\x01") + b"b."
         yield f"BUILD on {what} with slots", START + obj + b"N" + state(x=b"K\x01") + b"\x86b."
+    for how, member in (
+        ("NEWOBJ", b"K\x01\x85\x81"), ("NEWOBJ_EX", b"K\x01\x85}\x92"), ("REDUCE", b"K\x01\x85R"),
+        ("two arguments", text("X") + text("a b") + b"\x86R"), ("no arguments", b")R"), ("bare", b")\x81"),
+    ):  # fmt: skip
+        yield f"BUILD on a member by {how}", START + name("victim", "Colour") + member + state(x=b"K\x01") + b"b."
+    yield (
+        "a member made anew",
+        START + called("copyreg", "_reconstructor", name("victim", "Grade"), name("builtins", "int"), b"K\x05") + b".",
+    )
     yield "BUILD twice", START + made("Item", state(a=b"K\x01")) + state(a=b"K\x02") + b"b."
     yield "a planted __setstate__, then a state", START + made("Item", evil) + state(a=b"K\x01") + b"b."
     for planted in ("__class__", "__dict__", "__setstate__", "__reduce_ex__", "__reduce__", "__getattr__", "__del__"):

@@ -61,6 +61,11 @@ class Colour(enum.Enum):
 
 
 @perdure.register_class
+class Grade(enum.IntEnum):
+    ONE = 1
+
+
+@perdure.register_class
 class Slotted:
     __slots__ = ("left",)
 

@@ -116,8 +116,9 @@ class Building:
         if type(function) is Missing:
             return OpaqueValue(function, function, args, {})
         cls = self._require_class(function, "calls")
-        made = _by_class(cls, lambda: cls(*args))
-        return made if isinstance(cls, enum.EnumType) else self._noted(cls, made)
+        if isinstance(cls, enum.EnumType) and len(args) != 1:
+            raise Refused("a member of an enumeration is asked for by something else than its value")
+        return self._noted(cls, _by_class(cls, lambda: cls(*args)))
 
     def _called(self, function: Callee, args: tuple[Any, ...], names: bool) -> Any:
         if names and not function.takes_names:
@@ -196,6 +197,8 @@ class Building:
         if type(cls) is Missing:
             return OpaqueValue(cls, None, (state,), {})
         cls = self._require_class(cls, "makes an object")
+        if isinstance(cls, enum.EnumType):
+            raise Refused("a member of an enumeration is made anew")
         told = self._told.get(id(cls))
         if told is not None and told.form == ARGUMENTS and kind is tuple and len(state) == len(told.names):
             return _by_class(cls, lambda: made_of_fields(cls, told, state))
@@ -210,7 +213,7 @@ class Building:
         return cls
 
     def _noted(self, cls: type[Any], obj: Any) -> Any:
-        if type(obj) is cls:
+        if type(obj) is cls and not isinstance(cls, enum.EnumType):  # members are everybody's
             self._shells[id(obj)] = obj
         return obj
 
