@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from tasks import Tasks
 
@@ -18,6 +20,9 @@ from perdure.errors import (
 )
 from perdure.files import Disk, Files
 from perdure.prevalence.entries import parse_head
+from perdure.prevalence.folder import Folder
+from perdure.prevalence.inspecting import verify
+from perdure.prevalence.repairing import repair
 from perdure.records.seal import Key
 
 KEY = Key(b"k" * 32)
@@ -325,3 +330,43 @@ def test_a_snapshot_that_does_not_read_back_is_none(place):
         assert "A snapshot could not be made" in system.said[0]
     assert sorted(path.name for path in place.glob("snapshot*")) == ["snapshot-0000000000000000000"]
     assert list(use(place)) == ["a", "b"]
+
+
+def test_a_file_of_another_past_is_met(place, tmp_path):
+    """A directory was copied, and both went on: files of the same names, under the same seal."""
+    use(place, "one")
+    other = tmp_path / "other"
+    shutil.copytree(place, other)
+    use(place, "two")
+    use(place, "three")
+    use(other, "not two")
+    use(other, "not three")
+    assert [path.name for path in journals(place)] == [path.name for path in journals(other)]
+    kept = journals(place)[1].read_bytes()
+    journals(place)[1].write_bytes(journals(other)[1].read_bytes())
+    with pytest.raises(CorruptJournal, match="another past of the system") as caught:
+        open_system(place)
+    assert caught.value.path == str(journals(place)[2])
+    folder = Folder(str(place), Files())
+    folder.identify()
+    found = verify(folder, KEY)
+    assert found.last == 2, "command 2 is of the other past, and may be"
+    assert [wrong.path for wrong in found.wrong if not wrong.lost] == [str(journals(place)[2])]
+    assert repair(folder, KEY, dry_run=True).moved == [str(journals(place)[2])]
+    journals(place)[1].write_bytes(kept)
+    assert list(use(place)) == ["one", "two", "three"]
+
+
+def test_a_file_without_commands_is_replaced_and_the_next_follows_on_the_one_before(place):
+    """A process was killed after it had begun a file, and before the first command was in it."""
+    use(place, "one")
+    system = open_system(place)
+    system._journal.begin()
+    left = {path.name: path.read_bytes() for path in place.iterdir()}
+    system.close()
+    for name, data in left.items():
+        (place / name).write_bytes(data)
+    use(place, "two")
+    use(place, "three")
+    assert list(use(place)) == ["one", "two", "three"]
+    assert parse_head(journals(place)[1].read_bytes(), "").previous[0] == 1

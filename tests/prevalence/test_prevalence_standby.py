@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -709,6 +710,41 @@ def test_a_standby_of_another_system_is_refused(served, followed, opened, tmp_pa
     standby = followed()
     assert is_soon(lambda: standby.error is not None)
     assert "is another system" in str(standby.error)
+
+
+def test_a_writers_own_directory_is_not_made_a_standbys(served, followed, opened, tmp_path):
+    """Two copies of one system, each a writer's; or the arguments in the wrong order."""
+    system = served()
+    system.root.add("one")
+    system.close()
+    shutil.copytree(tmp_path / "system", tmp_path / "copy")
+    with opened(Tasks, place="copy") as copy:
+        copy.root.add("only here")
+    served()
+    standby = followed(place="copy")
+    assert is_soon(lambda: standby.error is not None)
+    assert "is a writer's own" in str(standby.error)
+    with pytest.raises(PrevalenceError, match="is a writer's own"):
+        standby.promote()
+    standby.close()
+    with opened(Tasks, place="copy") as copy:
+        assert list(copy.root.open) == ["one", "only here"]
+
+
+def test_a_proved_peer_that_says_nonsense_ends_its_line_only(served):
+    system = served()
+    for nonsense in (b"[]", b"{}", b"not json", b'{"system": "", "epoch": null, "position": 7, "last": 0}'):
+        with socket.create_connection(system.address.split(":")) as connection:
+            line, _ = prove_standby(connection, lambda _: KEY)
+            line.say(HELLO, nonsense)
+            with pytest.raises(ConnectionLost):
+                line.hear()
+    with socket.create_connection(system.address.split(":")) as connection:
+        line, _ = prove_standby(connection, lambda _: KEY)
+        line.say(b"D", b"short")
+        with pytest.raises(ConnectionLost):
+            line.hear()
+    system.root.add("one")
 
 
 # -- on the command line ---------------------------------------------------------------------------------

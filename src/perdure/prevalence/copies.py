@@ -77,7 +77,9 @@ class Copy:
 
     def previous(self) -> tuple[int, int]:
         """What the next journal file says of this one."""
-        return (0, 0) if self.head is None else (self.head.first, self.crc)
+        if self.head is None:
+            return 0, 0
+        return (self.head.first, self.crc) if self.crc else self.head.previous
 
     def sync(self) -> None:
         """All of it is durable already."""

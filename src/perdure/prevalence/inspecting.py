@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from perdure.errors import CorruptRecord, NewerFormat, PerdureError, UntrustedRecord
@@ -27,7 +28,7 @@ from perdure.prevalence.folder import CODE, JOURNAL, SNAPSHOT, Folder, Reached
 from perdure.prevalence.marks import failed_of, kinds_of
 from perdure.prevalence.packing import Unpacker
 from perdure.prevalence.pickles import completed
-from perdure.prevalence.reading import JournalFile, read_journal
+from perdure.prevalence.reading import JournalFile, misfit, read_journal
 from perdure.prevalence.snapshots import read_snapshot
 from perdure.records.seal import Key
 
@@ -85,6 +86,9 @@ def verify(folder: Folder, key: Key | None) -> Verified:
     files = [_read(folder, key, number, wrong) for number in folder.numbers(JOURNAL)]
     whole = [file for file in files if file is not None]
     base, last = max(((start, _reach(whole, start)) for start in good), key=lambda pair: pair[::-1], default=(-1, -1))
+    for before, file in pairwise(whole):
+        if why := misfit(before, file):
+            wrong.append(Wrong(file.path, 0, f"It {why}.", False))
     _tell_gaps(folder, whole, reached, base, last, wrong)
     _look_at_codes(folder, key, wrong)
     lead = [start for start in good if _reach(whole, start) == last]
@@ -119,7 +123,13 @@ def _beginning(folder: Folder, key: Key | None, path: str, offset: int) -> Journ
 def _reach(files: list[JournalFile], start: int) -> int:
     """The last command that can be recovered from a snapshot after command `start`."""
     last = start
+    before: JournalFile | None = None
     for file in files:
+        if file.found.last <= start:
+            continue
+        if before is not None and misfit(before, file):
+            break
+        before = file
         if file.head.first <= last + 1:
             last = max(last, file.found.last)
     return last

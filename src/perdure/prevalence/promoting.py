@@ -61,8 +61,6 @@ def promote_closed(directory: str, key: Key) -> tuple[int, bool]:
     folder.identify()
     with folder.writing(0.0):
         standing = folder.standing()
-        if standing.role not in (STANDBY, FILLING):
-            raise PrevalenceError(f"{folder.directory} is no standby.", path=folder.directory)
         refuse_unfit(standing, folder.directory)
         epoch = standing.epoch + 1
         fenced = depose(standing.of, folder, key, epoch)
@@ -71,7 +69,9 @@ def promote_closed(directory: str, key: Key) -> tuple[int, bool]:
 
 
 def refuse_unfit(standing: Standing, directory: str) -> None:
-    """Raise `PrevalenceError` for a standby that was just getting a new beginning."""
+    """Raise `PrevalenceError` for what is no standby, or one that was just getting a new beginning."""
+    if standing.role not in (STANDBY, FILLING):
+        raise PrevalenceError(f"{directory} is no standby.", path=directory)
     if standing.role == FILLING:
         raise PrevalenceError(
             f"{directory} was just being filled, and is not whole.",

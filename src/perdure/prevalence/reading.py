@@ -2,6 +2,7 @@
 
 - A torn tail of the newest file is told in what is found; anything else that is missing or damaged is `CorruptJournal`,
   with file and byte.
+- A file names the one before it, and the CRC of its last entry: one of another past of the same system is met.
 - Nothing is unpickled and nothing is written here.
 """
 
@@ -41,6 +42,21 @@ def read_journal(folder: Folder, key: Key | None, path: str) -> JournalFile:
     return JournalFile(path, data, head, find_entries(data, head, key, path))
 
 
+def place_of(read: JournalFile) -> tuple[int, int]:
+    """What the file after this one says of it; a file without entries is replaced, and its own words are handed on."""
+    return (read.head.first, read.found.crc) if read.found.crc else read.head.previous
+
+
+def misfit(before: JournalFile, read: JournalFile) -> str:
+    """Why a file is not one that was written after that other one; "" if it may be."""
+    if read.head.epoch < before.head.epoch:
+        return f"was written by a writer that had been deposed (epoch {read.head.epoch}, after {before.head.epoch})"
+    told = read.head.previous
+    if told not in (place_of(before), (0, 0)) and told[0] != read.head.first:
+        return f"does not follow on {before.path}: one of them is of another past of the system"
+    return ""
+
+
 def journal_files(
     folder: Folder, key: Key | None, after: int, until: int | None = None, reached: Reached | None = None
 ) -> Iterator[JournalFile]:
@@ -53,7 +69,8 @@ def journal_files(
     wanted = [number for number in numbers if number > after]
     if not wanted or wanted[0] != after + 1:
         wanted = started[-1:] + wanted
-    following = epoch = 0
+    following = 0
+    before: JournalFile | None = None
     for place, number in enumerate(wanted):
         if until is not None and number > until:
             return
@@ -61,15 +78,6 @@ def journal_files(
         read = read_journal(folder, key, path)
         if read.head.first != number:
             raise CorruptJournal(f"The journal file {path} begins with command {read.head.first}.", path=path, offset=0)
-        if read.head.epoch < epoch:
-            raise CorruptJournal(
-                f"The journal file {path} was written by a writer that had been deposed (epoch {read.head.epoch}, after"
-                f" {epoch}).",
-                hint="It does not belong here: take it out of the directory.",
-                path=path,
-                offset=0,
-            )
-        epoch = read.head.epoch
         if number > max(following, after + 1):
             raise _missing(folder, max(following, after + 1), f"{path} follows")
         is_last = place == len(wanted) - 1
@@ -91,6 +99,16 @@ def journal_files(
                 offset=read.found.end,
                 sequence=read.found.last + 1,
             )
+        why = "" if before is None else misfit(before, read)
+        if why:
+            raise CorruptJournal(
+                f"The journal file {path} {why}.",
+                hint="Have all files come from one backup? perdure prevalence verify DIR says what is whole.",
+                path=path,
+                offset=0,
+                sequence=number,
+            )
+        before = read
         following = read.found.last + 1
         yield read
 

@@ -26,7 +26,7 @@ from perdure.errors import (
 )
 from perdure.keys import KeyRing
 from perdure.prevalence.copies import Copy, Entry
-from perdure.prevalence.folder import CODE, FILLING, JOURNAL, SNAPSHOT, STANDBY, Folder, Standing
+from perdure.prevalence.folder import CODE, FILLING, JOURNAL, SNAPSHOT, STANDBY, WRITER, Folder, Standing
 from perdure.prevalence.lines import Line, connected, parse_address, prove_standby
 from perdure.prevalence.serving import (
     ACK,
@@ -171,6 +171,12 @@ class Receiver:
             raise refusal(f"{self.standing.of} does not serve {self._folder.directory}: {told['why']}")
         if kind != WELCOME or told["key"] != key.id:
             raise UntrustedRecord("The writer did not answer as one of this release does.")
+        if self.standing.role == WRITER and self._standby.copy is not None and told["epoch"] <= self.standing.epoch:
+            raise PrevalenceError(
+                f"{self._folder.directory} is a writer's own, of the same epoch as {self.standing.of}.",
+                hint="Give the standby a directory of its own; to have it follow, promote the other one first.",
+                path=self._folder.directory,
+            )
         return told
 
     def _take(self, line: Line, kind: bytes, content: bytes) -> None:

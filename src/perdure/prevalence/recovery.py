@@ -22,7 +22,7 @@ from perdure.errors import CorruptJournal, PerdureError, ReplayDiffers
 from perdure.prevalence.folder import JOURNAL, SNAPSHOT, Folder
 from perdure.prevalence.marks import failed_of
 from perdure.prevalence.moments import Moment, local
-from perdure.prevalence.reading import JournalFile, journal_files, read_journal
+from perdure.prevalence.reading import JournalFile, journal_files, place_of, read_journal
 from perdure.prevalence.replaying import FileReplay, Raised
 from perdure.prevalence.snapshots import Snapshot, newest_good
 from perdure.records.seal import Key
@@ -168,7 +168,7 @@ class _Replay:
         total = max(files[-1].found.last - self.start, 0) if files else 0
         sequence, seconds = self.go_on(files, root, sequence, seconds, failed, total)
         newest = files[-1] if files else None
-        previous = (newest.head.first, newest.found.crc) if newest else (0, 0)
+        previous = place_of(newest) if newest else (0, 0)
         took = time.perf_counter() - began
         return Recovered(root, sequence, seconds, self.start, previous, torn, newest, said, failed, discovered, took)
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from struct import Struct
+from struct import error as StructError
 from typing import Any, NamedTuple
 
 from perdure.errors import InvalidArgument, PerdureError, PrevalenceError, StandbyAway, StorageError, WriterDeposed
@@ -221,7 +222,7 @@ class Serving:
                     line.say(DEPOSED, NUMBER.pack(self._last))
                 elif kind == HELLO:
                     self._welcome(line, json.loads(content))
-            except (PerdureError, OSError, ValueError, KeyError):
+            except (PerdureError, OSError, ValueError, KeyError, TypeError, StructError):
                 return  # it comes again, if it is one of ours
 
     def _welcome(self, line: Line, hello: dict[str, Any]) -> None:
