@@ -5,7 +5,8 @@
 - Both carry a CRC-32 each; what does not verify, or does not follow on, ends the part that is valid.
 - The index is a pure function of the entries; no text from the files becomes an id unchecked.
 - A log that was packed begins with an entry of sequence 0, which tells the oldest revision that is kept whole; below
-  it revisions may be missing, and the entries that are there name only what is still kept.
+  it revisions may be missing, and the entries that are there name only what is still kept. Its note is a number that
+  each packing raises, so that no two logs of one store begin alike.
 """
 
 from __future__ import annotations
@@ -161,6 +162,7 @@ class Index:
         self.revision = 0
         self.oldest = 0
         self.base = 0  # what the log began with as its oldest revision
+        self.packings = 0  # how often the log was packed
         self.next_number = 1
         self.commits: list[Commit] = []
         self.ids: dict[int, str] = {}
@@ -182,6 +184,8 @@ class Index:
             self._add_commit(entry)
         elif not entry.sequence:
             self.base, self._flipped = entry.oldest, frozenset(entry.flipped)
+            told = str(entry.note)[:18]  # the first packings wrote no number
+            self.packings = int(told) if told.isdecimal() else 0
         for id_ in entry.erased:
             self._keep_from(number_of(id_), self.removed[number_of(id_)])
         if entry.oldest > self.oldest:
@@ -303,7 +307,7 @@ def packed(index: Index) -> Iterator[Entry]:
             removed.setdefault(revision, []).append(id_)
     commits = {commit.revision: commit for commit in index.commits}
     revisions = sorted({*written, *removed, *commits})
-    yield Entry(0, index.next_number, oldest=index.oldest, flipped=sorted(flipped))
+    yield Entry(0, index.next_number, note=f"{index.packings + 1}", oldest=index.oldest, flipped=sorted(flipped))
     for sequence, revision in enumerate(revisions, index.sequence - len(revisions) + 1):
         commit = commits.get(revision)
         groups: list[Written] = [(*group, ids) for group, ids in written.get(revision, {}).items()]

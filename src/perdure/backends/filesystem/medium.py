@@ -40,7 +40,7 @@ from perdure.records.frame import WIDE_HEAD
 JOURNAL_COMMITS = 64
 JOURNAL_BYTES = 4 << 20
 LOG_BYTES = 1 << 20  # a log of fewer is not made shorter without being asked
-HEAD_BYTES = 64  # the beginning of a log, with its first checksum, tells it from the one that it took the place of
+HEAD_BYTES = 64  # the beginning of a log tells which packing it is of, so whether it took the place of another
 NAME_BYTES = 250  # what file systems allow is 255
 
 
