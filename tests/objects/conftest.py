@@ -21,7 +21,7 @@ ON_SERVERS = {
 }
 ON_ONE_SERVER = {
     **dict.fromkeys(("test_objects_savepoints", "test_objects_undo", "test_objects_outside"), "postgresql"),
-    **dict.fromkeys(("test_objects_large", "test_objects_asyncio"), "postgresql"),
+    **dict.fromkeys(("test_objects_large", "test_objects_asyncio", "test_objects_removed_held"), "postgresql"),
     **dict.fromkeys(("test_objects_conflicts", "test_objects_history", "test_objects_packing"), "mysql"),
     "test_objects_guests": "mysql",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
-from perdure.errors import ConflictError, IdInUse, NotFound
+from perdure.errors import ConflictError, IdInUse, InvalidArgument, NotFound
 from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.guests import is_record
 from perdure.objects.instances.persistable import Persistable, entry_of
@@ -143,11 +143,24 @@ class Roots(MutableMapping[str, Any]):
         record = self._record(desk)
         if record is None:
             record = RootNames()
-            desk.view.enrol(record, facts_of(RootNames), ID)
+            made = desk.view.enrol(record, facts_of(RootNames), ID)
+            past = desk.view.backend.history(ID)
+            if past and past[0].frame is None:  # the commit that made it was undone: it comes back
+                made.revision, made.forced = past[0].revision, True
         change(record.names)
         entry = entry_of(record)
         assert entry is not None
         desk.view.wake(entry, record)
+
+
+def refuse_names(id_: str, doing: str) -> None:
+    """Raise `InvalidArgument` for the id of the record that holds the names: it goes with the store."""
+    if id_ == ID:
+        raise InvalidArgument(
+            f"{ID} holds the names of the roots, and cannot be {doing}.",
+            hint="Change them by store.roots: del store.roots[name].",
+            ids=(ID,),
+        )
 
 
 class NotFoundRoot(NotFound, KeyError):

@@ -21,7 +21,7 @@ from perdure.objects.instances.columns import ExtraFields
 from perdure.objects.instances.persistable import LOADED
 from perdure.objects.instances.states import PROTOCOL
 from perdure.objects.remembering import HistoryFace, seconds_kept
-from perdure.objects.roots import Roots
+from perdure.objects.roots import Roots, refuse_names
 from perdure.objects.transactions import running, transaction
 from perdure.objects.transactions.commits import Desk, OfThread
 from perdure.objects.transactions.naming import Naming, Numbers
@@ -156,16 +156,20 @@ class Store(Asking, HistoryFace):
         Inside a transaction the copy is seen, by `load` and by `find`, after the commit; until then they give what it
         replaces. Raises `NotFound`, and `TransactionError` for an object that the same transaction has saved.
         """
-        transaction.replace(self.desk(), parse_id(id_), obj)
+        id_ = parse_id(id_)
+        refuse_names(id_, "replaced")
+        transaction.replace(self.desk(), id_, obj)
 
     def remove(self, id_: str) -> None:
         """Remove the object of that id. Raises `NotFound`, and `StillReferred` naming what refers to it.
 
         Saved again in the same transaction, it stays, under the same id.
         """
+        id_ = parse_id(id_)
+        refuse_names(id_, "removed")
         desk = self.desk()
         desk.view.refresh()
-        transaction.remove(desk, parse_id(id_))
+        transaction.remove(desk, id_)
 
     # -- many objects ------------------------------------------------------------------------------------
 

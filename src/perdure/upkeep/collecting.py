@@ -22,8 +22,8 @@ from perdure.objects.reports import Collected
 from perdure.objects.roots import Root
 from perdure.objects.store import Store
 from perdure.objects.transactions.commits import ROUNDS, Desk
+from perdure.objects.transactions.removing import dismiss, wake
 from perdure.objects.transactions.signing import signing
-from perdure.objects.transactions.undoing import dismiss, wake
 from perdure.pickling.classes import name_of
 from perdure.records.frame import parse_unverified
 from perdure.records.values import INTERNAL, KEPT, Batch, Record
@@ -174,7 +174,7 @@ class _Sweep:
             )  # fmt: skip
             with view.lock:
                 view.refresh()
-                wake(view, [id_ for id_ in bases if view.entry(id_) is not None])
+                wake(view, bases)
                 try:
                     with signing(self._desk) as apply:
                         revision = apply(batch).revision

@@ -12,6 +12,7 @@ from itertools import chain
 from perdure.backends.base import Backend
 from perdure.errors import ConflictError, NotFound, StillReferred, StorageError, StoreBusy, TransactionError
 from perdure.ids import parse_id
+from perdure.objects.roots import refuse_names
 from perdure.objects.store import Store
 from perdure.objects.transactions.transaction import remove
 from perdure.records.frame import parse_unverified
@@ -26,6 +27,7 @@ def forget(store: Store, id_: str) -> None:
     if desk.is_in_transaction:
         raise TransactionError("To forget makes a commit of its own.", hint="Call it outside of the transaction.")
     checked = parse_id(id_)
+    refuse_names(checked, "forgotten")
     backend = store.backend
     class_name = backend.classes([checked]).get(checked)
     if class_name is not None:

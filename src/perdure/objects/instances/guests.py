@@ -169,10 +169,11 @@ class Jar:
     def dismiss(self, entry: GuestEntry) -> None:
         """Forget a guest that lives on as one that no store knows; its state must be there."""
         obj = entry()
-        self._forget(entry)
         if obj is not None:
             obj._p_activate()
             obj._p_changed = False
+        self._forget(entry)
+        if obj is not None:
             del self.cache[entry.oid]
             del obj._p_jar
             del obj._p_oid

@@ -30,6 +30,7 @@ from perdure.objects.bounds import clock_time
 from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.conflicts import resolve
 from perdure.objects.transactions.naming import Naming
+from perdure.objects.transactions.removing import dismiss, wake
 from perdure.objects.transactions.savepoints import Image
 from perdure.objects.transactions.worklist import CodeOf, Worklist, require_idle
 from perdure.objects.views.memory import CollectionPaused
@@ -204,13 +205,15 @@ class Commit:
             view.require_open()
             if view.stale:
                 view.reload_stale()
+            if self.removals:
+                wake(view, self.removals)
             worklist = self.desk.worklist = Worklist(view, self.desk.naming, self.desk.code_of, everything=everything)
             try:
                 batch = self._batch(worklist)
                 if batch is None:
                     worklist.release()  # what it has pickled last is not held by it any more
                     worklist.rest()
-                    self._dismiss_removed()
+                    dismiss(view, self.removals)
                     view.settle()
                     return view.revision
                 pause.made = len(batch.drafts)
@@ -356,7 +359,7 @@ class Commit:
     def _finish(self, worklist: Worklist, receipt: Receipt) -> None:
         view = self.desk.view
         worklist.finish(receipt.revision)
-        self._dismiss_removed()
+        dismiss(view, self.removals)
         if receipt.revision == view.revision + 1:
             view.revision = receipt.revision
             if receipt.mark is not None and not view.in_transaction:
@@ -367,12 +370,6 @@ class Commit:
         for id_ in (*self._merged, *(copy[0] for copy in self.copies), *(draft.id for draft in self.drafts)):
             self._expire(id_)
         view.settle()
-
-    def _dismiss_removed(self) -> None:
-        for id_ in self.removals:
-            entry = self.desk.view.entry(id_)
-            if entry is not None:
-                self.desk.view.dismiss(entry)
 
     def _expire(self, id_: str) -> None:
         """What this view holds of an object that was written past it is read anew at the next touch."""

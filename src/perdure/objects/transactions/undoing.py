@@ -28,6 +28,7 @@ from perdure.objects.instances.columns import indexed_fields
 from perdure.objects.instances.indexing import indexed_names
 from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.commits import ROUNDS, Desk
+from perdure.objects.transactions.removing import dismiss, wake
 from perdure.objects.transactions.signing import signing
 from perdure.objects.views.naming import class_named
 from perdure.objects.views.view import View
@@ -179,20 +180,3 @@ def _clean(view: View, batch: Batch) -> list[tuple[Entry, Any]]:
     entries = (view.entry(draft.id) for draft in batch.drafts)
     loaded = [(entry, obj) for entry in entries if entry is not None and (obj := entry()) is not None]
     return [(entry, obj) for entry, obj in loaded if entry.state != GHOST and not view.is_changed(entry, obj)]
-
-
-def wake(view: View, removed: Iterable[str]) -> None:
-    """Load those of the objects that are held as ghosts: whoever holds what is to be removed keeps its state."""
-    for id_ in removed:
-        entry = view.entry(id_)
-        obj = entry() if entry is not None else None
-        if entry is not None and obj is not None and entry.state == GHOST:
-            view.wake(entry, obj)
-
-
-def dismiss(view: View, removed: Iterable[str]) -> None:
-    """Let removed objects live on in memory as ones that were never saved."""
-    for id_ in removed:
-        entry = view.entry(id_)
-        if entry is not None:
-            view.dismiss(entry)
