@@ -14,6 +14,7 @@ import pytest
 import perdure
 from perdure.flows import recorded
 from perdure.flows.recorded import differences
+from perdure.upkeep import plan
 
 SURVEY = """
 import numpy
@@ -267,3 +268,59 @@ def test_without_uv_and_when_it_fails(place, command, uv):
     assert "error: no such package in any index" in done.stderr
     with perdure.make_store("sqlite:///small.db") as store:
         assert len(store.load("Run.1").jobs()[0].attempts) == 1
+
+
+STABLE = """
+import perdure
+from dataclasses import dataclass
+
+@perdure.versioned("goods.Size", version=2)
+@dataclass(frozen=True, slots=True)
+class Size:
+    x: int
+
+perdure.upgrade(Size, 1, rename={"y": "x"})
+
+@perdure.versioned("goods.Order", version=2)
+class Order(perdure.Persistable):
+    def __init__(self, x):
+        self.size = Size(x)
+
+    def __repr__(self):
+        return f"order of {self.size.x}"
+
+perdure.upgrade(Order, 1, add={"more": 1})
+"""
+ORDERS = """
+from perdure import flow, job
+
+@job
+def order(x):
+    import goods
+    return goods.Order(x)
+
+@job
+def sized(order):
+    return [order, order.size]
+
+@flow
+def orders(x):
+    return sized(order(x))
+"""
+
+
+def test_workers_hand_back_objects_with_stable_names_that_the_engine_has_not_imported(folder, command):
+    (folder / "goods.py").write_text(STABLE)
+    (folder / "orders.py").write_text(ORDERS)
+    expected = "[order of 3, Size(x=3)]\n"
+    for words in (["run", "orders.py", "orders", "3"], ["rerun", "last", "--all"],
+                  ["rerun", "last", "--all", "--code", "recorded"]):  # fmt: skip
+        done = command(*words)
+        assert (done.stdout, done.returncode) == (expected, 0), done.stderr
+    with perdure.make_store("sqlite:///small.db") as store:
+        orders = [id_ for id_ in store.list() if id_.startswith("Order.")]
+        assert len(orders) == 3
+        assert {(row.class_name, row.version) for row in plan(store) if "goods" in row.class_name} == {
+            ("goods.Order", 2), ("goods.Size", 2),
+        }  # fmt: skip
+        assert store.check() == []

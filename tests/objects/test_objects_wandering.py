@@ -158,3 +158,45 @@ def test_each_is_run_again_with_its_own_code(history):
     text += "    print(json.dumps([run.result() for run in runs]))"
     shown = python(place, text, url)
     assert shown == [[*STEPS[step], step, step, step] for step in range(len(STEPS))]
+
+
+VERSIONED = """
+import perdure
+from dataclasses import dataclass
+from perdure import Persistable
+
+@perdure.versioned("shop.Size", version=2)
+@dataclass(frozen=True, slots=True)
+class Size:
+    x: int
+
+perdure.upgrade(Size, 1, rename={"y": "x"})
+
+@perdure.versioned("shop.Order", version=2)
+class Order(Persistable):
+    def __init__(self, x):
+        self.size = Size(x)
+
+perdure.upgrade(Order, 1, add={"more": 1})
+"""
+
+
+def test_classes_with_stable_names_load_from_their_code_too(tmp_path):
+    there, here, url = tmp_path / "there", tmp_path / "here", f"sqlite:///{tmp_path}/all.db"
+    there.mkdir()
+    here.mkdir()
+    (there / "shop.py").write_text(VERSIONED)
+    save = f"import json, perdure, shop\nwith perdure.make_store({url!r}) as store:\n"
+    save += "    print(json.dumps(store.save_many([shop.Order(1), [shop.Size(2)], {'of': shop.Order(3)}])))"
+    ids = python(there, save, url)
+    text = f"import json, sys, perdure\nwith perdure.make_store({url!r}, code='archived') as store:\n"
+    for id_, shown in zip(ids, ("found.size.x", "found[0].x", "found['of'].size.x"), strict=True):
+        load = f"{text}    found = store.load({id_!r})\n"
+        load += f"    print(json.dumps([{shown}, sys.modules['shop'].__spec__.origin]))"
+        value, origin = python(here, load, url)
+        assert (value, origin.partition(":")[2]) == (ids.index(id_) + 1, " shop.py")
+    refused = text.replace("archived", "recorded")
+    refused += (
+        f"    try: store.load({ids[1]!r})\n    except perdure.ClassNotFound as error: print(json.dumps(str(error)))"
+    )
+    assert "code='archived'" in python(here, refused, url)

@@ -52,6 +52,7 @@ def stable(name: str, hint: str) -> Any:
         return find(name)
     except ClassNotFound as error:
         error.message += f" It was {hint} when this was saved."
+        error.details["where"] = hint
         if isinstance(there, type):
             error.message += f" A class is there, but it does not declare that name{_other_name(there)}."
             error.hint = (

@@ -43,7 +43,7 @@ class Archives:
         """
         if isinstance(error, (VersionClash, SourceMissing)) or "archive" in error.details or not error.ids:
             return False  # it was looked for already, and the error says so
-        module, _, name = error.path.partition(":")
+        module, _, name = str(error.details.get("where", error.path)).partition(":")  # a stable name has no module
         code = self._code_of(error.ids[0]) if name else ""
         error.details["archive"] = code
         if not code:
@@ -62,7 +62,7 @@ class Archives:
         except NotFound:
             error.hint += f" Its code record {code} is not in the store any more."
             return False
-        if not provided or not _is_there(f"{module}:{name}"):
+        if not provided or not _is_there(error.path):
             error.hint += f" {self._shown(code)}, the code that made the object, does not have it either."
             return False
         return True
