@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure import make_store
 from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.errors import (
     AccessDenied,
@@ -622,3 +623,20 @@ def test_names_that_no_tables_have(path: Path, name: str) -> None:
     with pytest.raises(UnknownScheme, match="cannot be the name"):
         SqliteBackend(path, table_name=name)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["select", "Order", "group", "table", "records", "meta"])
+def test_a_store_may_be_called_by_a_word_of_sql(tmp_path: Path, name: str) -> None:
+    url = f"sqlite:///{tmp_path}/s.db#table={name}"
+    with make_store(url, code="off") as store:
+        id_ = store.save({"text": "records"})
+        store.replace(id_, {"text": "commits"})
+        store.pack(keep=1)
+        assert store.check() == []
+    with make_store(url, code="off") as store:
+        assert store.load(id_) == {"text": "commits"}
+
+
+def test_what_sqlite_keeps_for_itself_is_no_name(tmp_path: Path) -> None:
+    with pytest.raises(UnknownScheme, match="SQLite keeps sqlite_ for itself"):
+        make_store(f"sqlite:///{tmp_path}/s.db#table=SQLite_x")

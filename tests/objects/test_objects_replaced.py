@@ -142,3 +142,37 @@ def test_a_conflict_with_another_class_leaves_the_object_of_that_class(store):
         store.save(draft)
     assert isinstance(store.load(id_), Order)
     assert stored_class(store, id_) == "Order"
+
+
+@pytest.mark.parametrize("looked_at", [False, True], ids=["alone", "beside"])
+@pytest.mark.parametrize("back", ["undo", "replace"])
+def test_two_objects_never_share_an_id(place, looked_at, back):
+    """The place of a held object was another's for a while: it is that object again, or says that another one is."""
+    store, held = place.open(), Order()
+    id_ = store.save(held)
+    store.replace(id_, [1, 2])
+    assert store.load(id_) == [1, 2]
+    store.undo(store.revision()) if back == "undo" else store.replace(id_, Order())
+    if not looked_at:
+        assert held.total == 2
+        assert store.load(id_) is held
+        held.total = 5
+        store.save(held)
+        assert place.open().load(id_).total == 5
+        return
+    now = store.load(id_)
+    assert now is not held
+    with pytest.raises(CannotLoad, match="was replaced for a while, and is another object here"):
+        held.total = 5
+    now.total = 7
+    store.save(now)
+    assert place.open().load(id_).total == 7
+
+
+def test_ids_sort_by_number_however_an_object_was_found(place):
+    store = place.open(code="off")
+    store.save_many(Order() for _ in range(11))
+    past = store.at(store.revision())
+    del store
+    found = [order.persistent_id for order in past.iterate(Order)]
+    assert [str(id_) for id_ in sorted(found)] == [f"Order.{number}" for number in range(1, 12)]

@@ -2,7 +2,7 @@
 
 - All SQL is written with the usual names of the tables. A connection of a named store says `shop` for `records`,
   `shop_commits` for `commits` and so on, in each statement; the store without a name has none of this.
-- The name in place of `records` is the store's own, as on database servers.
+- The name in place of `records` is the store's own, as on database servers; it is quoted, since it may be a word of SQL.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from functools import lru_cache
 from typing import Any
 
 from perdure.backends.naming import checked_name
-from perdure.errors import NotAStore
+from perdure.errors import NotAStore, UnknownScheme
 
 _USUAL = re.compile(
-    r"\b(?:meta|classes|class_names|records|internal_records|superseded|commits"
+    r"(')?\b(meta|classes|class_names|records|internal_records|superseded|commits"
     r"|indexes|indexed|indexed_by_number|buffers|buffer_parts)\b"
 )
 _PARTS = "('meta', 'classes', 'records', 'superseded', 'commits', 'indexes', 'indexed', 'buffers', 'buffer_parts')"
@@ -25,7 +25,13 @@ _PARTS = "('meta', 'classes', 'records', 'superseded', 'commits', 'indexes', 'in
 
 @lru_cache(maxsize=1000)
 def _spelled(sql: str, name: str) -> str:
-    return _USUAL.sub(lambda found: name if found[0] == "records" else f"{name}_{found[0]}", sql)
+    def own(found: re.Match[str]) -> str:
+        text, usual = found[1] or "", found[2]
+        if usual != "records":
+            return f"{text}{name}_{usual}"
+        return text + name if text else f'"{name}"'  # in a text it stands as it is
+
+    return _USUAL.sub(own, sql)
 
 
 @lru_cache(maxsize=100)
@@ -34,6 +40,10 @@ def connection_class(name: str | None) -> type[sqlite3.Connection]:
     if name is None:
         return sqlite3.Connection
     own = checked_name(name)
+    if own.lower().startswith("sqlite_"):
+        raise UnknownScheme(
+            f"{own} cannot be the name of a table: SQLite keeps sqlite_ for itself.", hint="Take another."
+        )
 
     class NamedConnection(sqlite3.Connection):
         table_name = own

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from perdure.ids import Id
 from perdure.pickling.own.registry import follow
 
 GHOST, DOZING, AWAKE, LOADING = 0, 1, 2, 3
@@ -37,7 +38,9 @@ class Persistable:
     def persistent_id(self) -> str | None:
         """The id in the store; None as long as it was not saved. Reading it does not load the object."""
         entry = entry_of(self)
-        return None if entry is None else entry.id
+        if entry is None:
+            return None
+        return entry.id if type(entry.id) is Id else Id(entry.id)  # which sorts by number
 
     @property
     def changed(self) -> bool:

@@ -55,6 +55,16 @@ class Following(IdentityMap):
         else:
             self.forget(entry)
 
+    def take_back(self, entry: Entry) -> None:
+        """Let the id of a ghost that had parted with it be its own again; raises `CannotLoad` if another has it."""
+        if self.entry(entry.id) is not None:
+            raise CannotLoad(
+                f"{entry.id} was replaced for a while, and is another object here since.",
+                hint="Load it by its id, or let go of what refers to this one and load that again.",
+                ids=(entry.id,),
+            )
+        self.by_id[entry.id] = self._entries[entry.number] = entry
+
     def _follow_class(self, entry: Entry, obj: Any, parts: Parts) -> bool:
         """Make a ghost one of the class that its record names; whether that can be."""
         if entry.cls is Lost:

@@ -299,6 +299,8 @@ class View(Resting):
                 self.require_own(entry)
             if entry.state == GHOST:
                 self.require_open()
+                if self.by_id.get(entry.id) is not entry:
+                    self.take_back(entry)
                 self._load_state(entry, obj)
             if entry.state != AWAKE:
                 entry.state = AWAKE
