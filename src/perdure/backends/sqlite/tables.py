@@ -2,7 +2,7 @@
 
 - All SQL is written with the usual names of the tables. A connection of a named store says `shop` for `records`,
   `shop_commits` for `commits` and so on, in each statement; the store without a name has none of this.
-- The name in place of `records` is the store's own, as on database servers; it is quoted, since it may be a word of SQL.
+- The name in place of `records` is the store's own, as on database servers; quoted, as it may be a word of SQL.
 """
 
 from __future__ import annotations
