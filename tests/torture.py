@@ -26,7 +26,13 @@ PARTS = {
         "-k",
         "machine or histories or State or random",
     ],
-    "hostile": ["hostile", "pickling/test_own.py", "pickling/test_own_inspect.py", "pickling/test_rewriting.py"],
+    "hostile": [
+        "hostile",
+        "pickling/test_own.py",
+        "pickling/test_own_inspect.py",
+        "pickling/test_own_frames.py",
+        "pickling/test_rewriting.py",
+    ],
     "money": ["backends/test_money.py"],
 }
 

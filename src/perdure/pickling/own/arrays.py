@@ -23,15 +23,27 @@ _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 class Lent:
-    """A constructor that needs NumPy, where that is."""
+    """A constructor that needs another package, where that is."""
 
-    def __init__(self, name: str, build: Callable[..., Any] | None, *, takes_names: bool = False):
-        self._callee = Callee(name, build, takes_names=takes_names)
+    def __init__(
+        self,
+        name: str,
+        build: Callable[..., Any] | None,
+        *,
+        new: Callable[..., Any] | None = None,
+        takes_names: bool = False,
+        module: str = "numpy",
+    ):
+        self._callee = Callee(name, build, new=new, takes_names=takes_names)
+        self._module = module
 
     def here(self) -> Callee:
-        """The constructor. Raises `Refused` where NumPy was not imported."""
-        if "numpy" not in sys.modules:
-            raise Refused(f"it names numpy's {self._callee.name}", "Import numpy before: nothing is imported for it.")
+        """The constructor. Raises `Refused` where the package was not imported."""
+        module = self._module
+        if module not in sys.modules:
+            raise Refused(
+                f"it names {module}'s {self._callee.name}", f"Import {module} before: nothing is imported for it."
+            )
         return self._callee
 
 

@@ -21,7 +21,7 @@ from perdure.pickling.layouts import ARGUMENTS, NAMES, Told, by_name, evolved, m
 from perdure.pickling.opaque import Missing, OpaqueValue
 from perdure.pickling.outside import NAME as OUTSIDE
 from perdure.pickling.outside import is_plain
-from perdure.pickling.own.arrays import TABLE as ARRAYS
+from perdure.pickling.own.frames import LENT
 from perdure.pickling.own.limits import Refused, Wrong
 from perdure.pickling.own.registry import class_named
 from perdure.pickling.own.stack import Callee, Pending, Stack
@@ -56,8 +56,9 @@ class Building:
             return found
         if module == OWN and name in _OWN:
             return _OWN[name]
-        if (module, name) in ARRAYS:
-            return ARRAYS[module, name].here()
+        lent = LENT.get((module, name))
+        if lent is not None:
+            return lent.here()
         return self._class(f"{module}:{name}")
 
     def _class(self, name: str, hint: str = "") -> Any:

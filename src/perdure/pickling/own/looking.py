@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from perdure.pickling import lasting, references
 from perdure.pickling.outside import NAME as OUTSIDE
-from perdure.pickling.own.arrays import TABLE as ARRAYS
 from perdure.pickling.own.building import OWN
+from perdure.pickling.own.frames import LENT
 from perdure.pickling.own.machine import Machine
 from perdure.pickling.own.registry import class_named
 from perdure.pickling.own.values import TABLE
@@ -156,6 +156,6 @@ _RECONSTRUCTORS = {"copyreg:_reconstructor", "copy_reg:_reconstructor"}
 def known(name: str) -> str:
     """What perdure's own reader knows of a name."""
     module, _, qualname = name.partition(":")
-    if (module, qualname) in TABLE or (module, qualname) in ARRAYS:
+    if (module, qualname) in TABLE or (module, qualname) in LENT:
         return CHECKED
     return REGISTERED if name and class_named(name) is not None else UNKNOWN

@@ -58,7 +58,16 @@ class Arguments(Owed):
         self.items = items
 
 
-OWED = frozenset({Callee, Pending, Arguments})
+class Handed(Owed):
+    """Something that only another constructor takes."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: Any):
+        self.content = content
+
+
+OWED = frozenset({Callee, Pending, Arguments, Handed})
 
 
 def require_values(items: Iterable[Any]) -> None:
