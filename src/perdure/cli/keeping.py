@@ -17,6 +17,8 @@ from perdure.errors import NotFound
 from perdure.ids import parse_id
 from perdure.objects.history import Keep, oldest_kept
 from perdure.objects.reports import Collected
+from perdure.upkeep.backup_files import BackupFile
+from perdure.upkeep.forgetting_backups import versions_in
 
 SHOWN = 20  # commits
 _SPANS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -158,6 +160,13 @@ def call_collect(options: argparse.Namespace) -> int:
 def _forget_arguments(parser: Parser) -> None:
     parser.add_argument("id", metavar="ID", help="the id of an object; or of a Source, the text of a module")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be forgotten")
+    parser.add_argument(
+        "--backup",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a backup that is to forget it, too; may be repeated",
+    )
     add_store(parser)
 
 
@@ -167,14 +176,18 @@ def call_forget(options: argparse.Namespace) -> int:
         id_ = parse_id(options.id)
         if not options.dry_run:
             with waiting(f"forgetting {id_}"):
-                store.forget(id_)
-            print(f"{id_} is forgotten: neither the history nor the files of the store have it any more.")
+                store.forget(id_, backups=options.backup)
+            shown = "".join(f", nor has {file}" for file in options.backup)
+            print(f"{id_} is forgotten: neither the history nor the files of the store have it any more{shown}.")
             return 0
         versions = [version for version in store.backend.history(id_) if version.frame is not None]
         if not store.backend.history(id_):
             raise NotFound(f"There never was a {id_} in this store.", hint="`perdure ls` lists the ids.", ids=(id_,))
         by = store.backend.referrers([id_]).get(id_, [])
         print(f"{counted(len(versions), 'version')} of {id_} would be forgotten.")
+        for path in options.backup:
+            file = BackupFile(path)
+            print(f"{counted(versions_in(file, file.contents(), [id_]), 'version')} of it in {path}, too.")
         if by:
             print(f"It is referred to by {', '.join(map(clean, by[:5]))}{', …' if len(by) > 5 else ''}.")
     return 0
@@ -211,8 +224,13 @@ COMMANDS = {
     "forget": Command(
         _forget_arguments,
         call_forget,
-        "Refused while other objects refer to it. The id stays taken. Copies of the store's files, and what programs"
-        "\nhave in memory, are out of its reach.",
-        ["perdure forget User.17 --dry-run", "perdure forget Source.12 --store sqlite:///shop.db"],
+        "Refused while other objects refer to it. The id stays taken. A backup forgets it with --backup FILE: it is\n"
+        "brought up to date, and written anew. Other copies of the store's files or of backups, and what programs\n"
+        "have in memory, are out of its reach.",
+        [
+            "perdure forget User.17 --dry-run",
+            "perdure forget User.17 --backup shop.backup",
+            "perdure forget Source.12 --store sqlite:///shop.db",
+        ],
     ),
 }

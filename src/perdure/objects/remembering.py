@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from importlib import import_module
@@ -147,14 +147,15 @@ class HistoryFace:
         """
         return cast(Collected, _work("collect")(self, dry_run=dry_run, progress=progress))
 
-    def forget(self, id_: str) -> None:
+    def forget(self, id_: str, *, backups: Iterable[str | os.PathLike[str]] = ()) -> None:
         """Remove an object for good: also from history, and from the files; its id is never given again.
 
+        `backups` are files that `backup` wrote of this store: they are brought up to date, and written anew without it.
         For a `Source` (the text of a module) the code records tell afterwards that it was erased. Raises `NotFound`
         for an id that never was, `StillReferred` naming what refers to the object, `TransactionError` inside a
         transaction.
         """
-        _work("forget")(self, id_)
+        _work("forget")(self, id_, backups)
 
     def _views_of_process(self) -> builtins.list[View]:
         """The views of every store of this process that is the same one."""

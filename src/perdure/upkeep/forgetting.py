@@ -7,21 +7,42 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from itertools import chain
 
 from perdure.backends.base import Backend
-from perdure.errors import ConflictError, NotFound, StillReferred, StorageError, StoreBusy, TransactionError
+from perdure.errors import (
+    ConflictError,
+    NotFound,
+    PerdureError,
+    StillReferred,
+    StorageError,
+    StoreBusy,
+    TransactionError,
+)
 from perdure.ids import parse_id
 from perdure.objects.roots import refuse_names
 from perdure.objects.store import Store
 from perdure.objects.transactions.transaction import remove
 from perdure.records.frame import parse_unverified
 from perdure.records.values import CODE, SOURCE
+from perdure.upkeep.forgetting_backups import forget_in_backup
 from perdure.upkeep.large import drop_unnamed, older_versions
 
 
-def forget(store: Store, id_: str) -> None:
+def forget(store: Store, id_: str, backups: Iterable[str | os.PathLike[str]] = ()) -> None:
     """See `Store.forget`."""
+    _forget(store, id_)
+    for path in backups:
+        try:
+            forget_in_backup(store, path, [id_])
+        except PerdureError as error:
+            error.hint = f"{id_} is forgotten in the store, but not in {path}: repeat the call. {error.hint}".strip()
+            raise
+
+
+def _forget(store: Store, id_: str) -> None:
     desk = store.desk()
     desk.require_writable()
     if desk.is_in_transaction:
