@@ -22,10 +22,12 @@ from perdure.errors import CorruptRecord, InvalidArgument, PerdureError, Storage
 from perdure.files import Files
 from perdure.objects.reports import Problem, Repaired
 from perdure.objects.store import Store
+from perdure.objects.transactions.commits import Desk
+from perdure.objects.transactions.signing import signing
 from perdure.records.buffers import digest_of
 from perdure.records.frame import parse_unverified
 from perdure.records.seal import TAG_SIZE, Key
-from perdure.records.values import Batch, Buffer, Draft
+from perdure.records.values import Batch, Buffer
 from perdure.upkeep.backup_files import BackupFile
 from perdure.upkeep.checking import check, check_classes, classes_told
 from perdure.upkeep.indexes import check_indexes
@@ -58,11 +60,11 @@ def repair(
     found = tuple(check(store))
     place = getattr(backend, "path", "") or getattr(backend, "directory", "")  # of those whose medium is files
     removed = Removed(folder or (f"{place}.removed" if place else None), dry_run=dry_run)
-    work = _Repair(backend, key, removed, dry_run)
+    work = _Repair(desk, key, removed, dry_run)
     if source is not None:
         work.mend(_good_copies(backend, key, source), progress)
     work.renew()
-    work.bring_pieces({} if source is None else _pieces_in(source), desk.clock.now())
+    work.bring_pieces({} if source is None else _pieces_in(source))
     work.move_counter()
     left = found if dry_run else tuple(check(store))
     return Repaired(found, tuple(work.done), left, work.removed.folder if work.removed.count else "")
@@ -97,8 +99,9 @@ class Removed:
 class _Repair:
     """One repair: what is to be done, done and noted."""
 
-    def __init__(self, backend: Backend, key: Key, removed: Removed, dry_run: bool):
-        self._backend, self._key, self.removed, self._dry_run = backend, key, removed, dry_run
+    def __init__(self, desk: Desk, key: Key, removed: Removed, dry_run: bool):
+        self._desk, self._backend = desk, desk.view.backend
+        self._key, self.removed, self._dry_run = key, removed, dry_run
         self.done: list[Problem] = []
 
     def mend(self, copies: Iterator[_Copy], progress: Progress | None) -> None:
@@ -126,7 +129,7 @@ class _Repair:
                 backend.renew_indexes()
             self.done.append(Problem("", "Its indexes are made anew from the headers of the records."))
 
-    def bring_pieces(self, good: dict[str, Buffer], now: float) -> None:
+    def bring_pieces(self, good: dict[str, Buffer]) -> None:
         """Write large pieces anew that are damaged or missing, where their content is known."""
         damaged = {digest: id_ for digest, id_, _ in damaged_pieces(self._backend)}
         found = {digest: good[digest] for digest in damaged if digest in good}
@@ -135,7 +138,8 @@ class _Repair:
         if not self._dry_run:
             for digest in found:
                 self.removed.keep(f"piece.{digest[:16]}", self._content(digest))
-            self._backend.apply(Batch([], time=now, note="repair", buffers=found), _nothing)
+            with signing(self._desk) as apply:
+                apply(Batch([], time=self._desk.clock.now(), note="repair", buffers=found, keep=self._desk.keep))
         for digest in found:
             self.done.append(Problem(damaged[digest], f"its large piece {digest} is put back from the backup"))
 
@@ -233,7 +237,3 @@ def _listed(backend: Backend) -> set[str]:
     with suppress(CorruptRecord, StorageError):
         return {id_ for internal in (False, True) for id_ in backend.ids(internal=internal)}
     return set()
-
-
-def _nothing(draft: Draft, revision: int) -> bytes:
-    raise AssertionError("a repair drafts nothing")
