@@ -410,3 +410,21 @@ def test_queries_see_what_was_stored_until_the_store_is_upgraded(saved, define):
     store.reindex(shop.Order)
     assert [o.persistent_id for o in store.find(shop.Order, currency="EUR")] == [ids[0]]
     assert frame_of(store, ids[0]).class_version == 3
+
+
+def test_a_gap_of_a_value_is_an_error_at_its_first_use_not_at_an_old_one(define):
+    """Also where the class is imported after the store was opened."""
+    whole = '@perdure.versioned("shop.Size", version=2)\n@dataclass\nclass Size:\n    x: int = 1\n'
+    step = "perdure.upgrade(Size, 1, add={'x': 2})\n"
+    data = perdure.dumps([define("shop", whole + step).Size()])
+    perdure.pickling.declared.DECLARED.clear()
+    store = perdure.make_store("memory:")
+    shop = define("shop", whole)
+    for use in (lambda: perdure.loads(data), lambda: perdure.dumps([shop.Size()]), lambda: perdure.dumps(shop.Size)):
+        with pytest.raises(perdure.MissingUpgrade) as caught:
+            use()
+        assert caught.value.versions == (1,)
+    with pytest.raises(perdure.MissingUpgrade):
+        store.save([shop.Size()])
+    perdure.upgrade(shop.Size, 1, add={"x": 2})
+    assert perdure.loads(data)[0].x == 1

@@ -36,6 +36,7 @@ class Versions:
         self.oldest = oldest
         self.sample = sample
         self.steps: dict[int, Step] = {}
+        self._is_complete = False
         self.names: tuple[str, ...] = (name,)  # the stable one, and former ones
 
     def adopt(self, cls: type[Any]) -> None:
@@ -47,6 +48,8 @@ class Versions:
 
     def require_complete(self) -> None:
         """Raise `MissingUpgrade` where the steps do not lead from the oldest version to the present one."""
+        if self._is_complete:
+            return
         missing = [version for version in range(self.oldest, self.version) if version not in self.steps]
         if missing:
             raise MissingUpgrade(
@@ -57,6 +60,7 @@ class Versions:
                 path=self.name,
                 versions=tuple(missing),
             )
+        self._is_complete = True  # steps only come
 
     def upgraded(self, state: Any, version: int) -> Any:
         """The state of an older version as the class has it now. Raises `UpgradeFailed`, `MissingUpgrade`."""

@@ -128,7 +128,11 @@ class Telling:
     def told(self, cls: Any) -> Any:
         """How a class is named, if it has a layout."""
         layout = layout_of(cls)
-        return (shape, layout.args) if layout is not None and is_found(cls, layout) else NotImplemented
+        if layout is None or not is_found(cls, layout):
+            return NotImplemented
+        if layout.version:
+            require_complete(cls)
+        return shape, layout.args
 
     def of_instance(self, obj: Any) -> Any:
         """How an object that is neither class nor function is stored, where that is not pickle's way."""
@@ -142,6 +146,13 @@ class Telling:
         if ASIDE and (aside := kept_aside(obj)):
             return _told_with(obj, cls, aside)
         return reduction(obj) if REGISTERED else NotImplemented
+
+
+def require_complete(cls: type[Any]) -> None:
+    """Raise `MissingUpgrade` for a versioned class whose steps have a gap: at its first use, not at an old record."""
+    versioned = versioned_of(cls)
+    if versioned is not None:
+        versioned.require_complete()
 
 
 def is_found(cls: type[Any], layout: Layout) -> bool:

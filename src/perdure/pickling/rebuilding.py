@@ -16,7 +16,19 @@ from typing import Any, ClassVar
 
 from perdure.errors import ClassNotFound
 from perdure.pickling.declared import DECLARED, MARK
-from perdure.pickling.lasting import KEEP, KEEPING, MADE, MEMBER, MODULE, SHAPE, keep, keeping, member, shape
+from perdure.pickling.lasting import (
+    KEEP,
+    KEEPING,
+    MADE,
+    MEMBER,
+    MODULE,
+    SHAPE,
+    keep,
+    keeping,
+    member,
+    require_complete,
+    shape,
+)
 from perdure.pickling.layouts import (
     ARGUMENTS,
     NAMES,
@@ -55,6 +67,8 @@ def check_shape(name: str, text: str, version: int = 0, hint: str = "") -> Any:
     layout = layout_of(cls) if isinstance(cls, type) else None
     if layout is None or layout.text != text or layout.version != version:
         raise Reshaped
+    if version:
+        require_complete(cls)
     if len(DECLARED.fitting) < MOST_FITTING:
         DECLARED.fitting[name, text, version] = cls, cls.__module__, cls.__qualname__
     return cls
