@@ -2,8 +2,8 @@
 
     python tests/hostile/fuzz.py FOLDER [-max_total_time=60] [other options of libFuzzer]
 
-FOLDER gets the inputs that reach new code; it begins with the hostile records of `routes`. Whatever comes out that is no
-`PerdureError` ends it, with the input in a file `crash-…`: such an input becomes a record of `routes`.
+FOLDER gets the inputs that reach new code; it begins with the hostile records of `routes`. Whatever comes out that is
+no `PerdureError` ends it, with the input in a file `crash-…`: such an input becomes a record of `routes`.
 """
 
 from __future__ import annotations
