@@ -44,3 +44,9 @@ def test_a_file_that_is_not_perdures(tmp_path, capsys):
     assert main(["inspect", str(path)]) == 3
     assert "cannot be followed further" in capsys.readouterr().out
     assert main(["inspect", "no id and no file"]) == 2
+
+
+def test_what_is_neither_a_file_nor_an_id(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", "nothing.pkl"]) == 2
+    assert "There is no file 'nothing.pkl', and it is no id." in capsys.readouterr().err

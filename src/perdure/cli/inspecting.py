@@ -8,7 +8,7 @@ from itertools import islice
 
 from perdure.cli.options import Command, Parser, add_store, open_store, whole_number
 from perdure.errors import NotFound
-from perdure.ids import parse_id
+from perdure.ids import is_id, parse_id
 from perdure.objects.looking import inspect_record
 from perdure.pickling.own.inspecting import MOST_LINES, Inspection, inspect
 
@@ -45,6 +45,11 @@ def _found(options: argparse.Namespace) -> Inspection:
                 return inspect(file.read())
         except OSError as error:
             raise NotFound(f"{options.what} cannot be read: {error.strerror}.", hint="Give a file.") from error
+    if not is_id(options.what):
+        raise NotFound(
+            f"There is no file {options.what!r}, and it is no id.",
+            hint="An id looks like Job.17; `perdure ls` lists them.",
+        )
     id_ = parse_id(options.what)
     with open_store(options, read_only=True) as store:
         return inspect_record(store.backend, id_, store.key)
