@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pasts import Note, Places, everything, live
 from servers import KINDS
 
 from perdure import CorruptBackup, DiskFull, Key, OutcomeUnknown, PerdureError, StorageError, Store, make_store, restore
+from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.backends.memory import MemoryBackend
 from perdure.files import Disk, Files
 from perdure.testing.faults import FaultyDisk, Killed
@@ -242,3 +244,32 @@ def test_a_restore_or_a_copy_that_is_killed_is_gone_on_with(
     is_indexed = kind != "directory"
     assert everything(again.backend, with_indexes=is_indexed) == everything(store.backend, with_indexes=is_indexed)
     assert check(again) == []
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(("what", "disk"), faults())
+def test_a_directory_that_is_filled_on_a_bad_disk_is_gone_on_with(
+    what: str, disk: Callable[[int], FaultyDisk], tmp_path: Path
+) -> None:
+    store = make_store("memory:", code="off")
+    live(store)
+    store.pack(keep=4)
+    live(store)
+    store.backup(tmp_path / "b")
+    file = BackupFile(tmp_path / "b")
+    told = file.contents()
+    origin = Origin(
+        told.key, told.oldest, told.revision, told.next_number, told.indexes, 0, lambda: file.steps(told.end)
+    )  # fmt: skip
+    for at in range(3, 10_000, 23):
+        place, faulty = tmp_path / f"store{at}", disk(at)
+        with contextlib.suppress(Killed, StorageError):
+            fill(FilesystemBackend(place, new_key=lambda: told.key, files=Files(faulty)), origin, store.key)
+        again = FilesystemBackend(place, new_key=lambda: told.key)
+        fill(again, origin, store.key)
+        assert everything(again) == everything(store.backend), (what, at)
+        again.close()
+        if at >= len(faulty.steps):
+            assert at > 100
+            return
+    pytest.fail("it never came through")
