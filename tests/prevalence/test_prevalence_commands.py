@@ -31,6 +31,7 @@ from perdure.errors import (
 )
 from perdure.pickling.declared import DECLARED
 from perdure.prevalence import commands, opening
+from perdure.prevalence.pickles import is_plain
 
 
 def state(system):
@@ -460,3 +461,29 @@ def test_a_key_of_its_own_is_made_with_it(tmp_path, own_environment):
     with prevalence.open(tmp_path / "system", Tasks) as system:
         assert system.root.count() == 1
     assert opening.KeyRing().names() == [keys[0].stem]
+
+
+def test_arguments_that_never_change_are_their_own_copy(opened):
+    """What comes out of a replay is the same, whoever held the arguments."""
+
+    class Text(str):
+        __slots__ = ()
+
+    assert is_plain(("text", 1, 2.5, True, None, b"bytes"))
+    assert is_plain(())
+    for other in (([],), ((),), (Text("text"),), ["text"], "text", (1, "a", {})):
+        assert not is_plain(other)
+    text = "shared " * 10
+    system = opened(Tasks)
+    for _ in range(2):
+        system.root.keep(text)
+        system.root.add(text)
+    mutable = [text]
+    system.root.keep(mutable)
+    mutable.append("changed afterwards")
+    system.check_replay()
+    state = dict(system.root.open), list(system.root.done)
+    system.close()
+    again = opened(Tasks)
+    assert (again.root.open, again.root.done) == state
+    assert again.root.done == [text, text, [text]]

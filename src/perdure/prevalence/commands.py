@@ -20,7 +20,7 @@ from perdure.pickling.classes import find, name_of
 from perdure.prevalence.changes import Changes
 from perdure.prevalence.entries import KEYWORDS, LARGEST, NAMES
 from perdure.prevalence.moments import local
-from perdure.prevalence.pickles import dump_arguments, load_arguments
+from perdure.prevalence.pickles import dump_arguments, is_plain, load_arguments
 
 METHOD, STATE, WHOLE = "method", "state", "whole"  # what of a command is stored: arguments, attributes, all of it
 
@@ -46,6 +46,7 @@ class Stored(NamedTuple):
     flags: int
     short: bytes  # in the journal
     whole: bytes  # a complete pickle of the same
+    plain: Any = None  # the arguments themselves, if nobody can change them
 
 
 class Kind:
@@ -80,10 +81,12 @@ class Kind:
         whole, short, names = dump_arguments(value, self.title)
         if len(short) > LARGEST:
             raise CannotPickle(f"The arguments of {self.title} take {len(short)} bytes; {LARGEST} are allowed.")
-        return Stored(flags | NAMES if names else flags, short, whole)
+        return Stored(flags | NAMES if names else flags, short, whole, value if is_plain(value) else None)
 
     def copied(self, stored: Stored) -> Any:
         """A copy of the arguments, which nobody else holds; raises `CannotLoad` if it cannot be made."""
+        if stored.plain is not None:
+            return stored.plain
         try:
             return pickle.loads(stored.whole)
         except Exception as error:  # the user's classes run here

@@ -26,6 +26,7 @@ _START = pickle.PROTO + bytes([PROTOCOL])
 _FRAME = pickle.FRAME[0]
 _NAMING = pickle.STACK_GLOBAL  # a pickle of this protocol names nothing without it
 _MAIN = MAIN.encode()
+_ATOMS = frozenset((str, int, float, bool, bytes, type(None)))
 
 
 class _Naming:
@@ -64,13 +65,19 @@ def dump_deep(root: Any, sink: Sink) -> None:
     _DeepPickler(sink, PROTOCOL).dump(root)
 
 
+def is_plain(value: Any) -> bool:
+    """Whether it is a tuple of what never changes and names nothing: such a value is its own copy."""
+    return type(value) is tuple and _ATOMS.issuperset(map(type, value))
+
+
 def dump_arguments(value: Any, name: str) -> tuple[bytes, bytes, bool]:
     """The pickle of arguments: whole, as it is stored, and whether it names classes or functions.
 
     Raises `CannotPickle`, whose path begins with `name`.
     """
-    whole = payload_of(value, name)
-    names = _NAMING in whole
+    plain = is_plain(value)
+    whole = pickle.dumps(value, PROTOCOL) if plain else payload_of(value, name)
+    names = not plain and _NAMING in whole
     if names and _MAIN in whole:
         sink = io.BytesIO()
         _Pickler(sink, PROTOCOL).dump(value)

@@ -301,14 +301,14 @@ class System(TakesSnapshots, Generic[Root]):
                 new.append(kind)
                 marks.append(encode_kind(numbers[kind], kind.name, kind.version, kind.form))
         alone = ALONE if len(group) == 1 and not marks else 0
+        journal = self._journal
         for place, ticket in enumerate(group):
-            flags, short = self._journal.packed(ticket.stored, place)
-            parts.append(pack_record(len(short), numbers[ticket.kind] | flags | alone, now))
-            parts.append(short)
+            flags, short = journal.packed(ticket.stored, place)
+            parts += (pack_record(len(short), numbers[ticket.kind] | flags | alone, now), short)
         try:
             if len(numbers) > MOST_KINDS:
                 raise PrevalenceError(f"One journal file has at most {MOST_KINDS} kinds of commands.")
-            self._journal.write(b"".join(marks + parts), len(group))
+            journal.write(b"".join(marks + parts), len(group))
         except (PerdureError, MarkMet):
             for kind in new:
                 del numbers[kind]
