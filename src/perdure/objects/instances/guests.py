@@ -196,9 +196,9 @@ class Jar:
 
     def make_ghost(self, entry: GuestEntry, obj: _Guest) -> None:
         """Let go of the state, changed or not."""
+        obj._p_invalidate()  # first: as long as it is in the list, who is interrupted here finds it again
         self.changed.pop(entry.oid, None)
         self.relied_on.pop(entry.id, None)
-        obj._p_invalidate()
 
     def step_ended(self) -> None:
         """A commit or an abort is over: nothing is relied on; the least used beyond the size become ghosts."""

@@ -83,6 +83,8 @@ def simple_state(obj: Any) -> dict[str, Any]:
 def put_simple_state(obj: Any, state: dict[str, Any]) -> None:
     """Give a simple object its state; names are interned, as attribute names are."""
     into = _dict_of(obj, "__dict__")
+    if into:  # what an interruption has left there
+        into.clear()
     for name, value in state.items():
         into[intern(name) if type(name) is str else name] = value
 

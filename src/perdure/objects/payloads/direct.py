@@ -25,8 +25,8 @@ _attribute = object.__getattribute__
 def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) -> None:
     """Give a ghost of a simple class its state; run for each object of a bulk."""
     _, revision, flags, _, _, _, references, _, payload, shape = parts
-    entry.state = LOADING
     try:
+        entry.state = LOADING
         if flags & FOREIGN:  # before anything that it says of itself counts
             state = _foreign(entry, payload, [*map(held.__getitem__, references)], shape)
         elif flags & PLAIN:
@@ -43,14 +43,18 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
             payload = head + payload
             for place in links:
                 state[place] = held[references[state[place]]]
-            _attribute(obj, "__dict__").update(zip(names, state, strict=True))
+            into = _attribute(obj, "__dict__")
+            into and into.clear()  # what an interruption has left there; an `if` is one branch too many here
+            into.update(zip(names, state, strict=True))
             if links and not flags & FOREIGN and entry.facts.links_to_learn and not entry.facts.links:
                 entry.facts.learn_links([names[place] for place in links])
         else:
             if flags & LINKED:
                 state = _linked(state, references, held, entry)
             states.put_simple_state(obj, state)
-        entry.state = DOZING
+        entry.revision, entry.flags, entry.references = revision, flags & ~FOREIGN, references
+        entry.digest = hash(payload)
+        entry.state = DOZING  # last: interrupted before, it is a ghost again
     except (CannotLoad, UntrustedRecord, CorruptRecord) as error:
         raise placed(error, record_of(parts)) from error.__cause__
     except PerdureError:
@@ -59,10 +63,8 @@ def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) ->
         raise refused(record_of(parts), error) from error
     finally:
         if entry.state == LOADING:
-            states.clear(obj)
             entry.state = GHOST
-    entry.revision, entry.flags, entry.references = revision, flags & ~FOREIGN, references
-    entry.digest = hash(payload)
+            states.clear(obj)
 
 
 def _foreign(entry: Entry, payload: bytes, objects: Sequence[Any], shape: Shape | None) -> Any:

@@ -28,6 +28,7 @@ from perdure.errors import (
 )
 from perdure.objects.bounds import clock_time
 from perdure.objects.instances.persistable import GHOST, Entry
+from perdure.objects.transactions.blocks import was_left
 from perdure.objects.transactions.conflicts import resolve
 from perdure.objects.transactions.naming import Naming
 from perdure.objects.transactions.removing import dismiss, wake
@@ -55,6 +56,8 @@ class Open(Protocol):
     def step(self) -> Commit: ...
 
     def abort(self) -> None: ...
+
+    def end_if_left(self) -> bool: ...
 
 
 class OfThread(threading.local):
@@ -113,6 +116,12 @@ class Desk:
         finally:
             self.is_looking = False
 
+    def end_left(self) -> bool:
+        """Finish what an interruption has cut off; whether a transaction was aborted since its block is over."""
+        if self.view.unfinished:
+            self.view.finish()
+        return self.transaction is not None and self.transaction.end_if_left()
+
     def require_idle(self) -> None:
         """Raise if objects are being pickled: whoever calls does so from within their state methods."""
         require_idle(self.worklist is not None or self.is_looking)
@@ -122,6 +131,8 @@ class Desk:
         self.require_idle()
         if self.transaction is not None and self.transaction.is_inherited:
             self.transaction.abort()  # that of the process which this one was forked from: only that one commits it
+        if self.end_left():
+            raise was_left()
         if self.view.revision < 0:
             self.view.refresh()
         self.naming.numbers.check_process()
@@ -168,6 +179,8 @@ class Commit:
         self.indexed: dict[str, tuple[str, ...]] = {}  # of the classes of those drafts, as in `Batch`
         self.buffers: dict[str, Buffer] = {}  # large pieces that they name
         self._merged: set[str] = set()  # written otherwise than it is in memory
+        self.receipt: Receipt | None = None  # once it is written
+        self._worklist: Worklist | None = None  # until what it looked at dozes
 
     @property
     def is_empty(self) -> bool:
@@ -203,30 +216,35 @@ class Commit:
         view = self.desk.view
         with view.lock, CollectionPaused() as pause:
             view.require_open()
+            if view.unfinished:
+                view.finish()
             if view.stale:
                 view.reload_stale()
             if self.removals:
                 wake(view, self.removals)
-            worklist = self.desk.worklist = Worklist(view, self.desk.naming, self.desk.code_of, everything=everything)
+            worklist = self._worklist = Worklist(view, self.desk.naming, self.desk.code_of, everything=everything)
             try:
+                self.desk.worklist = worklist
                 batch = self._batch(worklist)
                 if batch is None:
                     worklist.release()  # what it has pickled last is not held by it any more
                     worklist.rest()
                     dismiss(view, self.removals)
                     view.settle()
+                    self.desk.worklist = None
                     return view.revision
                 pause.made = len(batch.drafts)
-                receipt = self._apply(batch)
-                batch = None  # it holds on to arrays, and whoever is held by nothing else may doze
-            except BaseException:
-                worklist.forget_new()
-                raise
-            finally:
-                self.desk.worklist = None
+                receipt = self.receipt = self._apply(batch)
+                self.desk.worklist = batch = None  # it holds arrays, and whoever is held by nothing else may doze
                 worklist.release()
-            self.desk.names = frozenset(worklist.names)
-            self._finish(worklist, receipt)
+                self.desk.names = frozenset(worklist.names)
+                self._learn()
+            except BaseException:
+                self.desk.worklist = None
+                view.unfinished.note(self._learn if self.receipt is not None else worklist.forget_new)
+                worklist.release()
+                view.finish()
+                raise
             return receipt.revision
 
     def _batch(self, worklist: Worklist) -> Batch | None:
@@ -356,9 +374,14 @@ class Commit:
         self._refuse_dangling(batch, batch.removals)
         return batch._replace(seen=newest, unreferred=batch.removals.keys())
 
-    def _finish(self, worklist: Worklist, receipt: Receipt) -> None:
-        view = self.desk.view
-        worklist.finish(receipt.revision)
+    def _learn(self) -> None:
+        """It is written: the view learns it. The second time nothing dozes, which may have been changed since."""
+        view, receipt, worklist = self.desk.view, self.receipt, self._worklist
+        assert receipt is not None
+        if worklist is not None:
+            worklist.finish(receipt.revision)
+            self._worklist = None
+            worklist.rest()
         dismiss(view, self.removals)
         if receipt.revision == view.revision + 1:
             view.revision = receipt.revision

@@ -172,6 +172,8 @@ class Image:
         entry = self._view.own_entry(obj)
         if entry is not None and entry.state != AWAKE:
             return
+        if entry is not None and type(obj) is entry.facts.ghost:
+            self._view.wake(entry, obj)  # an interruption came while it was to doze
         facts = facts_of(type(obj))
         try:
             state = _without_graph(self._encoder.encode(obj, facts))

@@ -39,6 +39,7 @@ def signing(desk: Desk, encode: Encoder | None = None) -> Iterator[Apply]:
             )  # fmt: skip
         receipt = backend.apply(signed, encode)
         worklist.finish(receipt.revision)
+        worklist.rest()
         done.append(True)
         return receipt
 

@@ -17,20 +17,22 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from perdure.errors import ConflictError, NotFound, StorageError, StoreBusy, TransactionError, WrongView
+from perdure.errors import ConflictError, NotFound, PerdureError, StorageError, StoreBusy, TransactionError, WrongView
 from perdure.objects.bounds import note_text
 from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.guests import is_record
 from perdure.objects.instances.persistable import ENTRIES, GHOST
+from perdure.objects.transactions.blocks import Blocked, BlockEnd, part_was_left, was_inherited
 from perdure.objects.transactions.commits import Commit, Desk
 from perdure.objects.transactions.savepoints import Image, Savepoint
 from perdure.objects.transactions.threads import in_thread
+from perdure.objects.views.unfinished import ATTEMPTS
 from perdure.objects.views.view import LENT, View
 from perdure.records.frame import decode, flags_of, parse_unverified
 from perdure.records.values import CODE, INTERNAL
 
 
-class Transaction:
+class Transaction(Blocked):
     """`with store.transaction(note=…) as tx`: commits at the end of the block, aborts on an exception.
 
     After the block `tx.revision` is the revision that the commit made (or the present one, if nothing was changed).
@@ -51,41 +53,45 @@ class Transaction:
         self._beginning: Image | None = None  # what had been changed before, and not saved
         self._savepoints: list[Savepoint] = []
         self._parts: list[Transaction] = []
-        self._begun = False
         self._keeps_earlier = keeps_earlier  # on a conflict, what had been changed before it began
         self._whole: Transaction | None = None  # that this one is a part of
         self._way_back: Savepoint | None = None
+        self._failures = 0  # to abort it
 
     def __enter__(self) -> Transaction:
         self._require_own()
-        if self._begun:
+        if self.is_begun:
             raise TransactionError("This transaction was begun before.", hint="Make another by store.transaction().")
+        self.begin_block()
         desk = self._desk
         desk.require_idle()
+        desk.end_left()
         whole = desk.transaction
         if whole is not None and whole.is_inherited:
             whole.abort()
         elif isinstance(whole, Transaction):
             self._way_back = whole.savepoint()
-            self._whole, self._begun = whole, True
+            self._whole, self.is_begun = whole, True
             whole._parts.append(self)
             return self
         view = desk.view
         view.refresh()
         self._beginning = desk.image(lenient=True) if view.enlisted or view.changed_guests() else None
         try:
-            self._commit, self._begun = Commit(desk, self.note), True
-            desk.transaction, view.in_transaction = self, True
+            self._commit, self.is_begun = Commit(desk, self.note), True
+            desk.transaction, view.transaction, view.in_transaction = self, self, True
             _open.add(self)
         except BaseException:  # interrupted: no block begins that would end it
             self._end()
             raise
         return self
 
+    @BlockEnd
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.block = None  # from here on it ends, whatever interrupts it
         if self._whole is None and self._commit is None:
             if self.is_inherited and kind is None and self.revision is None:
-                raise _inherited()
+                raise was_inherited()
             return  # ended by hand
         if self._whole is not None and self._way_back is None:
             return
@@ -111,12 +117,16 @@ class Transaction:
         await in_thread(self._desk, self.__exit__, kind, error, trace)
 
     @property
+    def is_open(self) -> bool:
+        return self._commit is not None or self._way_back is not None
+
+    @property
     def step(self) -> Commit:
         """What has been asked for so far; raises once the transaction is over."""
         if self._whole is not None:
             return self._whole.step
         if self.is_inherited:
-            raise _inherited()
+            raise was_inherited()
         if self._commit is None:
             raise TransactionError("The transaction is over.", hint="Open another one.")
         return self._commit
@@ -164,6 +174,9 @@ class Transaction:
         if self.is_inherited:
             self.abort()
         step, view = self.step, self._desk.view
+        if any(part.is_left for part in self._parts):
+            self.abort()
+            raise part_was_left()
         earlier = self._beginning.changed_ids() if self._keeps_earlier and self._beginning is not None else set()
         try:
             view.require_open()  # closing has dropped what was to be written
@@ -181,7 +194,7 @@ class Transaction:
             let_go(view, [id_ for id_ in error.ids if id_ not in lost])
             raise
         except BaseException:
-            self.abort()
+            self.abort()  # unless it was interrupted when it was written
             raise
         self._end()
 
@@ -195,14 +208,33 @@ class Transaction:
         if self._commit is None:
             return
         self._require_own()
-        desk = self._desk
-        try:
-            (self._beginning or Image.of_nothing(desk.view)).restore()
-            desk.view.end_guests_step()
-        finally:
-            desk.view.end_naps()
-            desk.naming.numbers.give_back()
+        if self._commit.receipt is not None:  # it was interrupted when it was written
+            self.revision = self._commit.receipt.revision
             self._end()
+            return
+        view = self._desk.view
+        view.mark = None  # if it is interrupted, whatever comes next goes on with it, and be it a load
+        with view.lock:
+            view.unfinished.do(self._take_back)
+
+    def _take_back(self) -> None:
+        if self._commit is None:
+            return  # done
+        try:
+            (self._beginning or Image.of_nothing(self._desk.view)).restore()
+        except Exception as error:
+            self._failures += 1
+            if self._failures == ATTEMPTS or isinstance(error, PerdureError):  # a class refuses the state that it gave
+                self._close()
+            raise
+        self._close()
+
+    def _close(self) -> None:
+        view = self._desk.view
+        view.end_guests_step()
+        view.end_naps()
+        self._desk.naming.numbers.give_back()
+        self._end()
 
     # -- savepoints and parts ------------------------------------------------------------------------------
 
@@ -265,7 +297,8 @@ class Transaction:
 
     def _end(self) -> None:
         desk = self._desk
-        desk.transaction, desk.view.in_transaction = None, False  # first: whatever interrupts the rest, it is over
+        view = desk.view  # the next line first: whatever interrupts the rest, it is over
+        desk.transaction, view.transaction, view.in_transaction = None, None, False
         self._commit = self._beginning = None
         self._savepoints.clear()
         for part in self._parts:
@@ -284,13 +317,6 @@ def _inherit() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_inherit)
-
-
-def _inherited() -> TransactionError:
-    return TransactionError(
-        "The transaction was opened by the process that this one was forked from; only that one can commit it.",
-        hint="Open transactions after the fork.",
-    )
 
 
 def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:

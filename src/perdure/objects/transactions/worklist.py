@@ -164,8 +164,8 @@ class Worklist:
         if self._encoder.giving and id(obj) in self._encoder.giving:
             self._looked_at.append((entry, obj))  # who holds its arrays can be told when the pickler has let them go
         elif facts.ghost is not None and not is_held(graph):
-            entry.state = DOZING
             assign_class(obj, facts.ghost)
+            entry.state = DOZING
             self._view.enlisted.pop(entry.address, None)
         return True
 
@@ -205,13 +205,12 @@ class Worklist:
         )  # fmt: skip
 
     def finish(self, revision: int) -> None:
-        """The batch is durable: entries learn what is stored; everything that was looked at dozes."""
+        """The batch is durable: entries learn what is stored."""
         for entry in self._created:
             entry.revision, entry.forced = revision, False
         self._view.loaded.extend(self._created)
         for entry, digest, references in self._written:
             entry.revision, entry.digest, entry.references, entry.forced = revision, digest, references, False
-        self.rest()
 
     def rest(self) -> None:
         """Let what was looked at doze: `View.doze` written out, since it is done for each object.
@@ -228,8 +227,8 @@ class Worklist:
                 if ghost is not None and not is_held_by_parts(obj):
                     if giving and id(obj) in giving and is_held_by_buffers(obj):
                         continue
-                    entry.state = DOZING
                     assign_class(obj, ghost)
+                    entry.state = DOZING
                     enlisted.pop(entry.address, None)
 
     def release(self) -> None:
@@ -240,10 +239,11 @@ class Worklist:
     def forget_new(self) -> None:
         """The commit failed: objects that got their ids in it are new again."""
         for entry in self._created:
-            if entry.state == DOZING and (obj := entry()) is not None:
+            if entry.revision == 0 and entry.state == DOZING and (obj := entry()) is not None:
                 self._view.wake(entry, obj)
         for entry in self._new:
-            self._view.dismiss(entry)
+            if entry.facts.guest or ENTRIES.get(entry.address) is entry:
+                self._view.dismiss(entry)
 
     # -- one object --------------------------------------------------------------------------------------
 
@@ -305,7 +305,9 @@ class Worklist:
     def _look_at(self, entry: Entry, obj: Any) -> None:
         cls = type(obj)
         facts: Any = entry.facts
-        if facts.cls is not cls:
+        if cls is facts.ghost:
+            self._view.wake(entry, obj)  # an interruption came while it was to doze
+        elif facts.cls is not cls:
             facts = facts_of(cls)
             entry.facts, entry.forced = facts, True
         encoded = self._encoder.encode_simple(obj, facts) if facts.simple else None

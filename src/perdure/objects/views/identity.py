@@ -59,6 +59,6 @@ class IdentityMap(ABC):
         ghost = entry.facts.ghost
         if ghost is None:
             return
+        assign_class(obj, ghost)  # first: an interruption may come after each line, and no touch may go unseen
         entry.state = DOZING
-        assign_class(obj, ghost)
         self.enlisted.pop(entry.address, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 MANY = 1000  # objects
+_pauses: list[bool] = []  # not empty: a block has stopped it, and may have been cut off before it went on
 
 
 class CollectionPaused:
@@ -18,7 +19,9 @@ class CollectionPaused:
         self.made = 0
 
     def __enter__(self) -> CollectionPaused:
-        self._was_enabled = gc.isenabled()
+        self._was_enabled = gc.isenabled() or bool(_pauses)
+        if self._was_enabled:
+            _pauses[:] = [True]
         gc.disable()
         return self
 
@@ -29,3 +32,4 @@ class CollectionPaused:
             gc.freeze()
             gc.unfreeze()
         gc.enable()
+        _pauses.clear()

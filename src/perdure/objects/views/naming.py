@@ -210,8 +210,8 @@ class Classes(Following):
         except TypeError:  # the layouts of the two classes differ: whoever holds the opaque one keeps that
             self._part_with(entry)
             return True
-        states.clear(obj)
         entry.facts, entry.state = facts, GHOST
+        states.clear(obj)
         self.enlisted.pop(entry.address, None)
         return True
 

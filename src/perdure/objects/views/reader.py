@@ -22,6 +22,7 @@ from perdure.objects.instances.guests import GuestEntry
 from perdure.objects.instances.opaque import fill_opaque
 from perdure.objects.instances.persistable import (
     AWAKE,
+    DOZING,
     GHOST,
     LOADING,
     Entry,
@@ -65,6 +66,7 @@ class Reader(Whole):
         self._ahead = ReadAhead(backend)
         self._decoders: dict[bool, Callable[[bytes], Parts]] = {}  # by whether all records are trusted
         self._strict: dict[bool, Callable[[bytes], Parts]] = {}
+        self.half_empty: set[int] = set()  # numbers of ghosts that an interruption left a part of their state
 
     # -- entries -----------------------------------------------------------------------------------------
 
@@ -91,13 +93,13 @@ class Reader(Whole):
         if isinstance(entry, GuestEntry):
             self.guests().dismiss(entry)
             return
-        drop_entry(entry)
-        self.forget(entry)
-        obj = self.enlisted.pop(entry.address, None)
-        obj = entry() if obj is None else obj
-        if obj is not None and entry.state != AWAKE:
+        obj, cls = entry(), entry.facts.cls
+        if obj is not None and (entry.state != AWAKE or type(obj) is entry.facts.ghost):
             entry.state = AWAKE
-            assign_class(obj, entry.cls)
+            assign_class(obj, cls)
+        self.forget(entry)
+        drop_entry(entry)
+        self.enlisted.pop(entry.address, None)  # last: if this is cut off, it is found there and done again
 
     # -- many at a time ------------------------------------------------------------------------------------
 
@@ -344,16 +346,22 @@ class Reader(Whole):
             return
         if entry.cls is Lost:
             self._find_again(entry, obj, record)
-        ghost, entry.state = entry.facts.ghost, LOADING
+        ghost = entry.facts.ghost
         try:
+            entry.state = LOADING
+            if entry.number in self.half_empty:
+                states.clear(obj)
+                self.half_empty.discard(entry.number)
             self._build(entry, obj, record, objects, resolver_for(record, self.resources, outside))
         finally:
             if entry.state == LOADING:
                 if ghost is not None:
                     assign_class(obj, ghost)
-                    states.clear(obj)
+                    self.half_empty.add(entry.number)
                 entry.state = GHOST
-        note_read(entry, record)
+                if ghost is not None:
+                    states.clear(obj)
+                    self.half_empty.discard(entry.number)
         if record.flags & BUFFERED:
             self.note_large(entry, record)
 
@@ -370,9 +378,11 @@ class Reader(Whole):
                 assign_class(obj, entry.cls)
                 states.move(bare, obj)
                 states.fill(obj, filling)
-        entry.facts = facts_of(type(obj))  # a __setstate__ may have made another class of it
-        entry.state = AWAKE
-        self.doze(entry, obj)
+        entry.facts = facts = facts_of(type(obj))  # a __setstate__ may have made another class of it
+        note_read(entry, record)
+        if facts.ghost is not None:
+            assign_class(obj, facts.ghost)
+        entry.state = AWAKE if facts.ghost is None else DOZING  # last: interrupted before, it is a ghost again
 
 
 def _fits(facts: Any, parts: Parts) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from perdure.backends.base import Backend
 from perdure.errors import CannotLoad, CorruptRecord, PerdureError, SnapshotTooOld, StoreClosed, WrongView
@@ -25,6 +25,7 @@ from perdure.objects.payloads.filling import refill_guest
 from perdure.objects.views.memory import CollectionPaused
 from perdure.objects.views.prefetching import Paths, prefetch
 from perdure.objects.views.resting import CACHE_SIZE, Resting
+from perdure.objects.views.unfinished import Unfinished
 from perdure.objects.views.whole import not_found
 from perdure.pickling.outside import NO_RESOURCES, Resources
 from perdure.records.seal import Key
@@ -34,6 +35,12 @@ FEW = 100  # objects whose loading makes no pause in the collection of garbage w
 TRIES = 20  # to read what others replace and pack at the same time
 
 T = TypeVar("T")
+
+
+class Open(Protocol):
+    """What a view asks of the transaction that is open."""
+
+    def end_if_left(self) -> bool: ...
 
 
 class _Lent(threading.local):
@@ -68,11 +75,13 @@ class View(Resting):
         self.lock = threading.RLock()
         self.extra_fields: ExtraFields | None = None  # of the store
         self.in_transaction = False
+        self.transaction: Open | None = None
         self.closed = False
         self.retired = False  # nothing is committed from it any more
         self.stale: dict[int, Entry] = {}  # by number: objects without a ghost class that are to be read anew
         self._behind: set[int] = set()  # numbers of objects with unsaved changes of what others have changed
         self.watch = backend.watch()
+        self.unfinished = Unfinished()
         self.mark: object = None  # what the watch gave when this was last seen to be at the newest revision
 
     def load_one(self, id_: str) -> Any:
@@ -128,7 +137,7 @@ class View(Resting):
     @property
     def seen(self) -> int:
         """The revision that everything here was read at, for a batch; 0 where something may be older."""
-        return 0 if self._behind else self.revision
+        return 0 if self._behind or self.unfinished else self.revision
 
     def forget(self, entry: Entry) -> None:
         self._behind.discard(entry.number)
@@ -141,9 +150,11 @@ class View(Resting):
         self.require_open()
         if self.revision < 0:
             self.revision = self.backend.revision()
+        if self.unfinished:
+            self.finish()
         if self.stale:
             self.reload_stale()
-        if self.in_transaction:
+        if self.in_transaction and not (self.transaction is not None and self.transaction.end_if_left()):
             return
         if self._behind:
             self.settle()
@@ -162,10 +173,19 @@ class View(Resting):
                 newest, numbers = self.backend.changes(self.revision)
             except SnapshotTooOld:  # what has changed since is not known any more: anything may have
                 newest, numbers = self.backend.revision(), set(self._entries)
-            clean = list(self._clean(self._live(numbers)))
-            self.revision = newest  # first: what has no ghost class is read anew at once
-            for entry, obj in clean:
-                self.let_go(entry, obj)
+            self.mark = None  # whatever interrupts the rest: the next load goes on with it
+            self.unfinished.do(partial(self._go_to, newest, numbers))
+
+    def _go_to(self, newest: int, numbers: set[int]) -> None:
+        clean = list(self._clean(self._live(numbers)))
+        self.revision = newest  # first: what has no ghost class is read anew at once
+        for entry, obj in clean:
+            self.let_go(entry, obj)
+
+    def finish(self) -> None:
+        """Do what an interruption has cut off."""
+        with self.lock:
+            self.unfinished.finish()
 
     def moving_on(self, read: Callable[[], T]) -> T:
         """What `read` gives; it is repeated where others replaced and packed meanwhile what it was about to read.
@@ -284,6 +304,8 @@ class View(Resting):
         """Called by ghost classes: make `obj` an ordinary object, and enlist it."""
         with self.lock:
             if entry.state == AWAKE:
+                if type(obj) is entry.facts.ghost:  # an interruption came between the two
+                    self._awaken(entry, obj)
                 return
             if entry.facts.guest:
                 obj._p_activate()
@@ -302,13 +324,21 @@ class View(Resting):
                 if self.by_id.get(entry.id) is not entry:
                     self.take_back(entry)
                 self._load_state(entry, obj)
+            cls = entry.facts.cls
+            if not self.retired:
+                self.enlisted[entry.address] = obj  # first: an interruption must not leave it awake and on no list
             if entry.state != AWAKE:
                 entry.state = AWAKE
-                assign_class(obj, entry.cls)  # last: only now do other threads see an ordinary object
-            if not self.retired:
-                self.enlisted[entry.address] = obj
+                assign_class(obj, cls)  # last: only now do other threads see an ordinary object
             if len(self.enlisted) > self._enlisted_limit or len(self.loaded) > self._cache_limit:
                 self.make_room(entry)
+
+    def _awaken(self, entry: Entry, obj: Any) -> None:
+        """Finish a waking, or take back a falling asleep, that was cut off."""
+        cls = entry.facts.cls
+        if not self.retired:
+            self.enlisted[entry.address] = obj
+        assign_class(obj, cls)
 
     def make_ghost(self, entry: Entry, obj: Any) -> None:
         """Let go of the state; an object without a ghost class is read anew at once."""
@@ -322,8 +352,12 @@ class View(Resting):
             self._reload(entry, obj)
             return
         assign_class(obj, ghost)
-        states.clear(obj)
-        entry.state = GHOST
+        entry.state = GHOST  # before the state goes: what is left of it by an interruption is nobody's
+        try:
+            states.clear(obj)
+        except BaseException:
+            self.half_empty.add(entry.number)
+            raise
         self.enlisted.pop(entry.address, None)
 
     def touch(self, entry: Entry, obj: Any, *, force: bool = False) -> None:
@@ -357,6 +391,8 @@ class View(Resting):
         """Whether the object differs from its record; only an awake one can, or one that naps."""
         if entry.state == DOZING and entry.address in self._napping:
             self.wake(entry, obj)
+        elif entry.state == AWAKE and type(obj) is entry.facts.ghost:
+            self._awaken(entry, obj)
         return super().is_changed(entry, obj)
 
     def fill_guest(self, entry: Any, obj: Any) -> None:

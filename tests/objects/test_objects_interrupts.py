@@ -1,0 +1,314 @@
+"""What Ctrl-C leaves, wherever it comes: every view tells what is stored, and work goes on.
+
+Most tests put the interruption into one step within perdure; one has real signals come at random.
+"""
+
+# ruff: noqa: PT012  # a transaction is one block, and what it raises comes at its end
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import signal
+
+import pytest
+
+from perdure import Persistable, TransactionError, make_store
+from perdure.objects.instances import states
+from perdure.objects.payloads import direct
+from perdure.objects.transactions.blocks import BlockEnd
+from perdure.objects.transactions.transaction import Transaction
+from perdure.objects.views import view
+from perdure.objects.views.view import View
+
+
+class Job(Persistable):
+    def __init__(self, name, number=0):
+        self.name = name
+        self.number = number
+        self.parts = []
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+def stored(url, *ids):
+    """What another program sees."""
+    with make_store(url) as store:
+        return [store.load(id_).number for id_ in ids]
+
+
+def interrupt(monkeypatch, owner, name, *, after=False, times=1):
+    """Have the next calls interrupted, before they have begun or `after` they have done their work."""
+    usual = getattr(owner, name, None) or getattr(builtins, name)
+    left = [times]
+
+    def call(*args, **kwargs):
+        if after:
+            usual(*args, **kwargs)
+        left[0] -= 1
+        if left[0] == 0:
+            monkeypatch.setattr(owner, name, usual)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(owner, name, call, raising=False)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_an_abort_that_is_cut_off_is_finished(url, monkeypatch, times):
+    store = make_store(url)
+    first, second = Job("first"), Job("second")
+    ids = store.save_many([first, second])
+    interrupt(monkeypatch, View, "let_go", after=True, times=times)
+    with pytest.raises(KeyboardInterrupt), store.transaction():
+        first.number -= 100
+        second.number += 100
+        raise ValueError
+    with store.transaction():
+        pass
+    assert [first.number, second.number] == stored(url, *ids) == [0, 0]
+    first.number = 7
+    store.save(first)
+    assert stored(url, *ids) == [7, 0]
+
+
+def test_an_abort_that_is_cut_off_is_finished_by_a_load_and_by_a_save(url, monkeypatch):
+    store = make_store(url)
+    first, second = Job("first"), Job("second")
+    ids = store.save_many([first, second])
+    for come_next in (lambda: store.load(ids[0]), lambda: store.save(Job("other"))):
+        interrupt(monkeypatch, View, "let_go", times=2)
+        with pytest.raises(KeyboardInterrupt), store.transaction():
+            first.number = second.number = 1
+            raise ValueError
+        interrupt(monkeypatch, View, "let_go")
+        with pytest.raises(KeyboardInterrupt):
+            come_next()
+        come_next()
+        assert [first.number, second.number] == stored(url, *ids) == [0, 0]
+
+
+def test_unsaved_changes_come_back_though_the_abort_is_cut_off(url, monkeypatch):
+    store = make_store(url)
+    job = Job("job")
+    id_ = store.save(job)
+    job.number = 1
+    interrupt(monkeypatch, states, "fill", times=2)
+    with pytest.raises(KeyboardInterrupt), store.transaction():
+        job.number = 2
+        raise ValueError
+    store.save(job)
+    assert job.number == stored(url, id_)[0] == 1
+
+
+def test_an_object_that_is_let_go_of_is_not_saved_empty(url, monkeypatch):
+    store = make_store(url)
+    job = Job("job")
+    id_ = store.save(job)
+    job.name = "job"
+    interrupt(monkeypatch, states, "clear", after=True)
+    with pytest.raises(KeyboardInterrupt):
+        store.invalidate_cache()
+    with store.transaction():
+        store.load(id_).number = 1
+    assert vars(make_store(url).load(id_)) == {"name": "job", "number": 1, "parts": []}
+
+
+def test_what_an_interruption_left_in_a_ghost_does_not_come_back(url, monkeypatch):
+    store = make_store(url)
+    job = Job("job")
+    id_ = store.save(job)
+    interrupt(monkeypatch, states, "clear", times=1)
+    with pytest.raises(KeyboardInterrupt), store.transaction():
+        job.surplus = 1
+        raise ValueError
+    job.number = 5
+    store.save(job)
+    assert vars(job) == vars(make_store(url).load(id_)) == {"name": "job", "number": 5, "parts": []}
+
+
+def test_an_object_is_touched_again_after_its_waking_was_interrupted(url, monkeypatch):
+    store = make_store(url)
+    job = Job("job")
+    id_ = store.save(job)
+    interrupt(monkeypatch, view, "assign_class")
+    with pytest.raises(KeyboardInterrupt):
+        job.number
+    job.number = 3
+    store.save(job)
+    assert stored(url, id_) == [3]
+
+
+def test_a_commit_right_after_an_interrupted_waking(url, monkeypatch):
+    store = make_store(url)
+    job = Job("job")
+    id_ = store.save(job)
+    interrupt(monkeypatch, view, "assign_class")
+    with pytest.raises(KeyboardInterrupt):
+        job.number
+    with store.transaction() as transaction:
+        transaction.savepoint()
+        store.save(Job("other"))
+    assert stored(url, id_) == [0]
+
+
+def test_a_view_that_was_interrupted_while_it_moves_forward_goes_on(url, monkeypatch):
+    store, other = make_store(url), make_store(url)
+    ids = store.save_many([Job("first"), Job("second")])
+    held = store.load_many(ids)
+    with other.transaction():
+        for id_ in ids:
+            other.load(id_).number = 1
+    interrupt(monkeypatch, View, "let_go", after=True)
+    with pytest.raises(KeyboardInterrupt):
+        store.load(ids[0])
+    assert [store.load(id_).number for id_ in ids] == [1, 1]
+    assert [job.number for job in held] == [1, 1]
+
+
+def test_a_save_right_after_an_interrupted_move_overwrites_nothing(url, monkeypatch):
+    store, other = make_store(url), make_store(url)
+    ids = store.save_many([Job("first"), Job("second")])
+    held = store.load_many(ids)
+    with other.transaction():
+        for id_ in ids:
+            other.load(id_).number = 1
+    interrupt(monkeypatch, View, "let_go")
+    with pytest.raises(KeyboardInterrupt):
+        store.load(ids[0])
+    store.save(Job("new"))
+    for job in held:
+        job.number += 1
+        store.save(job)
+    assert stored(url, *ids) == [2, 2]
+
+
+def test_a_loaded_object_whose_loading_was_interrupted_is_not_new(url, monkeypatch):
+    id_ = make_store(url).save(Job("job"))
+    store = make_store(url)
+    interrupt(monkeypatch, direct, "hash")
+    with pytest.raises(KeyboardInterrupt) as caught:  # it holds the object, as the interactive interpreter does
+        store.load(id_)
+    store.load(id_).number = 1
+    store.save(store.load(id_))
+    assert stored(url, id_) == [1]
+    assert caught.value is not None
+
+
+def test_a_commit_that_was_written_is_known_to_the_view_that_was_interrupted(url, monkeypatch):
+    store = make_store(url)
+    job, new = Job("job"), Job("new")
+    id_ = store.save(job)
+    interrupt(monkeypatch, View, "settle")
+    with pytest.raises(KeyboardInterrupt), store.transaction() as transaction:
+        job.number = 1
+        job.parts.append(new)
+    assert transaction.revision == store.revision()
+    assert stored(url, id_, new.persistent_id) == [1, 0]
+    job.number = new.number = 2
+    store.save(job)
+    assert stored(url, id_, new.persistent_id) == [2, 2]
+
+
+def test_new_objects_are_new_again_though_that_was_interrupted(url, monkeypatch):
+    store = make_store(url)
+    first, second = Job("first"), Job("second")
+    second.bad = lambda: None
+    interrupt(monkeypatch, View, "dismiss", after=True)
+    with pytest.raises(KeyboardInterrupt):
+        store.save_many([first, second])
+    del second.bad
+    assert len(set(store.save_many([first, second]))) == 2
+    assert len(make_store(url).list()) == 2
+
+
+def interrupt_end_of_block(monkeypatch):
+    """As if a signal were handled when the end of the next block is entered, before its first line."""
+    usual = vars(Transaction)["__exit__"]
+
+    def end(self, *error):
+        monkeypatch.setattr(Transaction, "__exit__", usual)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Transaction, "__exit__", BlockEnd(end))
+
+
+def test_a_transaction_whose_end_was_cut_off_is_over_for_all_that_comes(url, monkeypatch):
+    store = make_store(url)
+    job = Job("job")
+    id_ = store.save(job)
+    interrupt_end_of_block(monkeypatch)
+    with pytest.raises(KeyboardInterrupt) as caught, store.transaction():
+        job.number = 1
+    with store.transaction():
+        assert job.number == 0
+        job.parts.append(2)
+    job.number = 3
+    store.save(job)
+    assert stored(url, id_, store.save(Job("new", 4))) == [3, 4]
+    assert caught.value is not None  # it holds all that was running, as the interactive interpreter does
+
+
+def test_a_load_and_a_save_end_a_transaction_whose_end_was_cut_off(url, monkeypatch):
+    store = make_store(url)
+    job = Job("job")
+    id_ = store.save(job)
+    interrupt_end_of_block(monkeypatch)
+    with pytest.raises(KeyboardInterrupt), store.transaction():
+        job.number = 1
+    assert store.revision() == 1
+    assert job.number == 0
+    interrupt_end_of_block(monkeypatch)
+    with pytest.raises(KeyboardInterrupt), store.transaction():
+        job.number = 1
+    job.number = 2
+    with pytest.raises(TransactionError, match="changed since"):  # else this change were lost, and nobody told
+        store.save(job)
+    assert job.number == 0
+    job.number = 2
+    store.save(job)
+    assert stored(url, id_) == [2]
+
+
+def test_a_part_whose_end_was_cut_off_is_not_committed(url, monkeypatch):
+    store = make_store(url)
+    first, second = Job("first"), Job("second")
+    ids = store.save_many([first, second])
+    with pytest.raises(TransactionError, match="part"), store.transaction():
+        second.number = 1
+        interrupt_end_of_block(monkeypatch)
+        with pytest.raises(KeyboardInterrupt), store.transaction():
+            first.number = 1
+    assert [first.number, second.number] == stored(url, *ids) == [0, 0]
+
+
+def test_blocks_that_are_open_stay_so(url):
+    store = make_store(url)
+    job = Job("job")
+    id_ = store.save(job)
+    transaction = store.transaction()
+    assert hasattr(transaction, "__exit__")
+    transaction.__enter__()
+    job.number = 1
+    store.save(job)
+    transaction.__exit__(None, None, None)
+    assert stored(url, id_) == [1]
+
+    def within():
+        with store.transaction():
+            yield
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(store.transaction())
+        job.number = 2
+        store.save(job)
+        assert stored(url, id_) == [1]
+    steps = within()
+    next(steps)
+    job.number = 3
+    store.save(job)
+    assert stored(url, id_) == [2]
+    assert list(steps) == []
+    assert stored(url, id_) == [3]
