@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import mmap
 import os
 import random
@@ -20,6 +21,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from perdure.errors import StorageError, StoreBusy
 from perdure.refusals import durable, named
@@ -34,7 +36,7 @@ DIRECTORY, FILE, LINK = "directory", "file", "link"
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _COMMON = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-_locks_held: set[int] = set()
+_locks_held: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
 _held: set[int] = set()  # files that stay open while they are appended to
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # those that are alive, where each holds a file open
 MOST_MAPS = 256
@@ -43,11 +45,12 @@ _chance = random.SystemRandom()  # not the common one, which programs seed to re
 
 def _forget_inherited() -> None:
     # A forked child shares the parent's open files; kept open, they would hold the lock after the parent's death.
-    for descriptors in (_locks_held, _held):
-        for descriptor in descriptors:
-            with suppress(OSError):
-                os.close(descriptor)
-        descriptors.clear()
+    for lock in _locks_held:
+        lock.close()
+    for descriptor in _held:
+        with suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -194,34 +197,28 @@ class Disk:
     def make_directory(self, path: str, mode: int = 0o777) -> None:
         os.mkdir(path, mode)
 
-    def lock(self, path: str, *, exclusive: bool, create: bool) -> int:
+    def lock(self, path: str, *, exclusive: bool, create: bool) -> Any:
         """Take the lock at once or raise `BlockingIOError`; what it returns is for `unlock`."""
         flags = os.O_RDWR if exclusive else os.O_RDONLY
         descriptor = os.open(path, flags | (os.O_CREAT if create else 0) | _NO_FOLLOW | _COMMON, 0o666)
+        token = io.FileIO(descriptor, "r+" if exclusive else "r")  # closed when nobody has it: an interruption loses it
         try:
+            _locks_held.add(token)
             if sys.platform == "win32":  # written for, untested: there is no shared lock, readers take turns
                 msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
             else:
-                fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EACCES, errno.EDEADLK, errno.EAGAIN):
+                fcntl.flock(token, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            return token
+        except BaseException as error:
+            token.close()
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EDEADLK, errno.EAGAIN):
                 raise BlockingIOError(errno.EAGAIN, "locked", path) from error
             raise
-        _locks_held.add(descriptor)
-        return descriptor
 
-    def unlock(self, token: int) -> None:
-        if token not in _locks_held:
-            return  # a forked child, which let go of it already
-        _locks_held.discard(token)
-        try:
-            if sys.platform == "win32":
-                msvcrt.locking(token, msvcrt.LK_UNLCK, 1)
-            else:
-                fcntl.flock(token, fcntl.LOCK_UN)
-        finally:
-            os.close(token)
+    def unlock(self, token: Any) -> None:
+        if sys.platform != "win32" and not token.closed:  # else a forked child, which let go of it already
+            fcntl.flock(token, fcntl.LOCK_UN)
+        token.close()
 
 
 class Files:
@@ -384,14 +381,16 @@ class Files:
     @contextmanager
     def lock(self, path: str, *, exclusive: bool = True, create: bool = False, timeout: float = 60.0) -> Iterator[None]:
         """Hold the lock file; wait for other holders for at most `timeout` seconds, then `StoreBusy`."""
-        token = self._wait_for_lock(path, exclusive=exclusive, create=create, timeout=timeout)
+        token = None
         try:
+            token = self._wait_for_lock(path, exclusive=exclusive, create=create, timeout=timeout)
             yield
         finally:
-            with named(path, "unlock"):
-                self.disk.unlock(token)
+            if token is not None:
+                with named(path, "unlock"):
+                    self.disk.unlock(token)
 
-    def _wait_for_lock(self, path: str, *, exclusive: bool, create: bool, timeout: float) -> int:
+    def _wait_for_lock(self, path: str, *, exclusive: bool, create: bool, timeout: float) -> Any:
         deadline = time.monotonic() + timeout
         pause = 0.0005
         while True:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import builtins
 import contextlib
 import signal
+import time
 
 import pytest
+from chances import dice, more
 
 from perdure import Persistable, TransactionError, make_store
-from perdure.objects.instances import states
+from perdure.files import Files
+from perdure.objects.instances import persistable, states
 from perdure.objects.payloads import direct
 from perdure.objects.transactions.blocks import BlockEnd
 from perdure.objects.transactions.transaction import Transaction
@@ -312,3 +315,167 @@ def test_blocks_that_are_open_stay_so(url):
     assert stored(url, id_) == [2]
     assert list(steps) == []
     assert stored(url, id_) == [3]
+
+
+def test_an_object_whose_nap_was_interrupted_is_committed_and_goes_back(url, monkeypatch):
+    store = make_store(url)
+    first, second = Job("first"), Job("second")
+    ids = store.save_many([first, second])
+    with store.transaction() as transaction:
+        first.number = second.number = 1
+        interrupt(monkeypatch, View, "doze", after=True)
+        with pytest.raises(KeyboardInterrupt):
+            transaction.savepoint()
+    assert [first.number, second.number] == stored(url, *ids) == [1, 1]
+    with pytest.raises(ValueError, match="no"), store.transaction() as transaction:
+        first.number = second.number = 2
+        interrupt(monkeypatch, View, "doze", after=True)
+        with pytest.raises(KeyboardInterrupt):
+            transaction.savepoint()
+        raise ValueError("no")
+    assert [first.number, second.number] == stored(url, *ids) == [1, 1]
+
+
+def test_a_connection_that_was_left_within_a_transaction_goes_on(url):
+    store = make_store(url)
+    id_ = store.save(Job("job"))
+    connection = store.backend._connection._connection
+    connection.execute("BEGIN IMMEDIATE")  # as if it were interrupted before its end, twice
+    connection.execute("DELETE FROM records")
+    assert store.list() == [id_]
+    connection.execute("BEGIN IMMEDIATE")
+    store.save(Job("other"))
+    assert len(make_store(url).list()) == 2
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file")
+def test_the_lock_of_a_directory_is_not_lost_by_an_interruption(tmp_path, monkeypatch):
+    store = make_store(tmp_path / "jobs/", timeout=1)
+    usual = Files._wait_for_lock
+
+    def wait(self, *args, **kwargs):
+        token = usual(self, *args, **kwargs)
+        monkeypatch.setattr(Files, "_wait_for_lock", usual)
+        signal.raise_signal(signal.SIGINT)
+        return token
+
+    monkeypatch.setattr(Files, "_wait_for_lock", wait)
+    with contextlib.suppress(KeyboardInterrupt):
+        store.save(Job("job"))
+    store.save(Job("job"))
+    with make_store(tmp_path / "jobs/", timeout=1) as other:
+        assert len(other.list()) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # no destructor can raise
+def test_a_new_object_is_not_taken_for_one_that_was_at_its_address(url, monkeypatch):
+    store = make_store(url)
+    job = Job("job")
+    id_, address = store.save(job), id(job)
+    interrupt(monkeypatch, persistable, "drop_entry")
+    del job
+    waiting = []
+    while id(new := Job("new", 1)) != address:
+        waiting.append(new)
+        assert len(waiting) < 10_000
+    assert new.persistent_id is None
+    assert store.save(new) != id_
+    assert stored(url, id_, new.persistent_id) == [0, 1]
+
+
+class Timer:
+    """Real signals, each at a random moment of what is done."""
+
+    def __init__(self):
+        self.chance = dice("interrupts")
+        self.lasts = {}
+
+    def interrupted(self, work, *args):
+        """Do the work; whether it was interrupted."""
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        begun = time.perf_counter()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, max(1e-6, self.chance.random() * self.lasts.get(work, 0.002) * 1.1))
+            work(*args)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.lasts[work] = 0.9 * self.lasts.get(work, 0.002) + 0.1 * (time.perf_counter() - begun)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        return False
+
+
+def both(store, first, second):
+    with store.transaction():
+        first.number += 1
+        second.number += 1
+
+
+def with_savepoint(store, first, second):
+    with store.transaction() as transaction:
+        first.number += 1
+        savepoint = transaction.savepoint()
+        second.number += 5
+        first.parts.append(Job("part"))
+        savepoint.rollback()
+        second.number += 1
+
+
+def in_parts(store, first, second):
+    with store.transaction():
+        with store.transaction():
+            first.number += 1
+        second.number += 1
+        first.parts.append(Job("part"))
+
+
+def aborted(store, first, second):
+    with contextlib.suppress(KeyError), store.transaction():
+        first.number += 1
+        second.name = "wrong"
+        raise KeyError
+
+
+def read_anew(store, first, second):
+    store.invalidate_cache()
+    assert first.number == second.number
+
+
+def removing(store, first, second):
+    with store.transaction():
+        if first.parts:
+            store.remove(first.parts.pop().persistent_id)
+        first.number += 1
+        second.number += 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers that send signals")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a signal within a destructor
+def test_signals_at_any_moment(url):
+    store, other = make_store(url), make_store(url)
+    first, second = Job("first"), Job("second")
+    ids = store.save_many([first, second])
+    timer, cuts, tries = Timer(), 0, 0
+
+    def others_change(store, first, second):
+        other.run(lambda: [setattr(other.load(id_), "number", other.load(id_).number + 1) for id_ in ids])
+        store.load_many(ids)
+
+    works = [both, with_savepoint, in_parts, aborted, read_anew, removing, others_change]
+    while cuts < more(300):
+        tries += 1
+        cuts += timer.interrupted(timer.chance.choice(works), store, first, second)
+        with store.transaction():
+            pass  # also whatever was cut off is over by this
+        seen = [(job.name, job.number, [part.persistent_id for part in job.parts]) for job in store.load_many(ids)]
+        with make_store(url, read_only=True) as fresh:
+            loaded = fresh.load_many(ids)
+            there = [(job.name, job.number, [part.persistent_id for part in job.parts]) for job in loaded]
+        assert seen == there
+        assert [name for name, *_ in there] == ["first", "second"]
+        assert there[0][1] == there[1][1]  # no half of a transaction
+    assert store.check() == []
+    assert first.number > 0
+    assert tries >= cuts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 from perdure.files import Disk
 
@@ -130,11 +131,11 @@ class FaultyDisk(Disk):
         self._step("make_directory", path)
         self.disk.make_directory(path, mode)
 
-    def lock(self, path: str, *, exclusive: bool, create: bool) -> int:
+    def lock(self, path: str, *, exclusive: bool, create: bool) -> Any:
         self._step("lock", path)
         return self.disk.lock(path, exclusive=exclusive, create=create)
 
-    def unlock(self, token: int) -> None:
+    def unlock(self, token: Any) -> None:
         self.disk.unlock(token)
 
     def _halves(self, size: int) -> bool:

@@ -134,6 +134,8 @@ class SqliteConnection:
             if connection is None or self._closed or self._outcome_unknown:
                 return False
             try:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 done = self._transaction(connection, work)
                 connection.execute("PRAGMA synchronous = FULL")
@@ -187,6 +189,8 @@ class SqliteConnection:
             self._connection = self._open()
             start_watch(self.watch, self.path)
         self._refuse_moved()
+        if self._connection.in_transaction:  # an interruption came before its end
+            self._connection.execute("ROLLBACK")
         return work(self._connection)
 
     def _refuse_moved(self) -> None:

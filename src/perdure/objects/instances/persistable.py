@@ -138,7 +138,11 @@ ENTRIES: dict[int, Entry] = {}
 
 def entry_of(obj: Any) -> Entry | None:
     """The entry of a persistable object; None for one that no store knows."""
-    return ENTRIES.get(id(obj))
+    entry = ENTRIES.get(id(obj))
+    if entry is not None and entry() is not obj:  # `_gone` was interrupted for the one that was at this address before
+        _gone(entry)
+        return None
+    return entry
 
 
 def _gone(entry: Any) -> None:

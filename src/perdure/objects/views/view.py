@@ -370,8 +370,8 @@ class View(Resting):
 
         `kept` is what a savepoint has of it: with `.obj` and `.entry`.
         """
+        self._napping[entry.address] = kept  # first: an interruption must not leave it dozing and on no list
         self.doze(entry, obj)
-        self._napping[entry.address] = kept
 
     def still_napping(self) -> dict[int, Any]:
         """Those that nap and were not touched since."""
