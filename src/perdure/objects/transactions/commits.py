@@ -241,7 +241,7 @@ class Commit:
                 self._learn()
             except BaseException:
                 self.desk.worklist = None
-                view.unfinished.note(self._learn if self.receipt is not None else worklist.forget_new)
+                view.unfinished.append(self._learn if self.receipt is not None else worklist.forget_new)
                 worklist.release()
                 view.finish()
                 raise

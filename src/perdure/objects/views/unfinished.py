@@ -13,31 +13,24 @@ from perdure.errors import PerdureError
 ATTEMPTS = 3  # then it is no interruption, but an error that comes each time
 
 
-class Unfinished:
-    """Work in the order in which it was begun."""
+class Unfinished(list[Callable[[], object]]):
+    """Work in the order in which it was begun; a list, so that asking whether there is any costs nothing."""
 
     def __init__(self) -> None:
-        self._works: list[Callable[[], object]] = []
+        super().__init__()
         self._attempts = 0
         self._is_finishing = False
-
-    def __bool__(self) -> bool:
-        return bool(self._works)
-
-    def note(self, work: Callable[[], object]) -> None:
-        """Have it done by the next `finish`."""
-        self._works.append(work)
 
     def do(self, work: Callable[[], object]) -> None:
         """Do it now, after all that waits; if it is interrupted, it waits."""
         if not self._is_finishing:
-            self._works.append(work)
+            self.append(work)
             self.finish()
             return
         try:
             work()
         except BaseException:
-            self._works.append(work)
+            self.append(work)
             raise
 
     def finish(self) -> None:
@@ -46,9 +39,9 @@ class Unfinished:
             return
         try:
             self._is_finishing = True
-            while self._works:
+            while self:
                 try:
-                    self._works[0]()
+                    self[0]()
                 except PerdureError:
                     self._drop()
                     raise
@@ -63,4 +56,4 @@ class Unfinished:
 
     def _drop(self) -> None:
         self._attempts = 0
-        del self._works[:1]
+        del self[:1]
