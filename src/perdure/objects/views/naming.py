@@ -156,8 +156,8 @@ class Classes(Following):
                     return facts_of(opaque_class(class_name))
                 raise ClassNotFound(
                     f"{class_name}, the class of {id_}, is not a Persistable here.",
-                    hint="The object was replaced by a plain value, or its class changed: make that one again, or say with"
-                    ' perdure.rename what it is called now; load(id, missing="opaque") shows what is stored without it.',
+                    hint="The object was replaced by a plain value, or its class changed: make that one again, or say"
+                    ' with perdure.rename what it is called now; load(id, missing="opaque") shows what is stored.',
                     ids=(id_,),
                 )
             facts = self._classes[class_name] = facts_of(cls)
