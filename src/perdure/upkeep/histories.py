@@ -48,8 +48,10 @@ def _check_versions(backend: Backend, key: Key | None, id_: str, revisions: list
     there = {version.revision for version in versions}
     first = versions[-1] if versions else Version(0, None)
     for revision in revisions:
+        if revision in there or (revision == oldest and not backend.ids_of([number_of(id_)], oldest)):
+            continue  # or a removal before which nothing is kept: a restored store does not have that
         # Before a removal that is the oldest version, all was erased or packed.
-        if revision not in there and (first.frame is not None or revision > first.revision):
+        if first.frame is not None or revision > first.revision:
             yield f"has no version of revision {revision}, which a commit tells of"
     untold = sorted(revision for revision in there if revision > oldest and revision not in revisions)
     if untold:
