@@ -26,7 +26,7 @@ def run(*arguments: str, server: str = NO_SERVER) -> subprocess.CompletedProcess
     """The program itself."""
     environment = {**os.environ, "PERDURE_BENCH_POSTGRESQL_URL": server}
     command = [sys.executable, str(BENCH / "run.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment)
 
 
 @pytest.fixture(scope="module")

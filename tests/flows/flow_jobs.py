@@ -194,7 +194,7 @@ def leave(how):
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "child":  # a forked child keeps the worker's channel open for a while
         if os.fork() == 0:
-            time.sleep(90)
+            time.sleep(30)
             os._exit(0)
         os._exit(4)
     if how == "base":
