@@ -31,7 +31,7 @@ from perdure.pickling.references import named
 MODULE = "perdure"
 SHAPE, MEMBER, MADE, KEEP, KEEPING = "_shape", "_member", "_made", "_keep", "_keeping"
 NEW_OBJECTS = 2  # the first protocol that makes objects by `__new__`
-_ENUM_REDUCE = enum.Enum.__reduce_ex__
+_ENUM_REDUCES = (enum.Enum.__reduce_ex__, enum.Flag.__reduce_ex__)  # early releases of 3.11 have one for flags
 
 
 def shape(name: str, text: str, version: int = 0, hint: str = "") -> Any:
@@ -185,7 +185,7 @@ def _told_missing(missing: Missing) -> Any:
 
 
 def _told_member(cls: Any, obj: Any) -> Any:
-    if cls.__reduce_ex__ is not _ENUM_REDUCE or "<locals>" in cls.__qualname__:
+    if cls.__reduce_ex__ not in _ENUM_REDUCES or "<locals>" in cls.__qualname__:
         return NotImplemented
     name = obj._name_
     if issubclass(cls, enum.Flag) and name not in cls._member_map_:
