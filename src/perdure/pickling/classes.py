@@ -86,7 +86,12 @@ def find_imported(name: str) -> Any:
     module, _, qualname = name.partition(":")
     if module != MAIN and module == main_module_name():
         module = MAIN
-    found = sys.modules.get(module)
+    return imported_as(module, qualname)
+
+
+def imported_as(module: str, qualname: str) -> Any:
+    """What stands under that name in a module, None where nothing does or it is not imported; runs nobody's code."""
+    found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = getattr(found, "__dict__", {}).get(part)  # no module's or class's own way of giving attributes
     return found

@@ -7,10 +7,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from perdure.pickling.classes import MAIN, public_module, shown_name
+from perdure.pickling.classes import MAIN, imported_as, public_module, shown_name
 from perdure.pickling.declared import DECLARED
 
 _roots: list[type[Any]] = []
@@ -44,12 +43,7 @@ def class_named(name: str) -> type[Any] | None:
 
 def _is_current(cls: type[Any]) -> bool:
     """Whether it is what its module has under its name now; perdure's own classes are wherever they live."""
-    found: Any = sys.modules.get(cls.__module__)
-    if found is not None and cls.__module__ == OWN:
-        return True
-    for part in cls.__qualname__.split("."):
-        found = getattr(found, "__dict__", {}).get(part)
-    return found is cls
+    return cls.__module__ == OWN or imported_as(cls.__module__, cls.__qualname__) is cls
 
 
 def _imported() -> dict[str, type[Any]]:
