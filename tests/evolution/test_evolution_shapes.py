@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 import pickle
+import sys
 import warnings
 
 import pytest
@@ -337,8 +338,11 @@ def test_members_that_pickle_stores_otherwise_stay_so(define):
     )
     values = [signal.SIGINT, socket.AF_INET, shop.Odd.ONE]
     assert perdure.loads(perdure.dumps(values)) == values
-    shop.Bits = enum.Flag("Bits", {"A": 1, "B": 2}, boundary=enum.KEEP, module="shop")  # 8 is a bit of no member
-    assert perdure.loads(perdure.dumps(shop.Bits(9))) == shop.Bits(9)
+    kinds = [enum.IntFlag]
+    kinds += [enum.Flag] if sys.version_info >= (3, 11, 4) else []  # earlier releases cannot read what they write
+    for kind in kinds:
+        shop.Bits = kind("Bits", {"A": 1, "B": 2}, boundary=enum.KEEP, module="shop")  # 8 is a bit of no member
+        assert perdure.loads(perdure.dumps(shop.Bits(9))) == shop.Bits(9)
 
 
 def test_plain_pickle_loads_the_same_classes_wrong(define):
@@ -349,7 +353,8 @@ def test_plain_pickle_loads_the_same_classes_wrong(define):
     point, pair, colour = pickle.loads(data)
     assert (point.x, point.y) == (2, 1)
     assert pair.right == 1
-    assert colour is shop.Colour.GREEN
+    if sys.version_info >= (3, 11, 4):  # earlier releases of 3.11 wrote members by their names
+        assert colour is shop.Colour.GREEN
 
 
 def test_copies_are_not_touched_by_it(define):

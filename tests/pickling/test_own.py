@@ -10,6 +10,7 @@ import decimal
 import fractions
 import io
 import ipaddress
+import operator
 import pathlib
 import pickle
 import subprocess
@@ -95,6 +96,53 @@ def test_objects_of_registered_classes(protocol):
         assert setting.value == {"a": 1}
         assert (type(trouble), trouble.args) == (owned.Trouble, ("x", 1))
         assert (point, colour) == (owned.Point, owned.Colour)
+
+
+class Reduced:
+    """Pickles as what it is given."""
+
+    def __init__(self, function: Any, *args: Any):
+        self.call = function, args
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+READ, WRITE = Reduced(getattr, owned.Right, "READ"), Reduced(getattr, owned.Right, "WRITE")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_members_as_early_releases_of_python_3_11_wrote_them(protocol):
+    assert read(pickle.dumps(Reduced(getattr, owned.Colour, "BLUE"), protocol)) is owned.Colour.BLUE
+    assert read(pickle.dumps([Reduced(operator.or_, READ, WRITE)], protocol)) == [owned.Right.READ | owned.Right.WRITE]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Reduced(getattr, owned.Colour, "mro"),
+        Reduced(getattr, owned.Colour, "__members__"),
+        Reduced(getattr, owned.Point, "x"),
+        Reduced(getattr, Reduced(getattr, owned.Colour, "RED"), "value"),
+        Reduced(getattr, owned.Colour, 5),
+        Reduced(getattr, "text", "upper"),
+        Reduced(operator.or_, 1, 2),
+        Reduced(operator.or_, READ, True),
+        Reduced(operator.or_, READ, Reduced(getattr, owned.Colour, "RED")),
+        Reduced(operator.or_, 1, READ),
+        Reduced(operator.or_, {1}, {2}),
+        Reduced(operator.or_, owned.Right, owned.Colour),
+    ],
+    ids=lambda value: f"{value.call[0].__name__} {value.call[1][1]!r:.20}".split(" at 0x")[0],
+)
+def test_nothing_else_is_looked_up_or_joined(value):
+    with pytest.raises(PerdureError):
+        read(pickle.dumps(value))
+
+
+def test_members_of_enumerations_that_are_not_here():
+    with pytest.raises(UntrustedRecord, match="Colour"):
+        read(pickle.dumps(Reduced(getattr, owned.Colour, "RED")).replace(b"owned", b"gonee"))
 
 
 def test_exceptions_of_python():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import or_
 from types import FunctionType
 from typing import Any
 
@@ -93,6 +94,20 @@ class Building:
         if id(cls) not in self._classes or not isinstance(cls, enum.EnumType):
             raise Refused("a member is asked of what is no registered enumeration")
         return lasting.member(cls, name, value)
+
+    def member_of(self, cls: Any, name: str) -> Any:
+        """The member of a registered enumeration with that name. Raises `Refused` for all that is none."""
+        return self._member(cls, name, None)
+
+    def joined(self, flags: Any, more: Any) -> Any:
+        """Flags of one registered enumeration together; `more` may be the bits of no member."""
+        cls: Any = type(flags)
+        if cls is OpaqueValue and type(more) in (OpaqueValue, int):
+            return OpaqueValue(flags.missing, or_, (flags, more), {})
+        if id(cls) not in self._classes or not issubclass(cls, enum.Flag) or type(more) not in (cls, int):
+            raise Refused("values are joined that are no flags of one registered enumeration")
+        bits = more if type(more) is int else more._value_
+        return _by_class(cls, lambda: cls(flags._value_ | bits))
 
     def _reference(self, place: Any) -> Any:
         if type(place) is not int or not 0 <= place < len(self.objects):

@@ -278,11 +278,18 @@ def _zone(key: Any, cached: Any = True) -> zoneinfo.ZoneInfo:
 ZONE_BY_KEY = Callee("ZoneInfo._unpickle", _zone)
 
 
-def _attribute(of: Any, name: Any) -> Callee:
-    """`getattr` for the one thing that pickle writes it for, of all that is here."""
+def _attribute(builder: Any, of: Any, name: Any) -> Any:
+    """`getattr` for what pickle writes it for: time zones, and members of enumerations (CPython 3.11.0 to 3.11.3)."""
     if type(of) is Callee and of.name == "ZoneInfo" and name == "_unpickle":
         return ZONE_BY_KEY
-    raise Refused("an attribute is looked up")
+    if type(of) is Callee or type(name) is not str or not name.isidentifier():
+        raise Refused("an attribute is looked up")
+    return builder.member_of(of, name)
+
+
+def _joined(builder: Any, flags: Any, more: Any) -> Any:
+    """`operator.or_` for what these releases write it for: several flags."""
+    return builder.joined(flags, more)
 
 
 # -- the table ------------------------------------------------------------------------------------------------
@@ -349,7 +356,9 @@ def _rows() -> Iterator[tuple[str, str, Callee]]:
     yield "builtins", "range", Callee("range", _range)
     yield "builtins", "slice", Callee("slice", _slice)
     yield "builtins", "object", OBJECT
-    yield "builtins", "getattr", Callee("getattr", _attribute, takes_names=True)
+    yield "builtins", "getattr", Callee("getattr", _attribute, takes_names=True, gets_builder=True)
+    for module in ("_operator", "operator"):
+        yield module, "or_", Callee("or_", _joined, gets_builder=True)
     for name in ("bool", "dict", "float", "int", "list", "str", "tuple"):
         yield "builtins", name, Callee(name)
     yield "builtins", "set", Callee("set", _set_of(set), gets_builder=True)
