@@ -2,62 +2,72 @@
 
 - Noted before it is done: attributes, items, and what the methods of lists, dictionaries and sets change. Taking back
   goes from the last to the first, and gives the very same order of keys and items.
-- What cannot be noted (C code that may change anything, classes with ways of their own) is `lost`: then nothing is
-  taken back here, and the state has to be read again.
-- What only reads (comparing, iterating, arithmetic) is taken to change nothing. Properties and the like are not.
+- What cannot be noted (C code that may change anything, classes with ways of their own, iterators that are moved on) is
+  `lost`: then nothing is taken back here, and the state has to be read again.
+- What only reads changes nothing where its operands are quiet (see `quiet`). What is inside of containers, and what is
+  a key, is taken to be compared and hashed without a change.
 """
 
 from __future__ import annotations
 
-import datetime
 import operator
 import random
-import uuid
 from collections.abc import Callable
 from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
-from perdure.prevalence import moments
+from perdure.prevalence.moments import local
+from perdure.prevalence.plain import (
+    MISSING,
+    SAFE_READS,
+    as_any,
+    is_plain,
+    is_plain_dataclass,
+    looks_up_plainly,
+    reads_safely,
+    slot_value,
+    takes_plainly,
+)
+from perdure.prevalence.quiet import (
+    HARMLESS,
+    ITERATING,
+    QUIET,
+    READING,
+    STORING,
+    in_class,
+    is_atom,
+    is_over_new,
+    is_quiet,
+    is_quiet_argument,
+)
 
 MOST = 10_000  # items of a container that is copied before a change that cannot be noted otherwise
 
 _READ = frozenset({dict, list, tuple, str, bytes, bytearray, range})
-_ATOMS = frozenset({
-    int, float, complex, bool, str, bytes, tuple, frozenset, type(None), range, datetime.datetime, datetime.date,
-    datetime.time, datetime.timedelta, datetime.timezone, uuid.UUID,
-})  # fmt: skip
-_HARMLESS = frozenset({
-    abs, all, any, bool, bytes, callable, chr, dict, divmod, enumerate, filter, float, format, frozenset, hash, hex,
-    int,
-    isinstance, issubclass, iter, len, list, map, max, min, next, ord, pow, print, range, repr, reversed, round, set,
-    slice, sorted, str, sum, tuple, zip, bytearray, complex, object,
-    datetime.datetime, datetime.date, datetime.time, datetime.timedelta, uuid.UUID,
-    moments.now, moments.random, moments.random_source, moments.uuid4,
-})  # fmt: skip
-_READING = {
-    dict: frozenset({"get", "keys", "values", "items", "copy"}),
-    list: frozenset({"index", "count", "copy"}),
-    set: frozenset({
-        "copy", "union", "intersection", "difference", "symmetric_difference", "issubset", "issuperset", "isdisjoint",
-    }),
-    random.Random: frozenset({"random", "choice", "choices", "randint", "randrange", "sample", "uniform", "gauss"}),
-}  # fmt: skip
-_LATE_ATOMS = frozenset({("decimal", "Decimal"), ("fractions", "Fraction")})  # whose modules few programs need
-_missing: Any = object()
-_safe_reads: set[tuple[type, str]] = set()
+_NONE: dict[int, Any] = {}
+_UNSEEN = frozenset({isinstance, issubclass, callable})  # look at an argument's class only
 
-Twin = Callable[..., Any]
+
+class Twin(Protocol):
+    """A watched function."""
+
+    sets_only: frozenset[str] | None  # attributes of its first argument, if it does nothing but setting these
+    makes: set[type]  # classes whose new objects take them plainly
+    reads_only: bool
+
+    def __call__(self, changes: Changes, /, *args: Any, **keywords: Any) -> Any: ...
 
 
 class Changes:
     """The changes of one command; `twin_of` gives the watched twin of a function, if it has one."""
 
-    __slots__ = ("log", "lost", "root", "twin_of")
+    __slots__ = ("fresh", "log", "lost", "root", "twin_of")
 
     def __init__(self, root: Any, twin_of: Callable[[FunctionType], Twin | None]):
         self.root = root
         self.log: list[tuple[Any, ...]] = []
         self.lost = False
+        self.fresh = _NONE  # iterators and small functions that were made by this command, by their addresses
         self.twin_of = twin_of
 
     def take_back(self) -> None:
@@ -66,18 +76,46 @@ class Changes:
             undo(*args)
         self.log.clear()
 
+    # -- what reads -------------------------------------------------------------------------------------------
+
+    def quiet(self, obj: Any) -> Any:
+        """`obj`, which is about to be read by an operator or a loop."""
+        if type(obj) not in QUIET and not is_quiet(obj, self.fresh, self._reads_only):
+            self.lost = True
+        return obj
+
+    def small(self, function: Any) -> Any:
+        """A `lambda` whose own changes are noted."""
+        self._made_here(function)
+        return function
+
+    def _made_here(self, obj: Any) -> None:
+        if self.fresh is _NONE:
+            self.fresh = {}
+        self.fresh[id(obj)] = obj
+
+    def _given(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """C code gets these, and may read or call them."""
+        for arg in (*args, *keywords.values()) if keywords else args:
+            if not is_quiet_argument(arg, self.fresh, self._reads_only):
+                self.lost = True
+
+    def _reads_only(self, function: FunctionType) -> bool:
+        twin = self.twin_of(function)
+        return twin is not None and twin.reads_only
+
     # -- attributes and items --------------------------------------------------------------------------------
 
     def get_attribute(self, obj: Any, name: str) -> Any:
         """`obj.name`."""
-        if (type(obj), name) not in _safe_reads and not _reads_safely(obj, name):
+        if (type(obj), name) not in SAFE_READS and not reads_safely(obj, name):
             self.lost = True
         return getattr(obj, name)
 
     def set_attribute(self, value: Any, obj: Any, name: str) -> None:
         """`obj.name = value`."""
         cls: Any = type(obj)
-        if cls.__setattr__ is not object.__setattr__ or not _is_plain(cls, name):
+        if cls.__setattr__ is not object.__setattr__ or not is_plain(cls, name):
             self.lost = True
         else:
             self._note_attribute(obj, name)
@@ -85,11 +123,13 @@ class Changes:
 
     def delete_attribute(self, obj: Any, name: str) -> None:
         """`del obj.name`."""
-        own, cls = getattr(obj, "__dict__", None), _any(type(obj))
-        if cls.__delattr__ is not object.__delattr__ or type(own) is not dict:
+        own, cls = getattr(obj, "__dict__", None), as_any(type(obj))
+        if cls.__delattr__ is not object.__delattr__ or not is_plain(cls, name):
             self.lost = True
-        else:
+        elif type(own) is dict and name in own:
             self._copy(own)
+        elif slot_value(obj, name) is not MISSING:
+            self._note_attribute(obj, name)
         delattr(obj, name)
 
     def get_item(self, obj: Any, key: Any) -> Any:
@@ -136,11 +176,12 @@ class Changes:
     def in_place(self, left: Any, operate: str, right: Any) -> Any:
         """`left += right` and the like; gives the new left."""
         cls = type(left)
+        self.quiet(right)
         if cls is list and operate == "__iadd__":
             self.log.append((_cut, left, len(left)))
         elif cls in (list, dict, set):
             self._copy(left)
-        elif not _is_atom(cls):
+        elif not is_atom(cls):
             self.lost = True
         return _OPERATORS[operate](left, right)
 
@@ -150,40 +191,68 @@ class Changes:
         """`function(…)`."""
         cls = type(function)
         if cls is FunctionType:
-            if function not in _HARMLESS:
+            if function not in HARMLESS:
                 return self._call_function(function, args, keywords)
         elif cls is MethodType:
             if type(function.__func__) is FunctionType:
                 return self._call_function(function.__func__, (function.__self__, *args), keywords)
             self.lost = True
         elif isinstance(function, type):
-            if function not in _HARMLESS and not _is_atom(function):
+            if function not in HARMLESS and not is_atom(function):
                 return self._make(function, args, keywords)
+            return self._call_harmless(function, args, keywords)
         elif cls is type(len):
-            owner = function.__self__
-            if owner is not None and type(owner) is not ModuleType:
-                return self.call_method(owner, function.__name__, *args, **keywords)
-            if function not in _HARMLESS and getattr(owner, "__name__", "") != "math":
-                self.lost = True
+            return self._call_builtin(function, args, keywords)
         else:
             self.lost = True
         return function(*args, **keywords)
 
+    def _call_builtin(self, function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        owner = function.__self__
+        cls = type(owner)
+        if owner is None or cls is ModuleType:
+            if function in HARMLESS or getattr(owner, "__name__", "") == "math":
+                return self._call_harmless(function, args, keywords)
+        elif isinstance(owner, type):  # of a class, such as dict.fromkeys
+            if owner in HARMLESS or is_atom(owner):
+                return self._call_harmless(function, args, keywords)
+        elif cls in READING or is_atom(cls):
+            return self.call_method(owner, function.__name__, *args, **keywords)
+        self.lost = True
+        return function(*args, **keywords)
+
+    def _call_harmless(self, function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """C code that changes nothing but by what it is given."""
+        if function not in _UNSEEN:
+            self._given(args, keywords)
+        if function is print and "file" in keywords:
+            self.lost = True
+        made = function(*args, **keywords)
+        if function in ITERATING and is_over_new(args, self.fresh):
+            self._made_here(made)
+        return made
+
     def call_method(self, obj: Any, name: str, /, *args: Any, **keywords: Any) -> Any:
         """`obj.name(…)`."""
         cls = type(obj)
-        reading = _READING.get(cls)
+        reading = READING.get(cls)
         if reading is not None:
             if name not in reading:
                 self._note_method(cls, obj, name, args, keywords)
+            elif cls is random.Random and not (local.moment and local.moment.gives(obj)):
+                self.log.append((obj.setstate, obj.getstate()))
+            if name not in STORING:
+                self._given(args, keywords)
         elif cls is ModuleType or isinstance(obj, type):
             return self.call(getattr(obj, name), *args, **keywords)
-        elif not _is_atom(cls):
+        elif is_atom(cls):
+            self._given(args, keywords)
+        else:
             own = getattr(obj, "__dict__", None)
-            found = _in_class(cls, name)
-            if type(own) is dict and name in own:
+            found = in_class(cls, name)
+            if type(own) is dict and name in own and not hasattr(type(found), "__set__"):
                 return self.call(own[name], *args, **keywords)
-            if type(found) is FunctionType and _looks_up_plainly(cls):
+            if type(found) is FunctionType and looks_up_plainly(cls):
                 return self._call_function(found, (obj, *args), keywords)
             if isinstance(found, (staticmethod, classmethod)):
                 return self.call(getattr(obj, name), *args, **keywords)
@@ -207,18 +276,18 @@ class Changes:
         """A new object: what its `__init__` does to itself need not be noted."""
         if issubclass(cls, BaseException) and type(cls.__init__) is not FunctionType:
             return cls(*args, **keywords)
-        init, is_plain = cls.__init__, type(cls) is type and _any(cls).__new__ is object.__new__
-        if is_plain and type(init) is FunctionType:
+        init, plainly = cls.__init__, type(cls) is type and as_any(cls).__new__ is object.__new__
+        if plainly and type(init) is FunctionType:
             twin = self.twin_of(init)
             if twin is not None:
-                if getattr(twin, "only_itself", False):
+                if cls in twin.makes or takes_plainly(cls, twin):
                     return cls(*args, **keywords)
                 made = object.__new__(cls)
                 twin(self, made, *args, **keywords)
                 return made
-            if getattr(cls, "__dataclass_params__", None) is not None and not hasattr(cls, "__post_init__"):
+            if is_plain_dataclass(cls, init):
                 return cls(*args, **keywords)
-        elif is_plain and init is object.__init__:
+        elif plainly and init is object.__init__:
             return cls(*args, **keywords)
         self.lost = True
         return cls(*args, **keywords)
@@ -227,15 +296,15 @@ class Changes:
 
     def _note_attribute(self, obj: Any, name: str) -> None:
         own = getattr(obj, "__dict__", None)
-        old = own[name] if own is not None and name in own else _slot_value(obj, name)
-        if old is _missing:
+        old = own[name] if own is not None and name in own else slot_value(obj, name)
+        if old is MISSING:
             self.log.append((_remove_attribute, obj, name))
         else:
             self.log.append((setattr, obj, name, old))
 
     def _note_key(self, obj: dict[Any, Any], key: Any) -> None:
-        old = obj.get(key, _missing)
-        if old is _missing:
+        old = obj.get(key, MISSING)
+        if old is MISSING:
             self.log.append((obj.pop, key, None))
         else:
             self.log.append((dict.__setitem__, obj, key, old))
@@ -243,7 +312,7 @@ class Changes:
     def _note_removal(self, obj: dict[Any, Any], key: Any) -> None:
         if key in obj:
             last = next(reversed(obj))
-            if last is key or (_is_atom(type(last)) and _is_atom(type(key)) and last == key):
+            if last is key or (is_atom(type(last)) and is_atom(type(key)) and last == key):
                 self.log.append((dict.__setitem__, obj, last, obj[key]))  # it was the last one, and will be
             else:
                 self._copy(obj)
@@ -268,9 +337,18 @@ class Changes:
                 self.log.append((obj.discard, args[0]))
         elif name in ("discard", "remove"):
             if args[0] in obj:
-                self.log.append((obj.add, args[0]))
+                self._note_leaving(obj, args[0])
         else:
             self._copy(obj)
+
+    def _note_leaving(self, obj: set[Any], item: Any) -> None:
+        """What is taken out of a set may be another object than the equal one that was given."""
+        if is_atom(type(item)):
+            twin = _Equal(item)
+            if twin in obj and twin.other is not MISSING:
+                self.log.append((obj.add, twin.other))
+                return
+        self._copy(obj)
 
     def _note_list(self, obj: list[Any], name: str, args: tuple[Any, ...]) -> None:
         if name in ("append", "extend"):
@@ -293,57 +371,24 @@ class Changes:
             self._copy(obj)
 
 
-def _is_atom(cls: type) -> bool:
-    """Whether it has no state that could change."""
-    return cls in _ATOMS or (cls.__module__, cls.__qualname__) in _LATE_ATOMS
+class _Equal:
+    """Finds the item of a set that is equal to another one."""
 
+    def __init__(self, item: Any):
+        self._item, self.other = item, MISSING
 
-def _reads_safely(obj: Any, name: str) -> bool:
-    """Whether reading that attribute runs nobody's code."""
-    cls = type(obj)
-    if cls is ModuleType or isinstance(obj, type):
+    def __hash__(self) -> int:
+        return hash(self._item)
+
+    def __eq__(self, other: object) -> bool:
+        if self._item != other:
+            return False
+        self.other = other
         return True
-    if not _is_atom(cls) and cls not in _READING:
-        if not _looks_up_plainly(cls) or hasattr(cls, "__getattr__"):
-            return False
-        found = _in_class(cls, name)
-        if found is not None and type(found) is not FunctionType and not _is_plain(cls, name):
-            return False
-    _safe_reads.add((cls, name))
-    return True
-
-
-def _any(cls: Any) -> Any:
-    return cls  # type checkers know too much of `object`
-
-
-def _looks_up_plainly(cls: Any) -> bool:
-    return cls.__getattribute__ is object.__getattribute__
-
-
-def _in_class(cls: type, name: str) -> Any:
-    for base in cls.__mro__:
-        if name in base.__dict__:
-            return base.__dict__[name]
-    return None
-
-
-_MEMBER = type(type("_Slotted", (), {"__slots__": ("slot",)}).__dict__["slot"])
-
-
-def _is_plain(cls: type, name: str) -> bool:
-    """Whether the attribute is kept in the object's dictionary, or in a slot."""
-    found = _in_class(cls, name)
-    return found is None or type(found) is _MEMBER or not hasattr(type(found), "__get__") or type(found) is FunctionType
-
-
-def _slot_value(obj: Any, name: str) -> Any:
-    found = _in_class(type(obj), name)
-    return getattr(obj, name, _missing) if type(found) is _MEMBER else _missing
 
 
 def _remove_attribute(obj: Any, name: str) -> None:
-    if name in getattr(obj, "__dict__", ()) or _slot_value(obj, name) is not _missing:
+    if name in getattr(obj, "__dict__", ()) or slot_value(obj, name) is not MISSING:
         delattr(obj, name)
 
 

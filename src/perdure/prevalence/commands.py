@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import inspect
 import pickle
 from collections.abc import Callable
-from types import FunctionType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
-from perdure.errors import CannotLoad, CannotPickle, ClassNotFound, NewerFormat, PrevalenceError
+from perdure.errors import CannotLoad, CannotPickle, ClassNotFound, InvalidArgument, NewerFormat, PrevalenceError
 from perdure.pickling.classes import find, name_of
 from perdure.prevalence.changes import Changes
 from perdure.prevalence.entries import KEYWORDS, LARGEST, NAMES
@@ -121,8 +122,12 @@ class Kind:
         twin = changes.twin_of(function) if function is not None else None
         if twin is None:
             changes.lost = True
-            return function(root, *args, **keywords) if function is not None else root.apply(*args)
-        return twin(changes, root, *args, **keywords)
+            answer = function(root, *args, **keywords) if function is not None else root.apply(*args)
+        else:
+            answer = twin(changes, root, *args, **keywords)
+        if type(answer) in LATE:
+            raise late_error(self, answer)
+        return answer
 
     def upgraded(self, version: int, flags: int, value: Any) -> tuple[int, Any]:
         """The arguments of an older version as this one takes them."""
@@ -141,6 +146,19 @@ class Kind:
         return flags, self.upgrade(version, (), value)[1] if self.form == STATE else value
 
 
+def late_error(kind: Kind, answer: Any) -> PrevalenceError:
+    """What a command gets that would do the rest of its work after it has ended, unjournaled."""
+    if isinstance(answer, (GeneratorType, CoroutineType)):
+        answer.close()
+    return PrevalenceError(
+        f"{kind.title} gives a {type(answer).__name__}, which does its work only when it is asked.",
+        hint="Do it in the command at once: return a list.",
+    )
+
+
+LATE = frozenset({GeneratorType, CoroutineType, AsyncGeneratorType, map, filter})
+
+
 @overload
 def command(function: Function, /) -> Function: ...
 @overload
@@ -156,6 +174,7 @@ def command(function: Any = None, /, *, version: int = 1, upgrade: Upgrade | Non
     if isinstance(function, type):
         function.__perdure_command__ = (version, upgrade)  # type: ignore[attr-defined]
         return function
+    _require_function(function)
 
     @functools.wraps(function)
     def call(self: Any, /, *args: Any, **keywords: Any) -> Any:
@@ -176,6 +195,22 @@ def command(function: Any = None, /, *, version: int = 1, upgrade: Upgrade | Non
     return call
 
 
+def _require_function(function: Any) -> None:
+    """Raise `InvalidArgument` for what is no plain method, or does its work only after it was called."""
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None) or repr(function)[:60]
+    if not isinstance(function, FunctionType):
+        raise InvalidArgument(
+            f"@command is for a plain method; {name} is a {type(function).__name__}.",
+            hint="A command is called on the root: def add(self, …). What others do to it stands above @command.",
+        )
+    if function.__code__.co_flags & _LATER:
+        raise InvalidArgument(
+            f"{name} is asynchronous, or a generator: it would do its work after the command.",
+            hint="Do it in the command at once, and return a list; execute_async leaves the loop free.",
+        )
+
+
+_LATER = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _kinds: dict[Any, Kind] = {}  # by the decorated function, or the class
 
 

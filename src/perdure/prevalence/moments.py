@@ -49,6 +49,10 @@ class Moment:
             self._source_of = self.sequence
         return self._source
 
+    def gives(self, source: _random.Random) -> bool:
+        """Whether that is its generator, which no other command gets."""
+        return source is self._source
+
     def uuid4(self) -> uuid.UUID:
         """The next UUID of this command."""
         if self._made_by != self.sequence:

@@ -28,10 +28,11 @@ from perdure.prevalence.receiving import is_address
 from perdure.prevalence.recovery import Limits, Recovered, recover
 from perdure.prevalence.serving import checked_serve
 from perdure.prevalence.settings import Durability, Keep, Settings, checked
-from perdure.prevalence.snapshots import Told, put_in_place, salt_for, write_snapshot
+from perdure.prevalence.snapshots import Told, put_in_place, read_snapshot, salt_for, write_snapshot
 from perdure.prevalence.standby import Standby
 from perdure.prevalence.stored import StoreDisk
 from perdure.prevalence.system import System
+from perdure.prevalence.undo import require_puttable
 from perdure.records.encryption import require_library
 from perdure.records.seal import Key
 
@@ -193,6 +194,7 @@ def _open_for_writing(
                 hint="Open it with its own class, or without one.",
                 path=folder.directory,
             )
+        require_puttable(recovered.root)
         for line in recovered.said:
             warnings.warn(line, RuntimeWarning, stacklevel=3)
         return System(folder, own, recovered, settings, stack.pop_all())
@@ -208,6 +210,7 @@ def _make(folder: Folder, root: Callable[[], Any], key: KeySource | None, settin
         return made[0].id
 
     fresh = root()
+    require_puttable(fresh)
     folder.make(new_key)
     folder.is_encrypted = bool(settings.encrypt)
     code = "" if settings.code == "off" else keep_code(folder, made[0], {type(fresh).__module__})
@@ -217,6 +220,9 @@ def _make(folder: Folder, root: Callable[[], Any], key: KeySource | None, settin
         write_snapshot(
             folder.files, path, fresh, Told(folder.id, 0, now, now, code, settings.compress, salt_for(folder)), made[0]
         )
+        read_snapshot(folder.files, path, folder.id, made[0]).load(
+            path
+        )  # a root that cannot be loaded is found out now
     except BaseException:
         folder.files.unlink(path)
         raise

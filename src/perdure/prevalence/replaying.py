@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from perdure.errors import CannotLoad, PerdureError
-from perdure.prevalence.commands import METHOD, Kind, find_kind, load_stored
+from perdure.prevalence.commands import LATE, METHOD, Kind, find_kind, late_error, load_stored
 from perdure.prevalence.entries import (
     ALONE,
     DEFINES,
@@ -90,20 +90,23 @@ class FileReplay:
         moment.seed = self.file.head.seed
         plain, load, kind_at, payload_at = self._plain.get, load_short, _KIND, _PAYLOAD
         sequence, stop = self.sequence, self._next_stop() - 1
-        chunk = b""
+        chunk, answer = b"", None
         try:
             for chunk in chunks:
                 target = plain(chunk[kind_at])
                 if target is None or sequence >= stop:
                     self.sequence = sequence
                     self._carry_out(chunk)
+                    answer = None
                     if self.is_over:
                         break
                     sequence, stop = self.sequence, self._next_stop() - 1
                 else:
                     moment.chunk = chunk
                     moment.sequence = sequence = sequence + 1
-                    target(root, *load(chunk[payload_at]))
+                    answer = target(root, *load(chunk[payload_at]))
+            if type(answer) in LATE:  # of all but the last one it is told that they raised
+                raise late_error(self._kinds[int.from_bytes(chunk[kind_at], "little")][0], answer)
         except (Raised, PerdureError) as error:
             if not isinstance(error, Raised) and not moment.chunk:
                 raise
@@ -159,7 +162,9 @@ class FileReplay:
             call = self._calls.get(kind)
             if call is None:
                 call = self._calls[kind] = self._made(kind)
-            call(payload)
+            answer = call(payload)
+            if type(answer) in LATE:
+                raise late_error(self._kinds[kind][0], answer)
         except Exception as error:  # noqa: BLE001 (the user's code runs here)
             failure = self._failure(error, sequence, kind, chunk)
             raise failure from (failure.__cause__ or error)

@@ -13,7 +13,7 @@ import ast
 import inspect
 import textwrap
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, cast
 
 from perdure.prevalence.changes import Twin
 
@@ -46,13 +46,13 @@ def made_twin(function: FunctionType) -> Twin:
     ast.increment_lineno(tree, first - 1)
     if not _is_same(_compiled(tree, function).__code__, function.__code__):
         raise Refused  # the file has changed since it was imported
-    only_itself = _changes_only_itself(definition)
+    sets_only, reads_only = _sets_only(definition), _reads_only(definition, function.__globals__)
     _Rewriter().generic_visit(definition)  # changes it in place
     definition.args.posonlyargs.insert(0, ast.arg(_NOTES))
     ast.fix_missing_locations(tree)
     twin = _compiled(tree, function)
     twin.__defaults__, twin.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
-    twin.only_itself = only_itself
+    twin.sets_only, twin.reads_only, twin.makes = sets_only, reads_only, set()
     made: Twin = twin
     return made
 
@@ -120,19 +120,53 @@ def _is_same_value(one: Any, other: Any) -> bool:
     return type(one) is type(other) and repr(one) == repr(other)
 
 
-def _changes_only_itself(definition: ast.FunctionDef) -> bool:
-    """Whether a function only sets attributes of its first argument, and calls nothing."""
+def _sets_only(definition: ast.FunctionDef) -> frozenset[str] | None:
+    """The attributes of its first argument that a function sets to what it is given, if it does no more than that."""
     arguments = definition.args.args
-    if not arguments:
-        return False
+    names: set[str] = set()
+    for line in definition.body:
+        if isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)):
+            continue
+        if not isinstance(line, (ast.Assign, ast.AnnAssign)) or line.value is None or not arguments:
+            return None
+        if not all(isinstance(node, _GIVEN) for node in ast.walk(line.value)):
+            return None
+        for target in line.targets if isinstance(line, ast.Assign) else [line.target]:
+            holder = target.value if isinstance(target, ast.Attribute) else None
+            if not isinstance(holder, ast.Name) or holder.id != arguments[0].arg:
+                return None
+            names.add(target.attr)  # type: ignore[attr-defined]
+    return frozenset(names)
+
+
+def _reads_only(definition: ast.FunctionDef, known: dict[str, Any]) -> bool:
+    """Whether a function is seen to change nothing: no attribute and no item set, and nothing called that may do so."""
     for node in ast.walk(ast.Module(definition.body, [])):
-        if isinstance(node, (ast.Call, ast.AugAssign, ast.Delete, ast.Lambda, *_REFUSED)):
+        if isinstance(node, (ast.AugAssign, ast.Delete, ast.Lambda, *_REFUSED)):
             return False
         if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
-            holder = node.value if isinstance(node, ast.Attribute) else None
-            if not isinstance(holder, ast.Name) or holder.id != arguments[0].arg:
+            return False
+        if isinstance(node, ast.Call):
+            called = node.func
+            if isinstance(called, ast.Name):
+                if called.id not in _READERS or called.id in known:
+                    return False
+            elif not isinstance(called, ast.Attribute) or called.attr not in _READING_METHODS:
                 return False
     return True
+
+
+_GIVEN = (ast.Name, ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.Load)
+_READERS = frozenset({
+    "abs", "all", "any", "bool", "bytes", "dict", "divmod", "enumerate", "float", "format", "frozenset", "hash", "int",
+    "isinstance", "issubclass", "len", "list", "max", "min", "range", "repr", "reversed", "round", "set", "sorted",
+    "str", "sum", "tuple", "type", "zip",
+})  # fmt: skip
+_READING_METHODS = frozenset({
+    "get", "keys", "values", "items", "copy", "index", "count", "lower", "upper", "casefold", "strip", "startswith",
+    "endswith", "format", "join", "split", "isoformat", "total_seconds", "union", "intersection", "difference",
+    "issubset", "issuperset", "isdisjoint",
+})  # fmt: skip
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -147,7 +181,69 @@ class _Rewriter(ast.NodeTransformer):
         for name in (getattr(node, "id", ""), getattr(node, "attr", "")):
             if name.startswith("__") and not name.endswith("__"):
                 raise Refused  # inside of a class it has another name
-        return super().visit(node)
+        return self.visit_test(node) if isinstance(node, _TESTS) else super().visit(node)
+
+    # What is read by an operator, a loop or a test has to be quiet.
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        node.left, node.right = self._quiet(node.left), self._quiet(node.right)
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        node.operand = self._quiet(node.operand)
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        node.values = [self._quiet(value) for value in node.values]
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        if all(isinstance(each, (ast.Is, ast.IsNot)) for each in node.ops):
+            return self.generic_visit(node)
+        node.left, node.comparators = self._quiet(node.left), [self._quiet(each) for each in node.comparators]
+        return node
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        self.generic_visit(node)
+        node.value = _wrapped(node.value)
+        return node
+
+    def visit_Starred(self, node: ast.Starred) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.ctx, ast.Load):
+            node.value = _wrapped(node.value)
+        return node
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        node.keys = [key if key is None else self.visit(key) for key in node.keys]
+        pairs = zip(node.keys, node.values, strict=True)
+        node.values = [self._quiet(value) if key is None else self.visit(value) for key, value in pairs]
+        return node
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        node.value = self._quiet(node.value) if node.arg is None else self.visit(node.value)
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        return _call("small", cast("ast.expr", self.generic_visit(node)), at=node)
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        self.generic_visit(node)
+        node.iter = _wrapped(node.iter)
+        return node
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        self.generic_visit(node)
+        node.iter, node.ifs = _wrapped(node.iter), [_wrapped(each) for each in node.ifs]
+        return node
+
+    def visit_test(self, node: ast.If | ast.While | ast.IfExp | ast.Assert) -> ast.AST:
+        self.generic_visit(node)
+        node.test = _wrapped(node.test)
+        return node
+
+    def _quiet(self, node: ast.expr) -> ast.expr:
+        return _wrapped(self.visit(node))
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if not isinstance(node.ctx, ast.Load):
@@ -161,7 +257,7 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         arguments = [self.visit(argument) for argument in node.args]
-        keywords = [ast.keyword(keyword.arg, self.visit(keyword.value)) for keyword in node.keywords]
+        keywords = [self.visit(keyword) for keyword in node.keywords]
         if isinstance(node.func, ast.Attribute):
             head = [self.visit(node.func.value), ast.Constant(node.func.attr)]
             self._check(node.func.attr)
@@ -170,6 +266,8 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         value: ast.expr = self.visit(node.value)
+        if any(isinstance(target, (ast.Tuple, ast.List)) for target in node.targets):
+            value = _wrapped(value)
         if len(node.targets) > 1:
             first, value = self._kept(value, node)
             return [first, *(each for target in node.targets for each in self._assigned(target, value, node))]
@@ -247,6 +345,20 @@ class _Rewriter(ast.NodeTransformer):
     def _check(self, name: str) -> None:
         if name.startswith("__") and not name.endswith("__"):
             raise Refused
+
+
+def _wrapped(node: ast.expr) -> ast.expr:
+    """Have it looked at whether it is quiet, unless that is known beforehand."""
+    if isinstance(node, _QUIET):
+        return node
+    return _call("quiet", node, at=node)
+
+
+_TESTS = (ast.If, ast.While, ast.IfExp, ast.Assert)
+_QUIET = (
+    ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp,
+    ast.GeneratorExp, ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp,
+)  # fmt: skip
 
 
 def _parts(node: ast.Slice) -> tuple[ast.expr | None, ...]:
