@@ -6,7 +6,7 @@ WORKERS ?= 2
 PYTEST_ARGUMENTS ?=
 BENCH_ARGUMENTS ?=
 TORTURE_ARGUMENTS ?=
-SOURCES := src tests docs requirements $(wildcard bench examples)
+SOURCES := src tests docs requirements hatch_build.py $(wildcard bench examples)
 
 export PYTHON GC3PIE_PYTHON
 unexport PYTHONPATH PYTHONHOME
@@ -29,16 +29,16 @@ endif
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
-demo: .venv/run.stamp  ## run the main job: survey the standard library, fail, fix, re-run
+demo: .venv/run.stamp .venv/kernels.stamp  ## run the main job: survey the standard library, fail, fix, re-run
 	@$(BIN)/perdure demo
 
-test: .venv/dev.stamp  ## run every test; PYTEST_ARGUMENTS="-k name" for some
+test: .venv/dev.stamp .venv/kernels.stamp  ## run every test; PYTEST_ARGUMENTS="-k name" for some
 	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGUMENTS)
 
-torture: .venv/dev.stamp  ## crashes, histories and hostile data with ever other seeds; TORTURE_ARGUMENTS="--minutes 60"
+torture: .venv/dev.stamp .venv/kernels.stamp  ## crashes, histories and hostile data with ever other seeds; TORTURE_ARGUMENTS="--minutes 60"
 	@$(BIN)/python tests/torture.py $(TORTURE_ARGUMENTS)
 
-check: .venv/dev.stamp  ## format, lint, types, floors, tidiness
+check: .venv/dev.stamp .venv/kernels.stamp  ## format, lint, types, floors, tidiness
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy
@@ -63,6 +63,10 @@ clean:  ## remove the environment and all that was built
 
 .venv/run.stamp: pyproject.toml requirements/run.txt requirements/build.txt requirements/environment.sh
 	@requirements/environment.sh run
+
+.venv/kernels.stamp: .venv/run.stamp hatch_build.py $(wildcard src/perdure/kernels/*.[ch])
+	@$(BIN)/python hatch_build.py
+	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp requirements/dev.txt
 	@requirements/environment.sh dev

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from perdure.kernels import is_compiled
+
 
 def described(folder: Path) -> list[str]:
     """The machine, the versions, and what a sync to the disk of `folder` costs."""
@@ -24,7 +26,7 @@ def described(folder: Path) -> list[str]:
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {processor}, {_memory()}",
         f"{platform.system()} {platform.release().partition('-')[0]}",
         f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
-        f"perdure {version('perdure')}{_commit()}",
+        f"perdure {version('perdure')}{_commit()}, {'with' if is_compiled() else 'without'} its compiled part",
         f"stores are on {_filesystem(folder)}; to append 4 KiB and fsync takes {synced:.2f} ms",
     ]
 

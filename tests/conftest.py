@@ -14,6 +14,7 @@ import pytest
 from chances import SCALE, SEED
 from hypothesis import settings
 
+from perdure import kernels
 from perdure.pickling import outside
 
 settings.register_profile("fast", max_examples=50, deadline=None)
@@ -24,6 +25,15 @@ settings.load_profile("torture" if SEED else "ci" if os.environ.get("CI") else "
 _REGISTRIES = (outside._by_tag, outside._by_class, outside.BATCHED)
 
 XDG_FOLDERS = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pure", action="store_true", help="leave the compiled part out (in this process)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--pure"):
+        kernels.compiled = None
 
 
 @pytest.fixture(autouse=True)

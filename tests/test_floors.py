@@ -18,6 +18,7 @@ HOUSE = "perdure"
 # Ground first. What stands in one tuple is on one floor, and does not import one another.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
+    ("kernels",),
     ("clock",),
     ("refusals",),
     ("files",),

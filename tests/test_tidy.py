@@ -15,11 +15,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src" / "perdure").rglob("*.py"))
+KERNELS = sorted((ROOT / "src" / "perdure" / "kernels").glob("*.[ch]"))
 LONGEST_FILE = 450
+LONGEST_LINE = 120  # of C; ruff looks at that of Python
 LONGEST_FUNCTION = 70
 EMPTY_WORDS = {"manager", "handler", "helper", "util", "managers", "handlers", "helpers", "utils"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users)/\w")
-TEXTS = {".py", ".md", ".toml", ".txt", ".sh", ".cfg", ".yaml", ".yml", ".json", ".html", ".js", ".css"}
+TEXTS = {".py", ".c", ".h", ".md", ".toml", ".txt", ".sh", ".cfg", ".yaml", ".yml", ".json", ".html", ".js", ".css"}
 TEXTS_WITHOUT_SUFFIX = {"Makefile", "LICENSE", "run", ".gitignore"}
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -59,8 +61,14 @@ def written_files() -> Iterator[Path]:
 
 
 def test_files_are_short():
-    lengths = {inside(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    lengths = {inside(path): len(path.read_text(encoding="utf-8").splitlines()) for path in [*SOURCES, *KERNELS]}
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def test_lines_of_c_are_short():
+    lines = [(inside(path), line) for path in KERNELS for line in path.read_text(encoding="utf-8").splitlines()]
+    assert lines
+    assert [(name, line) for name, line in lines if len(line) > LONGEST_LINE or line != line.rstrip()] == []
 
 
 def test_functions_are_short(trees):

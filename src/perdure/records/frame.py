@@ -20,6 +20,7 @@ from struct import Struct
 from struct import error as StructError
 from zlib import crc32
 
+from perdure import kernels
 from perdure.errors import CorruptRecord, NewerFormat, UntrustedRecord
 from perdure.records.buffers import table_size
 from perdure.records.compression import SMALLEST, compressed, decompressed
@@ -92,6 +93,12 @@ def encoder(key: Key, *, compress: bool = False) -> Encoder:
         state.update(body)
         return body + state.digest()
 
+    def begin(draft: Draft, id_size: int, revision: int) -> tuple[bytes | None, bytes]:
+        return _begin(draft, id_size, key.id, revision)
+
+    if kernels.compiled is not None:
+        sealing: Encoder = kernels.compiled.FrameEncoder(fork, begin, encode, _as_json, limit)
+        return sealing
     return encode
 
 
@@ -149,25 +156,35 @@ def decoder(key: Key | None, *, trust_all: bool = False, foreign: Unpacking | No
 
     if key is None:
         return decode_any
+    if kernels.compiled is not None:
+        opening: Callable[[bytes], Parts] = kernels.compiled.FrameDecoder(key.fork, _middle_of, decode_any)
+        return opening
+    return _usual_decoder(key, decode_any)
+
+
+def _usual_decoder(key: Key, decode_any: Callable[[bytes], Parts]) -> Callable[[bytes], Parts]:
+    """What `decoder` gives, for the key that is there; `decode_any` takes what is not usual."""
     fork, same, unpack = key.fork, compare_digest, _NARROW.unpack_from
     heads: dict[bytes, Told] = {}  # by heads without the payload's length
 
     def decode_usual(frame: bytes) -> Parts:
         state = fork()
         state.update(frame[:-TAG_SIZE])
-        if not same(state.digest(), frame[-TAG_SIZE:]) or frame[5] & 0x80:
+        if not same(state.digest(), frame[-TAG_SIZE:]) or len(frame) < NARROW_HEAD + TAIL or frame[5] & 0x80:
             return decode_any(frame)
         told = heads.get(frame[:_LENGTH_AT])
         if told is None:
             if len(heads) > _MANY:
                 heads.clear()
             _, _, flags, _, _, revision, n_id, *lengths, _ = unpack(frame)
-            if flags & COMPRESSED:
+            if flags & (COMPRESSED | FOREIGN):
                 return decode_any(frame)
             told = revision, flags, NARROW_HEAD + n_id, NARROW_HEAD + n_id + sum(lengths), {}
             heads[frame[:_LENGTH_AT]] = told
         revision, flags, code_at, payload_at, middles = told
         if flags & SHAPED:
+            if payload_at + 2 > len(frame):
+                return decode_any(frame)
             payload_at += 2 + frame[payload_at] + (frame[payload_at + 1] << 8)
         # Many records of a bulk have it in common, with its lengths: then nothing of it is decoded again.
         middle = frame[code_at:payload_at]
@@ -175,13 +192,18 @@ def decoder(key: Key | None, *, trust_all: bool = False, foreign: Unpacking | No
         if known is None:
             if len(middles) > _MANY:
                 middles.clear()
-            _, _, _, class_name, version, code, references, fields, _, shape = parts_of(_parse(frame))
-            known = middles[middle] = class_name, version, code, references, fields, shape
+            known = middles[middle] = _middle_of(frame)
         class_name, version, code, references, fields, shape = known
         id_ = frame[NARROW_HEAD:code_at].decode()
         return id_, revision, flags, class_name, version, code, references, fields, frame[payload_at:-TAIL], shape
 
     return decode_usual
+
+
+def _middle_of(frame: bytes) -> _Middle:
+    """What stands in a frame, whose seal is good, between the id and the values."""
+    _, _, _, class_name, version, code, references, fields, _, shape = parts_of(_parse(frame))
+    return class_name, version, code, references, fields, shape
 
 
 def parts_of(record: Record) -> Parts:

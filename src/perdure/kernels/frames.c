@@ -1,0 +1,355 @@
+/* Drafts of usual records sealed: the short way of `encoder` in perdure/records/frame.py (`decoder`: opening.c).
+
+   - Usual are narrow heads, payloads that are not compressed, good seals. Whatever else comes is given to the function
+     in Python, which does the whole work again, and raises the errors.
+   - Nothing in a frame is believed before its seal was found good, and no length in it before it was compared.
+   - BLAKE2b is that of hashlib: each seal begins with a copy of the state that has taken the key. */
+
+#include "frames.h"
+
+#include <structmember.h>
+
+#define KINDS 8 /* of heads that are remembered; many records share one */
+
+enum { ID, BASE, FLAGS, CLASS_NAME, CLASS_VERSION, CODE, REFERENCES, FIELDS, PAYLOAD, PARTS }; /* of a draft */
+
+static PyObject *update_name, *digest_name;
+static uint32_t crc_tables[8][256];
+
+/* -- checksum and seal --------------------------------------------------------------------------------------- */
+
+static void
+make_crc_tables(void)
+{
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t crc = byte;
+        for (int bit = 0; bit < 8; bit++) {
+            crc = crc & 1 ? crc >> 1 ^ 0xEDB88320u : crc >> 1;
+        }
+        crc_tables[0][byte] = crc;
+    }
+    for (int table = 1; table < 8; table++) {
+        for (int byte = 0; byte < 256; byte++) {
+            uint32_t before = crc_tables[table - 1][byte];
+            crc_tables[table][byte] = before >> 8 ^ crc_tables[0][before & 0xFF];
+        }
+    }
+}
+
+/* CRC-32 as zlib has it, eight bytes at a time ("slicing by 8", Kounavis and Berry 2005). */
+static uint32_t
+crc32_of(const unsigned char *data, Py_ssize_t size)
+{
+    uint32_t crc = 0xFFFFFFFFu;
+    for (; size >= 8; data += 8, size -= 8) {
+        uint32_t first = crc ^ (data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24);
+        crc = crc_tables[7][first & 0xFF] ^ crc_tables[6][first >> 8 & 0xFF] ^ crc_tables[5][first >> 16 & 0xFF]
+            ^ crc_tables[4][first >> 24] ^ crc_tables[3][data[4]] ^ crc_tables[2][data[5]] ^ crc_tables[1][data[6]]
+            ^ crc_tables[0][data[7]];
+    }
+    for (; size > 0; data++, size--) {
+        crc = crc >> 8 ^ crc_tables[0][(crc ^ *data) & 0xFF];
+    }
+    return crc ^ 0xFFFFFFFFu;
+}
+
+static void
+put_little(unsigned char *at, uint64_t number, int bytes)
+{
+    for (int place = 0; place < bytes; place++) {
+        at[place] = (unsigned char)(number >> 8 * place);
+    }
+}
+
+/* The tag of `body`, bytes, into `tag`; -1 with an exception. */
+int
+seal(PyObject *fork, PyObject *body, unsigned char *tag)
+{
+    PyObject *state = PyObject_CallNoArgs(fork);
+    if (state == NULL) {
+        return -1;
+    }
+    PyObject *none = PyObject_CallMethodOneArg(state, update_name, body);
+    Py_XDECREF(none);
+    PyObject *digest = none == NULL ? NULL : PyObject_CallMethodNoArgs(state, digest_name);
+    Py_DECREF(state);
+    if (digest == NULL) {
+        return -1;
+    }
+    if (!PyBytes_CheckExact(digest) || PyBytes_GET_SIZE(digest) != TAG) {
+        PyErr_SetString(PyExc_TypeError, "a seal is 16 bytes");
+        Py_DECREF(digest);
+        return -1;
+    }
+    memcpy(tag, PyBytes_AS_STRING(digest), TAG);
+    Py_DECREF(digest);
+    return 0;
+}
+
+/* -- drafts to frames ---------------------------------------------------------------------------------------- */
+
+typedef struct {
+    Py_ssize_t id_size;
+    long flags, version, revision;
+    PyObject *class_name, *code; /* held, so that the same address is the same text */
+    PyObject *head, *names;      /* bytes: the head up to its lengths; code and class */
+} Kind;
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+    PyObject *fork, *begin, *slow, *as_json;
+    Py_ssize_t limit; /* bytes of a payload from which on it may be compressed */
+    int next;
+    Kind kinds[KINDS];
+} FrameEncoder;
+
+static void
+forget_kind(Kind *kind)
+{
+    Py_CLEAR(kind->class_name);
+    Py_CLEAR(kind->code);
+    Py_CLEAR(kind->head);
+    Py_CLEAR(kind->names);
+}
+
+/* The kind of a draft, made if it is new; NULL with an exception, or without one if it takes the longer way. */
+static Kind *
+kind_of(FrameEncoder *self, PyObject *draft, Py_ssize_t id_size, PyObject *revision)
+{
+    PyObject *class_name = PyTuple_GET_ITEM(draft, CLASS_NAME), *code = PyTuple_GET_ITEM(draft, CODE);
+    long flags = PyLong_AsLong(PyTuple_GET_ITEM(draft, FLAGS));
+    long version = PyLong_AsLong(PyTuple_GET_ITEM(draft, CLASS_VERSION));
+    long number = PyLong_AsLong(revision);
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        return NULL;
+    }
+    for (int place = 0; place < KINDS; place++) {
+        Kind *kind = &self->kinds[place];
+        if (kind->class_name == class_name && kind->code == code && kind->flags == flags && kind->id_size == id_size
+            && kind->version == version && kind->revision == number) {
+            return kind;
+        }
+    }
+    PyObject *size = PyLong_FromSsize_t(id_size);
+    PyObject *begun = size == NULL ? NULL
+                                   : PyObject_CallFunctionObjArgs(self->begin, draft, size, revision, NULL);
+    Py_XDECREF(size);
+    if (begun == NULL) {
+        return NULL;
+    }
+    Kind *kind = NULL;
+    if (PyTuple_CheckExact(begun) && PyTuple_GET_SIZE(begun) == 2 && PyBytes_CheckExact(PyTuple_GET_ITEM(begun, 0))
+        && PyBytes_GET_SIZE(PyTuple_GET_ITEM(begun, 0)) == HEAD - LENGTHS
+        && PyBytes_CheckExact(PyTuple_GET_ITEM(begun, 1))) {
+        kind = &self->kinds[self->next];
+        self->next = (self->next + 1) % KINDS;
+        forget_kind(kind);
+        kind->id_size = id_size, kind->flags = flags, kind->version = version, kind->revision = number;
+        kind->class_name = Py_NewRef(class_name), kind->code = Py_NewRef(code);
+        kind->head = Py_NewRef(PyTuple_GET_ITEM(begun, 0)), kind->names = Py_NewRef(PyTuple_GET_ITEM(begun, 1));
+    }
+    Py_DECREF(begun);
+    return kind;
+}
+
+/* How many bytes the references take, joined by line feeds; -1 if they take the longer way. */
+static Py_ssize_t
+size_of_references(PyObject *references)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(references), size = count ? count - 1 : 0;
+    for (Py_ssize_t place = 0; place < count; place++) {
+        Py_ssize_t length;
+        PyObject *text = PyTuple_GET_ITEM(references, place);
+        if (!PyUnicode_Check(text) || PyUnicode_AsUTF8AndSize(text, &length) == NULL) {
+            PyErr_Clear();
+            return -1;
+        }
+        size += length;
+    }
+    return size;
+}
+
+static unsigned char *
+put(unsigned char *at, const void *data, Py_ssize_t size)
+{
+    memcpy(at, data, (size_t)size);
+    return at + size;
+}
+
+static unsigned char *
+put_references(unsigned char *at, PyObject *references)
+{
+    for (Py_ssize_t place = 0; place < PyTuple_GET_SIZE(references); place++) {
+        Py_ssize_t length;
+        const char *text = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(references, place), &length); /* made before */
+        if (place) {
+            *at++ = '\n';
+        }
+        at = put(at, text, length);
+    }
+    return at;
+}
+
+/* The fields as JSON: a new text, or None where there are none; NULL with an exception. */
+static PyObject *
+fields_told(FrameEncoder *self, PyObject *fields)
+{
+    int any = PyObject_IsTrue(fields);
+    if (any <= 0) {
+        return any < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    return PyObject_CallOneArg(self->as_json, fields);
+}
+
+/* The frame of a draft with these parts; NULL with an exception, or without one if it takes the longer way. */
+static PyObject *
+framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields)
+{
+    PyObject *references = PyTuple_GET_ITEM(draft, REFERENCES), *payload = PyTuple_GET_ITEM(draft, PAYLOAD);
+    Py_ssize_t id_size, fields_size = 0, refs_size = size_of_references(references);
+    const char *id = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(draft, ID), &id_size);
+    const char *told = fields == Py_None ? "" : PyUnicode_AsUTF8AndSize(fields, &fields_size);
+    if (id == NULL || told == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    if (refs_size < 0 || refs_size > 0xFFFF || fields_size > 0xFFFF || PyBytes_GET_SIZE(payload) > 0xFFFFFFFFll) {
+        return NULL;
+    }
+    Kind *kind = kind_of(self, draft, id_size, revision);
+    if (kind == NULL) {
+        return NULL;
+    }
+    Py_ssize_t names_size = PyBytes_GET_SIZE(kind->names);
+    Py_ssize_t size = HEAD + id_size + names_size + refs_size + fields_size + PyBytes_GET_SIZE(payload) + CRC;
+    PyObject *frame = PyBytes_FromStringAndSize(NULL, size);
+    if (frame == NULL) {
+        return NULL;
+    }
+    unsigned char *start = (unsigned char *)PyBytes_AS_STRING(frame), *at = start, tag[TAG];
+    at = put(at, PyBytes_AS_STRING(kind->head), HEAD - LENGTHS);
+    put_little(at, (uint64_t)refs_size, 2);
+    put_little(at + 2, (uint64_t)fields_size, 2);
+    put_little(at + 4, (uint64_t)PyBytes_GET_SIZE(payload), 4);
+    at = put(at + LENGTHS, id, id_size);
+    at = put(at, PyBytes_AS_STRING(kind->names), names_size);
+    at = put_references(at, references);
+    at = put(at, told, fields_size);
+    at = put(at, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload));
+    put_little(at, crc32_of(start, at - start), CRC);
+    if (seal(self->fork, frame, tag) < 0) {
+        Py_DECREF(frame);
+        return NULL;
+    }
+    if (_PyBytes_Resize(&frame, size + TAG) == 0) {
+        memcpy(PyBytes_AS_STRING(frame) + size, tag, TAG);
+    }
+    return frame;
+}
+
+static int
+is_usual(FrameEncoder *self, PyObject *draft)
+{
+    return PyTuple_Check(draft) && PyTuple_GET_SIZE(draft) == PARTS && PyUnicode_Check(PyTuple_GET_ITEM(draft, ID))
+        && PyLong_Check(PyTuple_GET_ITEM(draft, FLAGS)) && PyLong_Check(PyTuple_GET_ITEM(draft, CLASS_VERSION))
+        && PyTuple_CheckExact(PyTuple_GET_ITEM(draft, REFERENCES))
+        && PyBytes_CheckExact(PyTuple_GET_ITEM(draft, PAYLOAD))
+        && PyBytes_GET_SIZE(PyTuple_GET_ITEM(draft, PAYLOAD)) < self->limit;
+}
+
+static PyObject *
+encode(PyObject *encoder, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    FrameEncoder *self = (FrameEncoder *)encoder;
+    if (PyVectorcall_NARGS(nargsf) == 2 && kwnames == NULL && PyLong_Check(args[1]) && is_usual(self, args[0])) {
+        PyObject *fields = fields_told(self, PyTuple_GET_ITEM(args[0], FIELDS));
+        if (fields == NULL) {
+            return NULL;
+        }
+        PyObject *frame = framed(self, args[0], args[1], fields);
+        Py_DECREF(fields);
+        if (frame != NULL || PyErr_Occurred()) {
+            return frame;
+        }
+    }
+    return PyObject_Vectorcall(self->slow, args, nargsf, kwnames);
+}
+
+static int
+clear_encoder(PyObject *encoder)
+{
+    FrameEncoder *self = (FrameEncoder *)encoder;
+    Py_CLEAR(self->fork);
+    Py_CLEAR(self->begin);
+    Py_CLEAR(self->slow);
+    Py_CLEAR(self->as_json);
+    for (int place = 0; place < KINDS; place++) {
+        forget_kind(&self->kinds[place]);
+    }
+    return 0;
+}
+
+static int
+traverse_encoder(PyObject *encoder, visitproc visit, void *arg)
+{
+    FrameEncoder *self = (FrameEncoder *)encoder;
+    Py_VISIT(self->fork);
+    Py_VISIT(self->begin);
+    Py_VISIT(self->slow);
+    Py_VISIT(self->as_json);
+    return 0;
+}
+
+static void
+free_encoder(PyObject *encoder)
+{
+    PyObject_GC_UnTrack(encoder);
+    clear_encoder(encoder);
+    Py_TYPE(encoder)->tp_free(encoder);
+}
+
+static PyObject *
+new_encoder(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *fork, *begin, *slow, *as_json;
+    Py_ssize_t limit;
+    if (!PyArg_ParseTuple(args, "OOOOn", &fork, &begin, &slow, &as_json, &limit)) {
+        return NULL;
+    }
+    FrameEncoder *self = (FrameEncoder *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->call = encode;
+        self->fork = Py_NewRef(fork), self->begin = Py_NewRef(begin);
+        self->slow = Py_NewRef(slow), self->as_json = Py_NewRef(as_json);
+        self->limit = limit;
+    }
+    return (PyObject *)self;
+}
+
+static PyTypeObject FrameEncoderType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "perdure.kernels._compiled.FrameEncoder",
+    .tp_doc = "FrameEncoder(fork, begin, slow, as_json, limit)(draft, revision) gives the frame.",
+    .tp_basicsize = sizeof(FrameEncoder),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_new = new_encoder,
+    .tp_dealloc = free_encoder,
+    .tp_traverse = traverse_encoder,
+    .tp_clear = clear_encoder,
+    .tp_call = PyVectorcall_Call,
+    .tp_vectorcall_offset = offsetof(FrameEncoder, call),
+};
+
+int
+add_frames(PyObject *module)
+{
+    make_crc_tables();
+    update_name = PyUnicode_InternFromString("update");
+    digest_name = PyUnicode_InternFromString("digest");
+    if (update_name == NULL || digest_name == NULL) {
+        return -1;
+    }
+    return PyModule_AddType(module, &FrameEncoderType);
+}

@@ -1,0 +1,36 @@
+/* The layout of narrow heads (see perdure/records/frame.py), and what sealing and opening share. */
+
+#ifndef PERDURE_FRAMES_H
+#define PERDURE_FRAMES_H
+
+#include "kernels.h"
+
+#include <stdint.h>
+
+#define HEAD 28   /* bytes of a narrow head */
+#define LENGTHS 8 /* its end: the lengths of references, fields and payload */
+#define CRC 4
+#define TAG 16
+#define TAIL (CRC + TAG)
+#define NEWEST 2 /* format */
+
+#define SHAPED 0x0040u
+#define COMPRESSED 0x0400u
+#define FOREIGN 0x1000u
+#define WIDE 0x8000u
+
+/* The tag of `body`, bytes, into `tag`, of 16 bytes; -1 with an exception. */
+int seal(PyObject *fork, PyObject *body, unsigned char *tag);
+
+/* A little-endian number of up to four bytes. */
+static inline uint32_t
+get_little(const unsigned char *at, int bytes)
+{
+    uint32_t number = 0;
+    for (int place = 0; place < bytes; place++) {
+        number |= (uint32_t)at[place] << 8 * place;
+    }
+    return number;
+}
+
+#endif

@@ -1,0 +1,12 @@
+/* What the files of the compiled part share. Each adds its functions and types to the one module. */
+
+#ifndef PERDURE_KERNELS_H
+#define PERDURE_KERNELS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+int add_frames(PyObject *module);
+int add_opening(PyObject *module);
+
+#endif

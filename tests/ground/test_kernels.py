@@ -1,0 +1,208 @@
+"""The compiled part does what the Python beside it does, byte by byte and error by error, and can be left out."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import shutil
+import struct
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perdure import kernels
+from perdure.errors import PerdureError
+from perdure.records.frame import NARROW_HEAD, TAG_SIZE, crc32, decoder, encoder
+from perdure.records.seal import Key
+from perdure.records.shape import shape_of
+from perdure.records.values import COMPRESSED, FOREIGN, SHAPED, Draft
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KEY = Key(bytes(range(32)))
+
+IS_BUILT = importlib.util.find_spec("perdure.kernels._compiled") is not None
+COMPILED: Any = import_module("perdure.kernels._compiled") if IS_BUILT else None  # also where tests run without it
+
+needs_kernels = pytest.mark.skipif(
+    not IS_BUILT and not os.environ.get("CI"), reason="the compiled part is not built here"
+)
+
+TEXTS = st.text(max_size=12) | st.sampled_from(["", "Item", "shop:Item", "Item.17", "ü", "\ud800", "x" * 300])
+NUMBERS = st.sampled_from([0, 1, 7, 0xFFFF, 0x10000, -1, 2**32, 2**70])
+FIELDS = st.dictionaries(TEXTS, st.none() | st.integers() | TEXTS | st.floats(allow_nan=False), max_size=2)
+SHAPES = [shape_of((), ()), shape_of(("name", "parent"), (1,)), shape_of(("ü",), ())]
+PAYLOADS = st.binary(max_size=400) | st.sampled_from([shape.head + b"\x80\x05]." for shape in SHAPES if shape])
+FLAGS = st.sampled_from([0, 0x28, 0x8, 0x24, SHAPED, SHAPED | 0x20, COMPRESSED, FOREIGN, 0x10000])
+DRAFTS = st.builds(Draft, TEXTS, NUMBERS, FLAGS, TEXTS, NUMBERS, TEXTS, st.lists(TEXTS).map(tuple), FIELDS, PAYLOADS)
+
+
+def both(make, *arguments):
+    """What the compiled function and the one in Python give for the same, or raise."""
+    told = []
+    before = kernels.compiled
+    for compiled in (COMPILED, None):
+        kernels.compiled = compiled
+        try:
+            function = make()
+            told.append([outcome(function, *arguments), outcome(function, *arguments)])  # the second time it is known
+        finally:
+            kernels.compiled = before
+    return told
+
+
+def outcome(function, *arguments):
+    try:
+        return function(*arguments)
+    except (PerdureError, struct.error, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        return type(error), str(error)
+
+
+def make_encoder():
+    return encoder(KEY, compress=True)
+
+
+def make_decoder():
+    return decoder(KEY)
+
+
+def resealed(body: bytes) -> bytes:
+    """A frame that holds anything, whose checksum and seal are good all the same."""
+    body += crc32(body).to_bytes(4, "little")
+    return body + KEY.tag(body)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    monkeypatch.setattr(kernels, "compiled", COMPILED)
+
+
+@needs_kernels
+def test_the_compiled_part_is_used_where_it_is(compiled, monkeypatch):
+    assert kernels.is_compiled()
+    assert type(make_encoder()).__name__ == "FrameEncoder"
+    assert type(make_decoder()).__name__ == "FrameDecoder"
+    monkeypatch.setattr(kernels, "compiled", None)
+    assert not kernels.is_compiled()
+    assert type(make_encoder()) is type(make_decoder()) is type(make_decoder)
+
+
+@needs_kernels
+@given(DRAFTS, NUMBERS)
+def test_frames_are_the_same(draft, revision):
+    compiled, plain = both(make_encoder, draft, revision)
+    assert compiled == plain
+    if isinstance(plain[0], bytes):
+        compiled, plain = both(make_decoder, plain[0])
+        assert compiled == plain
+
+
+def usual_frame(flags: int, payload: bytes) -> bytes:
+    return make_encoder()(Draft("Item.17", 0, flags, "shop:Item", 2, "Code.1", ("A.1", "B.2"), {"x": 1}, payload), 3)
+
+
+@needs_kernels
+@given(st.sampled_from([0x28, 0x68]), st.integers(0, 120), st.integers(0, 255), st.booleans(), st.integers(0, 60))
+def test_what_is_wrong_in_a_frame_is_told_the_same(flags, place, byte, cut, less):
+    frame = bytearray(usual_frame(flags, SHAPES[1].head + b"\x80\x05]."))
+    frame[place % len(frame)] = byte
+    mangled = bytes(frame[: len(frame) - less]) if cut else bytes(frame)
+    for given_ in (mangled, resealed(mangled[: -TAG_SIZE - 4]), resealed(mangled)):
+        compiled, plain = both(make_decoder, given_)
+        assert compiled == plain
+
+
+@needs_kernels
+def test_every_length_of_a_cut_frame_is_told_the_same():
+    frame = usual_frame(0x68, SHAPES[1].head + b"\x80\x05].")
+    for end in range(len(frame)):
+        for given_ in (frame[:end], resealed(frame[:end])):
+            compiled, plain = both(make_decoder, given_)
+            assert compiled == plain, end
+    for end in (*range(NARROW_HEAD, 60), 0xFF, 0xFFFF):
+        hostile = bytearray(frame)
+        hostile[18:28] = end.to_bytes(2, "little") * 5  # lengths that lead past the end, and past all numbers
+        compiled, plain = both(make_decoder, resealed(bytes(hostile)))
+        assert compiled == plain, end
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "given_", [b"", bytearray(b"\xb7PD"), memoryview(b"\xb7PD" * 30)], ids=["empty", "array", "view"]
+)
+def test_other_buffers_are_taken_the_same_way(given_):
+    compiled, plain = both(make_decoder, given_)
+    assert compiled == plain
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "given_",
+    [(), (None,) * 9, ("I.1", 0, 0, "a:B", 0, "", ["A.1"], {}, b""), ("I.1", 0, 0, "a", 0, "", (1,), {}, b"")],
+    ids=["empty", "nothing", "list", "number"],
+)
+def test_what_is_no_draft_is_told_the_same(given_):
+    compiled, plain = both(make_encoder, given_, 1)
+    assert compiled == plain
+
+
+@needs_kernels
+def test_nothing_leaks(compiled):
+    encode, decode = make_encoder(), make_decoder()
+    draft = Draft("Item.17", 0, 0x28, "shop:Item", 2, "Code.1", ("A.1", "B.2"), {"x": 1}, b"payload")
+    frame = encode(draft, 3)
+    damaged = frame[:-1] + b"x"
+
+    def work(times: int) -> int:
+        for _ in range(times):
+            outcome(decode, damaged)
+            decode(frame)
+            encode(draft, 3)
+            outcome(encode, draft._replace(flags=FOREIGN), 3)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = work(50)
+    assert work(1500) - before < 200
+
+
+def load_hatch_build():
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def builder(tmp_path, monkeypatch):
+    """The build, in a folder of its own; hatchling is not there for the tests."""
+    folder = tmp_path / "kernels"
+    shutil.copytree(ROOT / "src/perdure/kernels", folder)
+    module = load_hatch_build()
+    monkeypatch.setattr(module, "KERNELS", folder)
+    return module
+
+
+def test_without_a_compiler_that_is_said_and_nothing_is_left(builder, monkeypatch, capfd):
+    monkeypatch.setenv("CC", "no-such-compiler-here")
+    assert builder.build() is None
+    assert "without its compiled part, so it is slower: no-such-compiler-here cannot be run" in capfd.readouterr().err
+    assert [*builder.KERNELS.glob("*.so*")] == []
+
+
+def test_a_build_that_fails_is_said_and_nothing_is_left(builder, capfd):
+    (builder.KERNELS / "broken.c").write_text("this is no C", encoding="utf-8")
+    assert builder.build() is None
+    assert "failed:\n" in capfd.readouterr().err
+    assert [*builder.KERNELS.glob("_compiled*.*[0-9]")] == [*builder.KERNELS.glob("*.so")] == []
+
+
+def test_who_wants_pure_python_says_so(builder, monkeypatch, capfd):
+    monkeypatch.setenv("PERDURE_BUILD", "pure")
+    assert builder.build() is None
+    assert "it was not asked for" in capfd.readouterr().err
