@@ -318,6 +318,56 @@ def _bombs() -> Iterator[tuple[str, bytes]]:
     yield "a dict in its own key", b"\x80\x04}\x94h\x00h\x00s."
 
 
+def number(value: int) -> bytes:
+    """A number of any length, pushed."""
+    content = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return b"\x8b" + struct.pack("<i", len(content)) + content
+
+
+def _doubling(module: str, qualname: str, begin: bytes, fill: bytes) -> bytes:
+    """Something made by a name that holds the one before it twice; `fill` has %s in the place of that one."""
+    data = START + name(module, qualname) + b"\x940N\x94"
+    for place in range(1, 60):
+        data += b"0h\x00" + begin + fill.replace(b"%s", b"h" + bytes([place])) + b"\x94"
+    return data + b"."
+
+
+def _unfolding() -> Iterator[tuple[str, bytes]]:
+    """What is small, and endless when it is printed, compared, copied, computed or taken apart."""
+    pairs = b"(K\x00%sK\x01%su"
+    yield "deques that double", _doubling("collections", "deque", b")R", b"(%s%se")
+    yield "ordered dicts that double", _doubling("collections", "OrderedDict", b")R", pairs)
+    yield "defaultdicts that double", _doubling("collections", "defaultdict", b")R", pairs)
+    yield "counters that double", _doubling("collections", "Counter", b")R", pairs)
+    yield "counters in counters", _doubling("collections", "Counter", b")R", b"(K\x00%su")
+    spaced = b"}(" + text("a") + b"%s" + text("b") + b"%sub"
+    yield "namespaces that double", _doubling("types", "SimpleNamespace", b")R", spaced)
+    yield "exceptions that double", _doubling("builtins", "ValueError", b"", b"%s%s\x86R")
+    yield "lists of a registered class that double", _doubling(VICTIM, "Stack", b")\x81", b"(%s%se")
+    doubled = b"]\x94" + b"".join(b"0](h" + bytes([n]) + b"h" + bytes([n]) + b"e\x94" for n in range(60))
+    yield "lists that double in an object", START + doubled + b"0" + made("Point", state(x=b"h\x3c", y=b"N")) + b"."
+    yield "lists that double in a call", START + doubled + b"0" + name(VICTIM, "Point") + b"h\x3cN\x86R."
+    for qualname, empty in (("deque", b""), ("defaultdict", b"N")):
+        begun = START + name("collections", qualname) + b"\x94)R" + (empty + b"h\x00)R") * 150_000
+        filled = empty + b"N" + (b"s" if empty else b"a") * 150_001
+        yield f"{qualname}s in one another", begun + filled + b"."
+        yield f"{qualname}s in one another that are dropped", begun + filled + b"0N."
+    long = b"B" + struct.pack("<I", 400_000) + bytes(400_000) + b"\x940"
+    many = b"]\x94(" + b"N" * 100_000 + b"e0"
+    yield "a text again and again", START + long + b"](" + b"h\x00" * 400_000 + b"e."
+    for module, qualname in (("builtins", "bytearray"), ("builtins", "set"), ("collections", "deque")):
+        content = long if qualname == "bytearray" else many
+        again = name(module, qualname) + b"\x940](" + b"h\x01h\x00\x85R" * 20_000 + b"e."
+        yield f"copies made by {qualname}", START + content + again
+    wide = number((1 << 900_001) // 3) + b"\x940" + number((1 << 450_001) // 7) + b"\x940"
+    ranges = name("builtins", "range") + b"\x940](" + b"h\x02K\x00h\x00h\x01\x87R" * 300 + b"e."
+    yield "ranges of wide numbers", START + wide + ranges
+    fractions = name("fractions", "Fraction") + b"\x940](" + b"h\x02h\x00h\x01\x86R" * 300 + b"e."
+    yield "fractions of wide numbers", START + wide + fractions
+    keys = b"".join(b"J" + struct.pack("<i", n) + b"h\x00\x86N" for n in range(60_000))
+    yield "keys of wide numbers", START + wide + b"}(" + keys + b"u."
+
+
 def _frames() -> Iterator[tuple[str, bytes]]:
     """Frames of perdure's, without a good seal."""
     evil = START + called("os", "system", ECHO) + b"."
@@ -367,5 +417,5 @@ def framed(payload: bytes, *, flags: int = 2, revision: int = 0, fields: bytes =
 @cache
 def records() -> list[tuple[str, bytes]]:
     """All of them, by name."""
-    makers = (_calls, _names, _builds, _forms, _lengths, _bombs, _frames)
+    makers = (_calls, _names, _builds, _forms, _lengths, _bombs, _unfolding, _frames)
     return [pair for maker in makers for pair in maker()]

@@ -13,6 +13,7 @@ import ipaddress
 import operator
 import pathlib
 import pickle
+import pickletools
 import subprocess
 import sys
 import textwrap
@@ -330,6 +331,37 @@ def test_the_limits_of_names_and_circles():
     with pytest.raises(UntrustedRecord, match="circles"):
         perdure.loads(pickle.dumps(tangle), limits=Limits(circles=2))
     assert len(perdure.loads(pickle.dumps(tangle))) == 4
+
+
+def test_what_is_made_of_the_same_values_many_times():
+    key = datetime.date(2020, 1, 1), 2.5
+    values = [frozenset([key]) for _ in range(300)], [{key} for _ in range(300)], [{key: 1} for _ in range(300)]
+    for protocol in PROTOCOLS:
+        data = pickle.dumps(values, protocol)
+        assert perdure.loads(data) == perdure.loads(pickletools.optimize(data)) == values
+
+
+def test_frames_of_one_pickler_are_counted_one_by_one():
+    file = io.BytesIO()
+    pickler = perdure.Pickler(file, key=OTHER)
+    values = [{(number, *range(300)): [[number]]} for number in range(30)]
+    for value in values:
+        pickler.dump(value)
+    file.seek(0)
+    unpickler = perdure.Unpickler(file, key=KEY, limits=Limits(objects=10))
+    assert [unpickler.load() for _ in values] == values
+
+
+def test_arrays_that_are_larger_than_their_pickle():
+    data = pickle.dumps(np.zeros(3, "S1"), 2)
+    empty = data.replace(b"S1", b"S0").replace(b"K\x03\x85", b"\x8a\x06" + bytes(5) + b"\x01\x85")
+    empty = empty.replace(b"X\x03\0\0\0\0\0\0", b"X\0\0\0\0").replace(b"K\x01K\x01K\0t", b"K\0K\x01K\0t")
+    with pytest.raises(UntrustedRecord, match="without any bytes"):
+        read(empty)
+    length = b"\x8b" + (100_000).to_bytes(4, "little") + b"\x7f" * 100_000
+    wide = data.replace(b"K\x03\x85", b"(" + length + b"q\x63" + b"h\x63" * 50 + b"t")
+    with pytest.raises(perdure.CorruptRecord, match="whole numbers"):
+        read(wide)
 
 
 def test_limits_are_numbers_that_nobody_changes():

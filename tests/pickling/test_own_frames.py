@@ -55,6 +55,12 @@ def test_plain_ones_need_no_seal(place, protocol):
     same(perdure.loads(pickle.dumps(PLAIN[place], protocol)), PLAIN[place])
 
 
+def test_columns_that_take_no_bytes():
+    with pytest.raises(UntrustedRecord, match="too long to compute"):
+        perdure.loads(pickle.dumps(pd.DataFrame(np.zeros((0, 200_000)))))
+    same(perdure.loads(pickle.dumps(pd.DataFrame(np.zeros((0, 5000))))), pd.DataFrame(np.zeros((0, 5000))))
+
+
 def test_attributes_and_buffers_beside():
     frame = pd.DataFrame({"a": np.arange(5)})
     frame.attrs["unit"] = "m"

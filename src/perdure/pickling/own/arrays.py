@@ -19,6 +19,8 @@ from perdure.pickling.own.stack import Callee, Pending
 _KIND = re.compile(r"(b1|[iu][1248]|f[248]|f16|c8|c16|c32|[SU][0-9]{1,9}|[mM]8|O8)")
 _UNIT = re.compile(rb"(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as|generic)")
 _MOST_AXES = 64
+_LONGEST = 1 << 62  # of one axis
+_MOST_EMPTY = 1_000_000  # items without any bytes, which NumPy gives one each
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
@@ -32,9 +34,10 @@ class Lent:
         *,
         new: Callable[..., Any] | None = None,
         takes_names: bool = False,
+        gets_builder: bool = False,
         module: str = "numpy",
     ):
-        self._callee = Callee(name, build, new=new, takes_names=takes_names)
+        self._callee = Callee(name, build, new=new, takes_names=takes_names, gets_builder=gets_builder, copies=True)
         self._module = module
 
     def here(self) -> Callee:
@@ -82,10 +85,7 @@ def _require_dtype(dtype: Any, *, objects: bool = False) -> None:
 
 def _filled(content: Any, dtype: Any, shape: Any, order: str) -> Any:
     """An array of bytes that are there."""
-    if type(shape) is not tuple or not all(type(length) is int and length >= 0 for length in shape):
-        raise Wrong("the shape of an array is of whole numbers")
-    if len(shape) > _MOST_AXES:
-        raise Wrong(f"an array has more than {_MOST_AXES} axes")
+    _require_shape(shape)
     try:
         size = memoryview(content).nbytes
     except TypeError as error:
@@ -93,8 +93,21 @@ def _filled(content: Any, dtype: Any, shape: Any, order: str) -> Any:
     if math.prod(shape) * dtype.itemsize != size:
         raise Wrong(f"an array of that shape does not have {size} bytes")
     if not dtype.itemsize:
+        _require_few(math.prod(shape))
         return _numpy().zeros(shape, dtype)
     return _numpy().frombuffer(content, dtype).reshape(shape, order=order)
+
+
+def _require_shape(shape: Any) -> None:
+    if type(shape) is not tuple or not all(type(length) is int and 0 <= length < _LONGEST for length in shape):
+        raise Wrong("the shape of an array is of whole numbers")
+    if len(shape) > _MOST_AXES:
+        raise Wrong(f"an array has more than {_MOST_AXES} axes")
+
+
+def _require_few(count: int) -> None:
+    if count > _MOST_EMPTY:
+        raise Refused(f"an array has more than {_MOST_EMPTY} items without any bytes")
 
 
 def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any = "C", *rest: Any) -> Any:
@@ -126,7 +139,8 @@ def _reconstruct(kind: Any, *_: Any) -> Pending:
 def _of_objects(items: Any, dtype: Any, shape: Any, order: str) -> Any:
     if type(items) is not list or not _PLAIN.issuperset(map(type, items)):
         raise Refused("an array of objects holds more than texts and numbers")
-    if type(shape) is not tuple or len(shape) > _MOST_AXES or math.prod(shape) != len(items):
+    _require_shape(shape)
+    if math.prod(shape) != len(items):
         raise Wrong(f"an array of that shape does not have {len(items)} items")
     made = _numpy().empty(len(items), dtype)
     made[:] = items

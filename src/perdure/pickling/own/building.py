@@ -22,10 +22,12 @@ from perdure.pickling.layouts import ARGUMENTS, NAMES, Told, by_name, evolved, m
 from perdure.pickling.opaque import Missing, OpaqueValue
 from perdure.pickling.outside import NAME as OUTSIDE
 from perdure.pickling.outside import is_plain
+from perdure.pickling.own.bounds import amount_of
+from perdure.pickling.own.filling import Filling
 from perdure.pickling.own.frames import LENT
 from perdure.pickling.own.limits import Refused, Wrong
 from perdure.pickling.own.registry import class_named
-from perdure.pickling.own.stack import Callee, Pending, Stack
+from perdure.pickling.own.stack import Callee, Pending
 from perdure.pickling.own.values import EXCEPTIONS, FILLED, NEW_OBJECT, OBJECT, RECONSTRUCT, TABLE
 
 OWN = "perdure"
@@ -39,7 +41,7 @@ class Building:
         self.objects = objects
         self.outside = outside
         self.lenient = lenient
-        self.machine: Stack  # that it builds for
+        self.machine: Filling  # that it builds for
         self._classes: dict[int, type[Any]] = {}  # by address: those that were looked up in this load
         self._told: dict[int, Told] = {}  # by address of the class
         self._shells: dict[int, Any] = {}  # by address: objects that have no state yet
@@ -69,6 +71,7 @@ class Building:
                 return self._missing.setdefault(name, Missing(name, hint))
             raise Refused(f"it names {name}, which is no plain value, and no class that this program has registered")
         self._classes[id(cls)] = cls
+        self.machine.know(cls)
         if MARK in cls.__dict__:  # it had no version yet, if nothing tells another
             self._told.setdefault(id(cls), Told(NAMES, (), 0))
         return cls
@@ -134,6 +137,7 @@ class Building:
         cls = self._require_class(function, "calls")
         if isinstance(cls, enum.EnumType) and len(args) != 1:
             raise Refused("a member of an enumeration is asked for by something else than its value")
+        self.machine.keep(args)
         return self._noted(cls, _by_class(cls, lambda: cls(*args)))
 
     def _called(self, function: Callee, args: tuple[Any, ...], names: bool) -> Any:
@@ -145,6 +149,8 @@ class Building:
             return self.make(args[0], args[1:], {}) if args else self._refuse_call(function)
         if function.build is None:
             return self._refuse_call(function)
+        if function.copies:
+            self.machine.copy(amount_of(args))
         try:
             made = function.build(self, *args) if function.gets_builder else function.build(*args)
         except (TypeError, ValueError, ArithmeticError) as error:
@@ -153,6 +159,7 @@ class Building:
             raise Wrong(f"{function.name} cannot be made of these arguments: {error}") from error
         if type(made) in FILLED:
             self._filled[id(made)] = made
+            self.machine.watch(made)
         elif type(made) in EXCEPTIONS or type(made).__name__ == "SimpleNamespace":
             self._shells[id(made)] = made
         return made
@@ -169,6 +176,7 @@ class Building:
         if type(cls) is Missing:
             return OpaqueValue(cls, None, args, kwargs)
         cls = self._require_class(cls, "makes an object")
+        self.machine.keep((args, kwargs) if kwargs else args)
         told = self._told.get(id(cls))
         if told is not None and told.form == ARGUMENTS and len(args) == len(told.names) and not kwargs:
             return _by_class(cls, lambda: made_of_fields(cls, told, args))
@@ -200,6 +208,7 @@ class Building:
         told = self._told.get(id(cls))
         if told is None or told.form != ARGUMENTS or type(fields) is not tuple or len(fields) != len(told.names):
             raise Wrong("a named tuple comes with a value for each of its fields")
+        self.machine.keep((fields, aside))
         whole = told._replace(names=(*told.names, *aside))
         return _by_class(cls, lambda: made_of_fields(cls, whole, (*fields, *aside.values())))
 
@@ -215,6 +224,7 @@ class Building:
         cls = self._require_class(cls, "makes an object")
         if isinstance(cls, enum.EnumType):
             raise Refused("a member of an enumeration is made anew")
+        self.machine.copy(amount_of(state))
         told = self._told.get(id(cls))
         if told is not None and told.form == ARGUMENTS and kind is tuple and len(state) == len(told.names):
             return _by_class(cls, lambda: made_of_fields(cls, told, state))

@@ -6,13 +6,32 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from perdure.pickling.own.bounds import check_keys
+from perdure.pickling.own.bounds import CONTAINERS, FRAIL, KINDS, check_keys, is_nested
 from perdure.pickling.own.limits import LIMIT_HINT, Refused, Wrong
 from perdure.pickling.own.stack import OWED, Arguments, Stack, require_values
 
 
 class Filling(Stack):
     """A machine whose stack can be filled into containers."""
+
+    kinds = CONTAINERS  # and registered classes that are built on one of them
+    kept: list[Any]  # what objects of classes were given, where containers are nested in it
+    frail: list[Any]  # containers whose destructors call each other
+
+    def know(self, cls: type[Any]) -> None:
+        """Objects of that class may be made."""
+        if issubclass(cls, KINDS):
+            self.kinds |= {cls}
+
+    def keep(self, content: Any) -> None:
+        """Note what an object of a class is given: it is looked at when the pickle ends."""
+        if is_nested(content, self.kinds):
+            self.kept.append(content)
+
+    def watch(self, container: Any) -> None:
+        """Note a container that was made by name."""
+        if type(container) in FRAIL:
+            self.frail.append(container)
 
     def target(self, obj: Any) -> Any:
         """What items are put into in the place of an object that is no plain container. Raises `Refused`."""
@@ -81,7 +100,7 @@ def _frozenset(machine: Filling) -> None:
     items = machine.to_mark()
     require_values(items)
     machine.count_made()
-    check_keys(machine, items, items)
+    check_keys(machine, None, items)
     machine.stack.append(frozenset(items))
 
 

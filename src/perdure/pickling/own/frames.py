@@ -20,6 +20,8 @@ from perdure.pickling.own.stack import Arguments, Callee, Handed, Pending
 
 MOST_COLUMNS = 1_000_000
 LONGEST_RANGE = 1 << 31
+_WORD = 1 << 63
+_WORK_OF_A_COLUMN = 40
 _WIDTHS = {"string": "i", "large_string": "q"}  # of the places in a buffer of texts
 
 
@@ -132,7 +134,8 @@ def _index(kind: Any, told: Any) -> Any:
     pandas = _pandas()
     if name == "RangeIndex":
         bounds = [told.get(bound) for bound in ("start", "stop", "step")]
-        _require(all(type(bound) is int for bound in bounds) and bounds[2] != 0, "a range is of whole numbers")
+        whole = all(type(bound) is int and -_WORD <= bound < _WORD for bound in bounds) and bounds[2] != 0
+        _require(whole, "a range is of whole numbers")
         _require(_length(*bounds) <= LONGEST_RANGE, f"an index is longer than {LONGEST_RANGE}")
         return pandas.RangeIndex(*bounds, name=called)
     data = told.get("data")
@@ -166,11 +169,12 @@ def _blocks(blocks: Any, axes: Any, count: int) -> list[Any]:
     return [block.content for block in blocks.items]
 
 
-def _frame(blocks: Any, axes: Any) -> Any:
+def _frame(builder: Any, blocks: Any, axes: Any) -> Any:
     if blocks == ():
         blocks = Arguments(())
     pandas, found = _pandas(), _blocks(blocks, axes, 2)
     names, index = axes
+    builder.machine.spend(_WORK_OF_A_COLUMN * len(names))
     columns: dict[int, Any] = {}
     for values, places in found:
         rows = [values] if values.ndim == 1 else [*values]
@@ -221,8 +225,8 @@ def _whole(kind: str) -> Callable[[], Pending]:
 
 
 def _rows() -> dict[tuple[str, str], Lent]:
-    def lent(name: str, build: Any = None, *, new: Any = None, takes_names: bool = False) -> Lent:
-        return Lent(name, build, new=new, takes_names=takes_names, module="pandas")
+    def lent(name: str, build: Any = None, **told: Any) -> Lent:
+        return Lent(name, build, module="pandas", **told)
 
     indexes = "pandas.core.indexes"
     table = {
@@ -241,7 +245,7 @@ def _rows() -> dict[tuple[str, str], Lent]:
         ("pandas.arrays", "TimedeltaArray"): lent("TimedeltaArray"),
     }
     for module in ("pandas.core.internals.managers", "pandas._libs.internals"):
-        table[module, "BlockManager"] = lent("BlockManager", _frame, takes_names=True)
+        table[module, "BlockManager"] = lent("BlockManager", _frame, takes_names=True, gets_builder=True)
         table[module, "SingleBlockManager"] = lent("SingleBlockManager", new=_series)
     for module, kind in (("frame", "DataFrame"), ("series", "Series")):
         table["pandas", kind] = table[f"pandas.core.{module}", kind] = lent(kind, new=_whole(kind))

@@ -16,6 +16,7 @@ Action = Callable[[Stack], None]
 
 _NUMBER = re.compile(rb"[+-]?[0-9]+")
 _BITS_PER_DIGIT = 3.33
+WIDE = 100  # bytes of a number from which on hashing it costs more than it costs for others
 
 
 def _constant(value: Any) -> Action:
@@ -47,6 +48,7 @@ def _long(width: int, *, signed: bool) -> Action:
         length = _length(machine, width, signed=signed)
         if length * 8 > machine.limits.integer:
             raise Refused(f"a number has more than {machine.limits.integer} bits", LIMIT_HINT)
+        machine.has_wide_numbers |= length > WIDE
         machine.stack.append(int.from_bytes(machine.take(length), "little", signed=True))
 
     return action
@@ -64,6 +66,7 @@ def _decimal(machine: Stack, line: bytes) -> int:
         raise Wrong(f"{line[:40]!r} is no number")
     if len(line) * _BITS_PER_DIGIT > machine.limits.integer:
         raise Refused(f"a number has more than {machine.limits.integer} bits", LIMIT_HINT)
+    machine.has_wide_numbers |= len(line) > WIDE
     try:
         return int(line)
     except ValueError as error:  # more digits than the interpreter reads
@@ -118,6 +121,7 @@ def _of_python_2(machine: Stack, content: bytes) -> Any:
 def _check_string(machine: Stack, length: int) -> None:
     if length > machine.limits.string:
         raise Refused(f"a text, or bytes, are longer than {machine.limits.string}", LIMIT_HINT)
+    machine.longest = max(machine.longest, length)
 
 
 def _short_text(machine: Stack) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from perdure.errors import CannotLoad, PerdureError
 from perdure.pickling.opcodes import NAMES
 from perdure.pickling.own import filling, literals
-from perdure.pickling.own.bounds import check_result
+from perdure.pickling.own.bounds import amount_of, check_result, take_apart
 from perdure.pickling.own.limits import LIMIT_HINT, Refused, Wrong, corrupt, untrusted
 from perdure.pickling.own.stack import OWED, Arguments, Pending
 
@@ -63,11 +63,13 @@ class Machine(filling.Filling):
         self.steps = 0
         self.begun = self.position
         self.framed = 0
+        self.kept, self.frail = [], []
 
     def load(self) -> Any:
         """The next value."""
         self.begun = self.position
         self.stack, self.marks = [], []
+        self.kept, self.frail = [], []
         try:
             self._run()
             if self.marks or len(self.stack) != 1:
@@ -75,14 +77,14 @@ class Machine(filling.Filling):
             if self.framed > self.position:
                 raise Wrong("a frame goes beyond its end")
             value = self.value()
-            check_result(value, self.limits)
+            check_result(value, self.kept + self.frail, self.limits, self.kinds, self.longest)
             self.builder.finish()
-        except PerdureError:
-            raise
-        except (Refused, Wrong) as error:
-            raise self.told(error) from error.__cause__
-        except Exception as error:  # constructors and state methods of registered classes run here
-            raise self.told(error) from error
+        except BaseException as error:
+            take_apart(self.frail)
+            if isinstance(error, PerdureError) or not isinstance(error, Exception):
+                raise
+            # What else may come: constructors and state methods of registered classes have run here.
+            raise self.told(error) from (error.__cause__ if isinstance(error, (Refused, Wrong)) else error)
         return value
 
     def told(self, error: Exception) -> PerdureError:
@@ -106,7 +108,8 @@ class Machine(filling.Filling):
     def go_on(self, data: bytes) -> None:
         """Take the next bytes of the same stream; memo and layouts stay."""
         self.data, self.size = data, len(data)
-        self.position = self.framed = 0
+        self.position = self.framed = self.steps = self.made = 0
+        self.taken += self.size
 
     @property
     def opcode(self) -> str:
@@ -260,8 +263,13 @@ class Machine(filling.Filling):
     def build(self) -> None:
         state = self.value()
         obj: Any = self.stack[-1]
+        is_pending = type(obj) is Pending
+        if is_pending:
+            self.copy(amount_of(state))
+        else:
+            self.keep(state)
         built = self.builder.build(obj, state)
-        if type(obj) is Pending:
+        if is_pending:
             self.stack[-1] = built
             place: int = obj.place
             if self.memo.get(place) is obj:

@@ -43,7 +43,7 @@ class Payload:
         self.end()
         try:
             _check_filling(filled)
-            check_keys(self._machine, filled, [key for key, _ in filled[2] or ()])
+            check_keys(self._machine, None, [key for key, _ in filled[2] or ()])
         except (Refused, Wrong) as error:
             raise self._machine.told(error) from None
         self.check_state(cls, filled[0])

@@ -7,6 +7,9 @@ from typing import Any
 
 from perdure.pickling.own.limits import LIMIT_HINT, LIMITS, Limits, Refused, Wrong, untrusted
 
+FREE_WORK, WORK_PER_BYTE = 1_000_000, 20
+FREE_COPIES, COPIES_PER_BYTE = 1 << 20, 4  # items, or bytes
+
 
 class Owed:
     """Something that must not become part of a value: it is to be called, or to be finished, first."""
@@ -18,10 +21,10 @@ class Callee(Owed):
     """What a name stands for that is called: `build` makes the value, of arguments that it checks.
 
     `new` makes it where the pickle says NEWOBJ. With `takes_names` other names may stand among its arguments; with
-    `gets_builder` the builder is the first of them.
+    `gets_builder` the builder is the first of them. What it is given is counted if it `copies` it.
     """
 
-    __slots__ = ("build", "gets_builder", "name", "new", "takes_names")
+    __slots__ = ("build", "copies", "gets_builder", "name", "new", "takes_names")
 
     def __init__(
         self,
@@ -31,12 +34,14 @@ class Callee(Owed):
         new: Callable[..., Any] | None = None,
         takes_names: bool = False,
         gets_builder: bool = False,
+        copies: bool = False,
     ):
         self.name = name
         self.build = build
         self.new = new
         self.takes_names = takes_names
         self.gets_builder = gets_builder
+        self.copies = copies
 
 
 class Pending(Owed):
@@ -101,8 +106,12 @@ class Stack:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.made = 0
-        self.key_work = 0  # what hashing keys has cost
-        self.hashes: dict[tuple[int, int], int] = {}  # container and hash -> keys of that hash
+        self.taken = self.size  # bytes of this stream, so far
+        self.work = 0  # beyond that of the opcodes: see `spend`
+        self.copied = 0
+        self.longest = 0  # text or bytes of at least 256
+        self.has_wide_numbers = False  # of which hashing costs more than of others
+        self.hashes: dict[int, tuple[Any, dict[int, int]]] = {}  # by address: a container, and its keys by their hashes
         if self.size > limits.bytes:
             raise untrusted(f"there are more than {limits.bytes} bytes", 0, "PROTO", LIMIT_HINT)
 
@@ -136,6 +145,25 @@ class Stack:
         self.made += 1
         if self.made > self.limits.objects:
             raise Refused(f"there are more than {self.limits.objects} objects", LIMIT_HINT)
+
+    def spend(self, units: int) -> None:
+        """Count work beyond that of the opcodes; a unit is about what hashing a member of a tuple costs."""
+        self.work += units
+        if self.work > FREE_WORK + WORK_PER_BYTE * self.taken:
+            raise Refused("what it is made of takes too long to compute")
+
+    def copy(self, amount: int) -> None:
+        """Count what a constructor copies, which a pickle may give it again and again."""
+        self.copied += amount
+        if self.copied > FREE_COPIES + COPIES_PER_BYTE * self.taken:
+            raise Refused("it has the same content copied again and again")
+
+    def hashes_in(self, container: Any) -> dict[int, int]:
+        """How many keys of each hash are in a container, of those whose hashes can be chosen."""
+        known = self.hashes.get(id(container))
+        if known is None:  # which is held from here on, so that no other one gets its address
+            known = self.hashes[id(container)] = container, {}
+        return known[1]
 
     def value(self) -> Any:
         """Pop a value."""

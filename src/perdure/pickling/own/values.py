@@ -23,8 +23,9 @@ import zoneinfo
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from perdure.pickling.own.bounds import check_keys
+from perdure.pickling.own.bounds import check_keys, quadratic
 from perdure.pickling.own.limits import Refused, Wrong
+from perdure.pickling.own.literals import WIDE
 from perdure.pickling.own.stack import Callee, Pending
 
 Make = Callable[..., Any]
@@ -72,8 +73,9 @@ def _bytearray(content: Any = b"", encoding: Any = "latin-1") -> bytearray:
     return bytearray(content)
 
 
-def _range(*bounds: Any) -> range:
+def _range(builder: Any, *bounds: Any) -> range:
     _require(_all(int, bounds) and len(bounds) == 3 and bounds[2] != 0, "a range is made of three whole numbers")
+    builder.machine.spend(quadratic(*bounds))  # it finds its length
     return range(*bounds)
 
 
@@ -88,7 +90,7 @@ def _slice(*bounds: Any) -> slice:
 def _set_of(kind: type[Any]) -> Make:
     def make(builder: Any, items: Any = ()) -> Any:
         _require(type(items) in (list, tuple), "the members of a set come as a list")
-        check_keys(builder.machine, items, list(items))
+        check_keys(builder.machine, None, items)
         return kind(items)
 
     return make
@@ -104,18 +106,21 @@ def _exception(kind: type[BaseException]) -> Make:
 # -- numbers, ids, addresses, paths ---------------------------------------------------------------------------
 
 
-def _decimal(text: Any) -> decimal.Decimal:
+def _decimal(builder: Any, text: Any) -> decimal.Decimal:
     _require(type(text) is str and len(text) <= 10_000, "a Decimal is made of a text")
+    builder.machine.has_wide_numbers |= len(text) > WIDE
     try:
         return decimal.Decimal(text)
     except decimal.InvalidOperation as error:
         raise Wrong(f"{text!r:.40} is no number") from error
 
 
-def _fraction(*parts: Any) -> fractions.Fraction:
+def _fraction(builder: Any, *parts: Any) -> fractions.Fraction:
     if len(parts) == 1 and type(parts[0]) is str and _FRACTION.fullmatch(parts[0]):
         parts = tuple(map(int, parts[0].split("/")))
     _require(len(parts) in (1, 2) and _all(int, parts) and parts[-1:] != (0,), "a Fraction is made of whole numbers")
+    builder.machine.spend(quadratic(*parts))  # it finds their greatest common divisor
+    builder.machine.has_wide_numbers |= max(map(int.bit_length, parts)) > 8 * WIDE
     return fractions.Fraction(*parts)
 
 
@@ -352,8 +357,8 @@ EXCEPTIONS = frozenset(getattr(builtins, name) for name in _EXCEPTIONS)
 def _rows() -> Iterator[tuple[str, str, Callee]]:
     yield "builtins", "complex", Callee("complex", _complex)
     yield "builtins", "bytes", Callee("bytes", _bytes)
-    yield "builtins", "bytearray", Callee("bytearray", _bytearray)
-    yield "builtins", "range", Callee("range", _range)
+    yield "builtins", "bytearray", Callee("bytearray", _bytearray, copies=True)
+    yield "builtins", "range", Callee("range", _range, gets_builder=True)
     yield "builtins", "slice", Callee("slice", _slice)
     yield "builtins", "object", OBJECT
     yield "builtins", "getattr", Callee("getattr", _attribute, takes_names=True, gets_builder=True)
@@ -361,15 +366,15 @@ def _rows() -> Iterator[tuple[str, str, Callee]]:
         yield module, "or_", Callee("or_", _joined, gets_builder=True)
     for name in ("bool", "dict", "float", "int", "list", "str", "tuple"):
         yield "builtins", name, Callee(name)
-    yield "builtins", "set", Callee("set", _set_of(set), gets_builder=True)
-    yield "builtins", "frozenset", Callee("frozenset", _set_of(frozenset), gets_builder=True)
+    yield "builtins", "set", Callee("set", _set_of(set), gets_builder=True, copies=True)
+    yield "builtins", "frozenset", Callee("frozenset", _set_of(frozenset), gets_builder=True, copies=True)
     for name in _EXCEPTIONS:
         yield "builtins", name, Callee(name, _exception(getattr(builtins, name)))
-    yield "_codecs", "encode", Callee("encode", _encode)
+    yield "_codecs", "encode", Callee("encode", _encode, copies=True)
     yield "copyreg", "_reconstructor", RECONSTRUCT
     yield "copyreg", "__newobj__", NEW_OBJECT
-    yield "decimal", "Decimal", Callee("Decimal", _decimal)
-    yield "fractions", "Fraction", Callee("Fraction", _fraction)
+    yield "decimal", "Decimal", Callee("Decimal", _decimal, gets_builder=True)
+    yield "fractions", "Fraction", Callee("Fraction", _fraction, gets_builder=True)
     yield "uuid", "UUID", Callee("UUID", new=_uuid)
     for kind in ("PurePath", "PurePosixPath", "PureWindowsPath", "Path", "PosixPath", "WindowsPath"):
         for module in ("pathlib", "pathlib._local"):
@@ -378,11 +383,12 @@ def _rows() -> Iterator[tuple[str, str, Callee]]:
         for kind in ("Address", "Network", "Interface"):
             name = f"{version}{kind}"
             yield "ipaddress", name, Callee(name, _address(getattr(ipaddress, name), (int, str)))
-    yield "array", "array", Callee("array", _array)
-    yield "array", "_array_reconstructor", Callee("_array_reconstructor", _array_of_bytes, takes_names=True)
-    yield "collections", "OrderedDict", Callee("OrderedDict", _ordered)
-    yield "collections", "deque", Callee("deque", _deque)
-    yield "collections", "Counter", Callee("Counter", _counter)
+    yield "array", "array", Callee("array", _array, copies=True)
+    of_bytes = Callee("_array_reconstructor", _array_of_bytes, takes_names=True, copies=True)
+    yield "array", "_array_reconstructor", of_bytes
+    yield "collections", "OrderedDict", Callee("OrderedDict", _ordered, copies=True)
+    yield "collections", "deque", Callee("deque", _deque, copies=True)
+    yield "collections", "Counter", Callee("Counter", _counter, copies=True)
     yield "collections", "defaultdict", Callee("defaultdict", _defaultdict, takes_names=True)
     yield "types", "SimpleNamespace", Callee("SimpleNamespace", _namespace)
     yield "datetime", "timedelta", Callee("timedelta", _timedelta)
