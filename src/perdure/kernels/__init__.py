@@ -13,9 +13,10 @@ from typing import Any
 try:
     from perdure.kernels import _compiled
 except ImportError:  # not built, or for another Python
-    compiled: Any = None
+    built: Any = None
 else:
-    compiled = _compiled
+    built = _compiled
+compiled = built  # what is used
 
 
 def is_compiled() -> bool:

@@ -13,7 +13,8 @@ PyMODINIT_FUNC
 PyInit__compiled(void)
 {
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && (add_frames(module) < 0 || add_opening(module) < 0)) {
+    if (module != NULL
+        && (add_entries(module) < 0 || add_frames(module) < 0 || add_loading(module) < 0 || add_opening(module) < 0)) {
         Py_CLEAR(module);
     }
     return module;

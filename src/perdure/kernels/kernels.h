@@ -6,7 +6,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+int add_entries(PyObject *module);
 int add_frames(PyObject *module);
+int add_loading(PyObject *module);
 int add_opening(PyObject *module);
 
 #endif

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from perdure import kernels
 from perdure.errors import CannotPickle
 from perdure.ids import prefix_of
 from perdure.objects.instances.ghosts import ghost_class
@@ -132,6 +133,10 @@ def _with_class(take: Callable[[Any], Fields] | None, name: str) -> Callable[[An
 
 
 _facts: dict[int, ClassFacts] = {}  # by address: metaclasses may not be hashable; the facts hold the class
+
+
+if kernels.built is not None:
+    kernels.built.bind_facts(ClassFacts, _facts)
 
 
 def known_facts(cls: type[Any]) -> ClassFacts | None:

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from perdure import kernels
 from perdure.ids import Id
 from perdure.pickling.own.registry import follow
 
@@ -169,6 +170,10 @@ def new_entry(
     entry.mark = entry.listed = 0
     ENTRIES[address] = entry
     return entry
+
+
+if kernels.built is not None:
+    kernels.built.bind_entries(Entry, ENTRIES, _gone)
 
 
 def drop_entry(entry: Entry) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
+from perdure import kernels
 from perdure.backends.base import Backend, number_of
 from perdure.errors import CannotLoad, ClassNotFound, UntrustedRecord
 from perdure.objects.instances import states
@@ -211,7 +212,7 @@ class Reader(Whole):
         known, entries, classes, loaded = self.by_id, self._entries, self._classes, self.loaded
         id_ = ""
         try:
-            for id_, parts in records.items():
+            for id_, parts in self._unusual(records, held, made):
                 own_id, _, flags, class_name, version, _, references, _, _, shape = parts
                 if own_id != id_:
                     raise CannotLoad(f"The record under {id_} says that it is {own_id}.", ids=(id_,))
@@ -242,6 +243,14 @@ class Reader(Whole):
         except ClassNotFound as error:
             raise self.explained(error, id_, records[id_]) from error.__cause__
         return made
+
+    def _unusual(self, records: Records, held: dict[str, Any], made: dict[str, Any]) -> Iterable[tuple[str, Parts]]:
+        """Those of the records that are not filled into their objects by the compiled part: without it, all."""
+        if kernels.compiled is None:
+            return records.items()
+        into = self.by_id, self._entries, self._classes, self.loaded.append
+        filling: Iterable[tuple[str, Parts]] = kernels.compiled.Filling(self, records, held, made, *into)
+        return filling
 
     def _value(self, parts: Parts, objects: Sequence[Any], outside: dict[str, Any]) -> Any:
         """A plain value."""

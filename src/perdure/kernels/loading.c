@@ -1,0 +1,348 @@
+/* Objects filled from their records, many at a time: the loop of `Reader._made`, and `fill_directly`.
+
+   - `Filling(view, records, held, made)` is an iterator: it fills what is usual, puts it into `made`, and gives the
+     other pairs of id and parts, which Python fills.
+   - Usual are whole records of plain values with a shape, whose class is known and filled without detours. They are
+     unpickled before anything else is done, so that the reference finds nothing begun where that fails.
+   - Nothing of the user's is called on the way: an interruption finds an object filled or a ghost. */
+
+#include "entries.h"
+
+#include <structmember.h>
+
+#define PARTS 10
+#define PLAIN 0x0020
+#define NOT_USUAL (0x0003 | 0x0010 | 0x0100 | 0x0200 | 0x0400 | 0x1000) /* kinds, LINKED, OUTSIDE, BUFFERED … FOREIGN */
+
+enum { ID, REVISION, FLAGS, CLASS_NAME, VERSION, CODE, REFERENCES, FIELDS, PAYLOAD, SHAPE }; /* of parts */
+enum { NAMES, LINKS, SHAPE_HEAD };                                                         /* of a shape */
+
+static PyObject *loads, *no_arguments;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *view, *records, *held, *made;
+    PyObject *by_id, *numbered, *classes, *append; /* of the view: dicts, and the method of its deque */
+    Py_ssize_t position;
+} Filling;
+
+/* The number at the end of an id, 0 or more; -1 if it is none. */
+static long long
+number_in(PyObject *id)
+{
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(id, &size);
+    if (text == NULL) {
+        PyErr_Clear();
+        return -1;
+    }
+    Py_ssize_t start = size;
+    while (start > 0 && text[start - 1] >= '0' && text[start - 1] <= '9') {
+        start--;
+    }
+    if (start == size || size - start > 18 || start == 0 || text[start - 1] != '.') {
+        return -1;
+    }
+    long long number = 0;
+    for (; start < size; start++) {
+        number = 10 * number + (text[start] - '0');
+    }
+    return number;
+}
+
+static int
+is_shape(PyObject *shape)
+{
+    return PyTuple_Check(shape) && PyTuple_GET_SIZE(shape) == 3 && PyTuple_CheckExact(PyTuple_GET_ITEM(shape, NAMES))
+        && PyTuple_CheckExact(PyTuple_GET_ITEM(shape, LINKS))
+        && PyBytes_CheckExact(PyTuple_GET_ITEM(shape, SHAPE_HEAD));
+}
+
+/* Whether the parts are those of a usual record under that id. */
+static int
+are_usual(PyObject *id, PyObject *parts)
+{
+    if (!PyTuple_CheckExact(parts) || PyTuple_GET_SIZE(parts) != PARTS || !PyUnicode_Check(id)) {
+        return 0;
+    }
+    PyObject *own = PyTuple_GET_ITEM(parts, ID), *flags = PyTuple_GET_ITEM(parts, FLAGS);
+    if (!PyUnicode_CheckExact(own) || (own != id && PyUnicode_Compare(own, id) != 0) || !PyLong_CheckExact(flags)) {
+        return 0;
+    }
+    long told = PyLong_AsLong(flags);
+    if (told < 0 || told & NOT_USUAL || !(told & PLAIN)) {
+        PyErr_Clear();
+        return 0;
+    }
+    return is_shape(PyTuple_GET_ITEM(parts, SHAPE)) && PyBytes_CheckExact(PyTuple_GET_ITEM(parts, PAYLOAD))
+        && PyTuple_CheckExact(PyTuple_GET_ITEM(parts, REFERENCES));
+}
+
+/* Whether objects of that class are filled from such a record without detours. */
+static int
+is_direct(PyObject *facts, PyObject *parts)
+{
+    PyObject *ghost, *shape = PyTuple_GET_ITEM(parts, SHAPE);
+    if (!are_facts(facts)) {
+        return 0;
+    }
+    ghost = slot_of(facts, in_facts.ghost);
+    if (!PyType_Check(ghost) || slot_of(facts, in_facts.guest) != Py_False) {
+        return 0;
+    }
+    if (PyTuple_GET_SIZE(PyTuple_GET_ITEM(shape, LINKS)) && slot_of(facts, in_facts.links_to_learn) != small[0]
+        && PyObject_IsTrue(slot_of(facts, in_facts.links)) != 1) {
+        return 0; /* there is something to learn */
+    }
+    if (slot_of(facts, in_facts.direct) == Py_True) {
+        return 1;
+    }
+    return slot_of(facts, in_facts.fit) == shape
+        && PyObject_RichCompareBool(PyTuple_GET_ITEM(parts, VERSION), slot_of(facts, in_facts.fit_version), Py_EQ) == 1;
+}
+
+/* The values of the attributes, a new list; NULL, and no exception, if Python is to say what is wrong with them. */
+static PyObject *
+values_of(Filling *self, PyObject *parts)
+{
+    PyObject *shape = PyTuple_GET_ITEM(parts, SHAPE), *references = PyTuple_GET_ITEM(parts, REFERENCES);
+    PyObject *links = PyTuple_GET_ITEM(shape, LINKS);
+    PyObject *values = PyObject_CallOneArg(loads, PyTuple_GET_ITEM(parts, PAYLOAD));
+    if (values == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_Exception)) {
+            PyErr_Clear();
+        }
+        return NULL;
+    }
+    if (!PyList_CheckExact(values) || PyList_GET_SIZE(values) != PyTuple_GET_SIZE(PyTuple_GET_ITEM(shape, NAMES))) {
+        Py_DECREF(values);
+        return NULL;
+    }
+    for (Py_ssize_t place = 0; place < PyTuple_GET_SIZE(links); place++) {
+        Py_ssize_t at = PyLong_AsSsize_t(PyTuple_GET_ITEM(links, place)), target = -1;
+        if (at >= 0 && at < PyList_GET_SIZE(values) && PyLong_CheckExact(PyList_GET_ITEM(values, at))) {
+            target = PyLong_AsSsize_t(PyList_GET_ITEM(values, at));
+        }
+        PyObject *obj = NULL;
+        if (target >= 0 && target < PyTuple_GET_SIZE(references)) {
+            obj = PyDict_GetItemWithError(self->held, PyTuple_GET_ITEM(references, target));
+        }
+        if (obj == NULL) {
+            PyErr_Clear();
+            Py_DECREF(values);
+            return NULL;
+        }
+        PyList_SetItem(values, at, Py_NewRef(obj));
+    }
+    return values;
+}
+
+/* Give the object its attributes, and the entry what is stored; -1 with an exception, and a ghost. */
+static int
+fill(PyObject *entry, PyObject *obj, PyObject *parts, PyObject *values)
+{
+    PyObject *shape = PyTuple_GET_ITEM(parts, SHAPE), *names = PyTuple_GET_ITEM(shape, NAMES);
+    PyObject *head = PyTuple_GET_ITEM(shape, SHAPE_HEAD), *payload = PyTuple_GET_ITEM(parts, PAYLOAD);
+    PyObject *whole = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(payload));
+    PyObject *into = whole == NULL ? NULL : dict_of(obj), *digest = NULL;
+    if (into != NULL) {
+        memcpy(PyBytes_AS_STRING(whole), PyBytes_AS_STRING(head), (size_t)PyBytes_GET_SIZE(head));
+        memcpy(PyBytes_AS_STRING(whole) + PyBytes_GET_SIZE(head), PyBytes_AS_STRING(payload),
+               (size_t)PyBytes_GET_SIZE(payload));
+        digest = PyLong_FromSsize_t(PyObject_Hash(whole));
+    }
+    set_slot(entry, in_entry.state, small[LOADING]);
+    int filled = digest != NULL;
+    if (filled && PyDict_GET_SIZE(into)) {
+        PyDict_Clear(into); /* what an interruption has left there */
+    }
+    for (Py_ssize_t place = 0; filled && place < PyTuple_GET_SIZE(names); place++) {
+        filled = PyDict_SetItem(into, PyTuple_GET_ITEM(names, place), PyList_GET_ITEM(values, place)) == 0;
+    }
+    if (filled) {
+        set_slot(entry, in_entry.revision, PyTuple_GET_ITEM(parts, REVISION));
+        set_slot(entry, in_entry.flags, PyTuple_GET_ITEM(parts, FLAGS));
+        set_slot(entry, in_entry.references, PyTuple_GET_ITEM(parts, REFERENCES));
+        set_slot(entry, in_entry.digest, digest);
+        set_slot(entry, in_entry.state, small[DOZING]);
+    } else {
+        set_slot(entry, in_entry.state, small[GHOST]);
+        if (into != NULL) {
+            PyDict_Clear(into);
+        }
+    }
+    Py_XDECREF(whole);
+    Py_XDECREF(into);
+    Py_XDECREF(digest);
+    return filled ? 0 : -1;
+}
+
+/* A new ghost with its entry; `*obj` and what it returns are new references, NULL with an exception. */
+static PyObject *
+new_ghost(Filling *self, PyObject *facts, PyObject *id, PyObject **obj)
+{
+    PyObject *entry = NULL, *number = PyLong_FromLongLong(number_in(id));
+    *obj = number == NULL
+               ? NULL
+               : PyBaseObject_Type.tp_new((PyTypeObject *)slot_of(facts, in_facts.ghost), no_arguments, NULL);
+    if (*obj != NULL) {
+        entry = make_entry(*obj, self->view, facts, id, number, GHOST, small[0]);
+    }
+    if (entry != NULL
+        && (PyDict_SetItem(self->numbered, number, entry) < 0 || PyDict_SetItem(self->by_id, id, entry) < 0)) {
+        Py_CLEAR(entry);
+    }
+    if (entry == NULL) {
+        Py_CLEAR(*obj);
+    }
+    Py_XDECREF(number);
+    return entry;
+}
+
+/* 1 if the object of that id has its state, 0 if Python has to see to it, -1 with an exception. */
+static int
+take(Filling *self, PyObject *id, PyObject *parts)
+{
+    if (!are_usual(id, parts)) {
+        return 0;
+    }
+    PyObject *entry = PyDict_GetItemWithError(self->by_id, id), *obj = NULL, *facts;
+    if (entry == NULL && PyErr_Occurred()) {
+        return -1;
+    }
+    if (entry != NULL) {
+        obj = is_entry(entry) ? alive(entry) : NULL;
+        if (obj == NULL || !is_in_state(entry, GHOST)) {
+            Py_XDECREF(obj);
+            return 0;
+        }
+        facts = slot_of(entry, in_entry.facts);
+    } else {
+        facts = PyDict_GetItemWithError(self->classes, PyTuple_GET_ITEM(parts, CLASS_NAME));
+        if (facts == NULL && PyErr_Occurred()) {
+            return -1;
+        }
+        if (number_in(id) < 0) {
+            return 0;
+        }
+    }
+    PyObject *values = is_direct(facts, parts) ? values_of(self, parts) : NULL;
+    if (values == NULL) {
+        Py_XDECREF(obj);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    entry = entry != NULL ? Py_NewRef(entry) : new_ghost(self, facts, id, &obj);
+    int taken = entry != NULL && PyDict_SetItem(self->made, id, obj) == 0 ? 1 : -1;
+    PyObject *none = taken < 0 ? NULL : PyObject_CallOneArg(self->append, entry);
+    if (none == NULL || fill(entry, obj, parts, values) < 0) {
+        taken = -1;
+    }
+    Py_XDECREF(none);
+    Py_XDECREF(entry);
+    Py_XDECREF(obj);
+    Py_DECREF(values);
+    return taken;
+}
+
+/* The next pair that is for Python. */
+static PyObject *
+next_unusual(PyObject *filling)
+{
+    Filling *self = (Filling *)filling;
+    PyObject *id, *parts;
+    while (PyDict_Next(self->records, &self->position, &id, &parts)) {
+        Py_INCREF(id);
+        Py_INCREF(parts);
+        int taken = take(self, id, parts);
+        PyObject *pair = taken ? NULL : PyTuple_Pack(2, id, parts);
+        Py_DECREF(id);
+        Py_DECREF(parts);
+        if (taken <= 0) {
+            return pair;
+        }
+    }
+    return NULL;
+}
+
+static int
+clear_filling(PyObject *filling)
+{
+    Filling *self = (Filling *)filling;
+    Py_CLEAR(self->view);
+    Py_CLEAR(self->records);
+    Py_CLEAR(self->held);
+    Py_CLEAR(self->made);
+    Py_CLEAR(self->by_id);
+    Py_CLEAR(self->numbered);
+    Py_CLEAR(self->classes);
+    Py_CLEAR(self->append);
+    return 0;
+}
+
+static int
+traverse_filling(PyObject *filling, visitproc visit, void *arg)
+{
+    Filling *self = (Filling *)filling;
+    Py_VISIT(self->view);
+    Py_VISIT(self->records);
+    Py_VISIT(self->held);
+    Py_VISIT(self->made);
+    Py_VISIT(self->by_id);
+    Py_VISIT(self->numbered);
+    Py_VISIT(self->classes);
+    Py_VISIT(self->append);
+    return 0;
+}
+
+static void
+free_filling(PyObject *filling)
+{
+    PyObject_GC_UnTrack(filling);
+    clear_filling(filling);
+    Py_TYPE(filling)->tp_free(filling);
+}
+
+static PyObject *
+new_filling(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *view, *records, *held, *made, *by_id, *numbered, *classes, *append;
+    if (!PyArg_ParseTuple(args, "OO!O!O!O!O!O!O", &view, &PyDict_Type, &records, &PyDict_Type, &held, &PyDict_Type,
+                          &made, &PyDict_Type, &by_id, &PyDict_Type, &numbered, &PyDict_Type, &classes, &append)) {
+        return NULL;
+    }
+    Filling *self = (Filling *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->view = Py_NewRef(view), self->records = Py_NewRef(records), self->held = Py_NewRef(held);
+        self->made = Py_NewRef(made), self->by_id = Py_NewRef(by_id), self->numbered = Py_NewRef(numbered);
+        self->classes = Py_NewRef(classes), self->append = Py_NewRef(append);
+        self->position = 0;
+    }
+    return (PyObject *)self;
+}
+
+static PyTypeObject FillingType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "perdure.kernels._compiled.Filling",
+    .tp_doc = "Filling(view, records, held, made, by_id, numbered, classes, append): pairs that are for Python.",
+    .tp_basicsize = sizeof(Filling),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = new_filling,
+    .tp_dealloc = free_filling,
+    .tp_traverse = traverse_filling,
+    .tp_clear = clear_filling,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = next_unusual,
+};
+
+int
+add_loading(PyObject *module)
+{
+    PyObject *pickle = PyImport_ImportModule("_pickle");
+    loads = pickle == NULL ? NULL : PyObject_GetAttrString(pickle, "loads");
+    Py_XDECREF(pickle);
+    no_arguments = PyTuple_New(0);
+    if (loads == NULL || no_arguments == NULL) {
+        return -1;
+    }
+    return PyModule_AddType(module, &FillingType);
+}

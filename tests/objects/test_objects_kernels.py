@@ -1,0 +1,240 @@
+"""What the compiled part saves and loads is what Python saves and loads: objects, entries, records, errors."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+import perdure
+from perdure import Key, Persistable, Store, kernels
+from perdure.backends.memory import MemoryBackend
+from perdure.errors import PerdureError
+from perdure.objects.instances.persistable import GHOST, entry_of
+from perdure.records.frame import encoder
+from perdure.records.shape import shape_of
+from perdure.records.values import LINKED, PLAIN, SHAPED, Batch, Draft
+
+IS_BUILT = find_spec("perdure.kernels._compiled") is not None
+COMPILED: Any = import_module("perdure.kernels._compiled") if IS_BUILT else None
+KEY = Key(bytes(range(32)))
+
+pytestmark = pytest.mark.skipif(not IS_BUILT and not os.environ.get("CI"), reason="the compiled part is not built here")
+
+
+class Part(Persistable):
+    def __init__(self, **given: Any):
+        self.__dict__.update(given)
+
+
+@dataclass
+class Place:
+    host: str
+    cores: list[int] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Told(Persistable):
+    """With attributes by its declaration."""
+
+    number: int
+    name: str = "told"
+
+
+@perdure.versioned("kernels.Versioned", version=2, oldest=2)
+class Versioned(Persistable):
+    def __init__(self, number: int):
+        self.number = number
+
+
+class Slotted(Persistable):
+    __slots__ = ("number",)
+
+    def __init__(self, number: int):
+        self.number = number
+
+
+class Described(Persistable):
+    """An attribute that is in the record, and a property of that name since."""
+
+    def __init__(self, number: int):
+        self.__dict__["shown"] = number
+
+    @property
+    def shown(self) -> str:
+        return "a property"
+
+
+class Several(Persistable, list):
+    pass
+
+
+@pytest.fixture(params=["compiled", "pure"])
+def way(request, monkeypatch):
+    monkeypatch.setattr(kernels, "compiled", COMPILED if request.param == "compiled" else None)
+    return request.param
+
+
+def many_kinds() -> list[Any]:
+    shared, text = Part(name="shared"), "".join(["a ", "text"])
+    ring = Part(name="ring")
+    ring.__dict__.update(itself=ring, other=shared, inner=[ring, {"shared": shared}])
+    several = Several([1, shared])
+    several.name = "several"
+    usual = [Part(number=number, name=text, price=number / 4, tags=["a", text], owner=shared) for number in range(30)]
+    return [
+        *usual, shared, ring, several, Told(1), Told(2, name="named"), Versioned(3), Slotted(4), Described(5), Part(),
+        Part(place=Place("here", [1])), Part(place=Place("there"), owner=shared), Part(owner=None), Part(owner=7),
+        Part(**{"not an identifier": b"x" * 70_000, "ü": (1, 2.5, None, True, {3}, frozenset({4}))}),
+    ]  # fmt: skip
+
+
+def plainly(value: Any) -> Any:
+    """A value that can be compared: ids in place of what is a record of its own."""
+    if isinstance(value, Persistable):
+        return value.persistent_id
+    if isinstance(value, dict):
+        return [(plainly(key), plainly(each)) for key, each in value.items()]
+    return [plainly(each) for each in value] if isinstance(value, (list, tuple)) else (type(value), repr(value))
+
+
+def told(obj: Any) -> Any:
+    """What an object and its entry are like, by ids where it refers to others."""
+    entry = entry_of(obj)
+    state = {} if isinstance(obj, Slotted) else object.__getattribute__(obj, "__dict__")
+    shown = {name: plainly(value) for name, value in state.items()}
+    return (
+        entry.id, type(obj).__name__, entry.cls, entry.state, entry.number, entry.revision, entry.flags, entry.digest,
+        entry.references, entry.forced, entry.address == id(obj), sorted(entry.facts.links), list(shown), shown,
+    )  # fmt: skip
+
+
+def both_ways(do):
+    """What is told with the compiled part, and without it."""
+    found, before = [], kernels.compiled
+    for compiled in (COMPILED, None):
+        kernels.compiled = compiled
+        try:
+            found.append(do())
+        finally:
+            kernels.compiled = before
+    return found
+
+
+def test_what_is_loaded_is_the_same():
+    backend = MemoryBackend()
+    with_all = Store(backend, KEY, code="off")
+    ids = with_all.save_many(many_kinds())
+
+    def load(*, again: bool) -> list[Any]:
+        store = Store(backend, KEY, code="off")
+        some = store.load_many(ids[::3]) if again else []
+        found = store.load_many(ids)
+        assert len(store.load_many(ids)) == len(ids)
+        assert all(one is other for one, other in zip(some, found[::3] if again else (), strict=True))
+        return [told(obj) for obj in found]
+
+    for again in (False, True):
+        compiled, pure = both_ways(lambda again=again: load(again=again))
+        assert compiled == pure
+
+
+def test_a_property_of_the_same_name_is_not_run(way):
+    backend = MemoryBackend()
+    (id_,) = Store(backend, KEY, code="off").save_many([Described(5)])
+    (found,) = Store(backend, KEY, code="off").load_many([id_])
+    assert vars(found) == {"shown": 5}
+    assert found.shown == "a property"
+
+
+SHAPE = shape_of(("a", "b"), (1,))
+PAYLOADS = {
+    "good": b"\x80\x05]\x94(K\x01K\x00e.",
+    "cut short": b"\x80\x05]\x94(K\x01K\x00",
+    "no pickle": b"\xff\xff",
+    "empty": b"",
+    "no list": b"\x80\x05K\x01.",
+    "tuple": b"\x80\x05K\x01K\x00\x86\x94.",
+    "too short": b"\x80\x05]\x94K\x00a.",
+    "too long": b"\x80\x05]\x94(K\x01K\x00K\x02e.",
+    "place too high": b"\x80\x05]\x94(K\x01K\x07e.",
+    "place below zero": b"\x80\x05]\x94(K\x01J\xff\xff\xff\xffe.",
+    "place below all": b"\x80\x05]\x94(K\x01J\xf0\xff\xff\xffe.",
+    "place is a text": b"\x80\x05]\x94(K\x01\x8c\x01xe.",
+    "place is huge": b"\x80\x05]\x94(K\x01\x8a\x0a\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01e.",
+    "names a class": b"\x80\x05]\x94(K\x01\x8c\x08builtins\x94\x8c\x03int\x94\x93\x94e.",
+}
+HEADS = {
+    "good": SHAPE.head,
+    "no links": shape_of(("a", "b"), ()).head,
+    "no names": shape_of((), ()).head,
+    "link too high": b'\x0f\x00[["a","b"],[9]]',
+    "link below zero": b'\x10\x00[["a","b"],[-1]]',
+    "no shape": b'\x02\x00""',
+}
+
+
+def store_of(*drafts: Draft) -> MemoryBackend:
+    backend = MemoryBackend()
+    backend.apply(
+        Batch([Draft("Part.1", 0, 8, f"{__name__}:Part", 0, "", (), {}, b"\x80\x05}\x94."), *drafts]), encoder(KEY)
+    )
+    return backend
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("flags", [SHAPED | PLAIN, SHAPED, LINKED | SHAPED | PLAIN], ids=["plain", "shaped", "linked"])
+def test_what_is_wrong_in_a_sealed_record_is_told_the_same(head, payload, flags):
+    whole = HEADS[head] + PAYLOADS[payload]
+    good = SHAPE.head + PAYLOADS["good"]
+    name = f"{__name__}:Part"
+    backend = store_of(
+        *(Draft(f"Part.{number}", 0, SHAPED | PLAIN, name, 0, "", ("Part.1",), {}, good) for number in range(2, 12)),
+        Draft("Part.12", 0, flags, name, 0, "", ("Part.1",), {}, whole),
+    )
+
+    def load() -> Any:
+        store = Store(backend, KEY, code="off")
+        first = store.load("Part.3")
+        try:
+            return [told(obj) for obj in (*store.load_many([f"Part.{number}" for number in range(2, 13)]), first)]
+        except PerdureError as error:
+            entry = store.desk().view.by_id.get("Part.12")
+            assert entry is None or entry.state == GHOST
+            assert told(store.load("Part.4"))[3] != GHOST
+            return type(error), str(error), error.ids
+
+    compiled, pure = both_ways(load)
+    assert compiled == pure
+
+
+def test_a_record_under_another_id_is_refused(way):
+    backend = store_of(Draft("Part.2", 0, SHAPED | PLAIN, f"{__name__}:Part", 0, "", (), {}, b""))
+    view = Store(backend, KEY, code="off").desk().view
+    view.refresh()
+    parts = view.records(["Part.1"])["Part.1"]
+    with pytest.raises(PerdureError, match=r"The record under Part\.2 says that it is Part\.1"):
+        view.made_of({"Part.2": parts})
+
+
+def test_what_is_loaded_is_freed(way):
+    backend = MemoryBackend()
+    ids = Store(backend, KEY, code="off").save_many(many_kinds())
+
+    def work(times: int) -> int:
+        for _ in range(times):
+            store = Store(backend, KEY, code="off")
+            store.load_many(ids)
+        del store
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = work(25)
+    assert work(20) - before < 20 * len(ids)  # less than one for each object, each time
