@@ -24,7 +24,7 @@ from perdure.objects.reports import Problem
 from perdure.objects.store import Store
 from perdure.objects.views.memory import CollectionPaused
 from perdure.records.buffers import digests_of
-from perdure.records.frame import decoder, parse_unverified, record_of
+from perdure.records.frame import decoder, record_of
 from perdure.records.seal import Key
 from perdure.records.values import BUFFERED, Fields, Record
 from perdure.upkeep.histories import check_histories
@@ -85,14 +85,10 @@ def _told(what: str, found: Iterable[Problem]) -> Iterator[Problem]:
         yield Problem(next(iter(error.ids), ""), f"{what} cannot be looked through: {error.message}")
 
 
-def classes_told(backend: Backend) -> dict[str, str]:
-    """The class of each object that is there, as its record tells; a damaged one is told elsewhere."""
-    found = {}
-    for frame in backend.scan():
-        with suppress(PerdureError):
-            record = parse_unverified(frame)
-            found[record.id] = record.class_name
-    return found
+def classes_told(backend: Backend, ids: Iterable[str]) -> dict[str, str]:
+    """The classes of objects that are there, as their records tell; a damaged one is told elsewhere."""
+    records = _records(backend, ids, None)
+    return {found.id: found.class_name for _, found in records if not isinstance(found, str)}
 
 
 def check_classes(backend: Backend, classes: Mapping[str, str]) -> Iterator[Problem]:

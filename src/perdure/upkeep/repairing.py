@@ -121,8 +121,9 @@ class _Repair:
     def renew(self) -> None:
         """Make indexes anew, if any of them disagrees with the headers."""
         backend = self._backend
-        classes = classes_told(backend)
-        damaged = _listed(backend) - classes.keys()  # what an index should say of those, nobody knows
+        listed = _listed(backend)
+        classes = classes_told(backend, listed)
+        damaged = listed - classes.keys()  # what an index should say of those, nobody knows
         told = (*_told(check_indexes(backend)), *_told(check_classes(backend, classes)))
         if any(id_ not in damaged for id_, _ in told):
             if not self._dry_run:
