@@ -1,7 +1,7 @@
 """The run of the crash explorer once more on a real disk, under strace: the system is asked for what was simulated.
 
-What the explorer proves, it proves of the operations that a `SimulatedDisk` has recorded. Here each write, sync, rename,
-link and removal that reaches the kernel is compared with them, in order, with place and length.
+What the explorer proves, it proves of the operations that a `SimulatedDisk` has recorded. Here each write, sync,
+rename, link and removal that reaches the kernel is compared with them, in order, with place and length.
 """
 
 from __future__ import annotations
