@@ -12,10 +12,13 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC
 PyInit__compiled(void)
 {
+    int (*const parts[])(PyObject *) = {add_drafting, add_encoding, add_entries, add_frames,
+                                        add_loading,  add_opening,  add_saving};
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL
-        && (add_entries(module) < 0 || add_frames(module) < 0 || add_loading(module) < 0 || add_opening(module) < 0)) {
-        Py_CLEAR(module);
+    for (size_t part = 0; module != NULL && part < sizeof(parts) / sizeof(parts[0]); part++) {
+        if (parts[part](module) < 0) {
+            Py_CLEAR(module);
+        }
     }
     return module;
 }

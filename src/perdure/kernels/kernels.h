@@ -6,9 +6,12 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+int add_drafting(PyObject *module);
+int add_encoding(PyObject *module);
 int add_entries(PyObject *module);
 int add_frames(PyObject *module);
 int add_loading(PyObject *module);
 int add_opening(PyObject *module);
+int add_saving(PyObject *module);
 
 #endif

@@ -19,6 +19,7 @@ from itertools import count
 from types import FunctionType
 from typing import Any
 
+from perdure import kernels
 from perdure.errors import CannotPickle, PerdureError, TransactionError
 from perdure.objects.instances.classes import ClassFacts
 from perdure.objects.instances.ghosts import real_class
@@ -93,6 +94,11 @@ class _DeepPickler(_Hooks, DeepPickler):
 class Encoder:
     """Encodes objects of one view; `enrol` gives the entry of an object that is referred to."""
 
+    __slots__ = (
+        "_declined", "_enrol", "_itself", "_mark", "_outside", "_parts", "_pickler", "_places", "_protocol", "giving",
+        "met_large", "modules", "names",
+    )  # fmt: skip
+
     def __init__(self, enrol: Callable[[Any], Entry], protocol: int = PROTOCOL):
         self.met_large = False  # whether a payload has large pieces
         self.giving: set[int] = set()  # addresses of objects that gave a buffer away while they were pickled
@@ -133,6 +139,14 @@ class Encoder:
 
     def encode_simple(self, obj: Any, facts: ClassFacts) -> Encoded | None:
         """What `encode` does for an object of a simple class, on a short way; None where it takes the long one."""
+        if kernels.compiled is not None:
+            found: Encoded | None = kernels.compiled.encode_simple(self, obj, facts)
+            if found is not NotImplemented:
+                return found
+        return self.encode_simple_in_python(obj, facts)
+
+    def encode_simple_in_python(self, obj: Any, facts: ClassFacts) -> Encoded | None:
+        """The same, as it stands beside the compiled part."""
         pickler = self._pickler or self._new_pickler()
         parts = self._parts
         graph = _attribute(obj, "__dict__")
@@ -355,6 +369,10 @@ class Encoder:
         if isinstance(error, CannotPickle) and (error.path or error.ids):
             return error  # it says where, already
         return explain(obj, error)
+
+
+if kernels.built is not None:
+    kernels.built.bind_encoder(Encoder, Persistable, PerdureError, SHAPED, SHAPED_PLAIN, LARGE_PAYLOAD)
 
 
 def explain(

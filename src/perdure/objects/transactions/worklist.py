@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count, islice
+from itertools import count
 from typing import Any
 
+from perdure import kernels
 from perdure.code.sources import find_loaded
 from perdure.errors import CannotPickle, TransactionError
+from perdure.ids import Id
 from perdure.objects.instances.classes import ClassFacts, facts_of
 from perdure.objects.instances.columns import header_fields, indexed_fields
 from perdure.objects.instances.ghosts import assign_class, real_class
@@ -83,18 +85,35 @@ class Worklist:
 
     def add_kept(self, objects: Iterable[Any]) -> None:
         """Put objects that are saved by name on the list; what is new and simple is done with at once."""
-        known, with_guests = ENTRIES, guest_base() is not None
+        saving = None if self.removed else self._saving()
+        if saving is not None:
+            saving.add_kept([*objects])
+            return
         for obj in objects:
-            if id(obj) in known or (with_guests and is_guest(obj)):
-                self.add(obj, kept=True)
-                continue
-            facts = facts_of(type(obj))
-            entry = self._view.enrol(obj, facts, *self._naming.new(obj, facts))
-            self._new.append(entry)
-            entry.listed = self._number
-            entry.flags |= KEPT
-            if not facts.simple or self.removed or not self._write_new(entry, obj, facts):
-                self._queue.append((entry, obj))
+            self.add_other(obj)
+
+    def _saving(self) -> Any:
+        """What does the usual in C; None where that was not built. It holds this worklist, and is not held by it."""
+        if kernels.compiled is None:
+            return None
+        view = self._view
+        into = view.by_id, view._entries, view.enlisted, self._codes
+        lists = self._queue, self._created, self._drafts, self._new, self._looked_at
+        told = self._number, self._extra is not None, self._naming.counts
+        return kernels.compiled.Saving(self, self._encoder, view, self._naming, into, lists, *told)
+
+    def add_other(self, obj: Any) -> None:
+        """One of those."""
+        if id(obj) in ENTRIES or (guest_base() is not None and is_guest(obj)):
+            self.add(obj, kept=True)
+            return
+        facts = facts_of(type(obj))
+        entry = self._view.enrol(obj, facts, *self._naming.new(obj, facts))
+        self._new.append(entry)
+        entry.listed = self._number
+        entry.flags |= KEPT
+        if not facts.simple or self.removed or not self._write_new(entry, obj, facts):
+            self._queue.append((entry, obj))
 
     def add_copy(self, id_: str, obj: Any, base: int) -> None:
         """Write a copy of `obj`, which keeps its own id, under another."""
@@ -121,10 +140,17 @@ class Worklist:
 
     def run(self) -> None:
         """Look at everything on the list, and at what turns up meanwhile."""
-        queue, removed = self._queue, self.removed
-        for entry, obj in islice(queue, self._position, None):  # it grows meanwhile
+        queue, removed, position = self._queue, self.removed, self._position
+        saving = None if removed or position == len(queue) else self._saving()
+        while position < len(queue):  # it grows meanwhile
+            if saving is not None:
+                position = saving.write_new(position)
+                if position == len(queue):
+                    break
+            entry, obj = queue[position]
+            position += 1
             facts: Any = entry.facts
-            if entry.revision == 0 and entry.state == AWAKE and facts.simple and facts.cls is type(obj) and not removed:
+            if saving is None and is_new(entry, obj, facts) and not removed:
                 if self._write_new(entry, obj, facts):
                     continue
             elif entry.state == GHOST or (removed and entry.id in removed):
@@ -135,7 +161,7 @@ class Worklist:
                     continue
                 self._view.wake(entry, obj)
             self._look_at(entry, obj)
-        self._position = len(queue)
+        self._position = position
         if self._doubtful:
             for entry, encoded in self._view.differing(self._doubtful):
                 obj = entry()
@@ -390,6 +416,16 @@ class Worklist:
     def names(self) -> set[str]:
         """The names of the classes and functions that the payloads hold."""
         return self._encoder.names
+
+
+def is_new(entry: Entry, obj: Any, facts: Any) -> bool:
+    """Whether an object is new, awake, and of a simple class."""
+    return bool(entry.revision == 0 and entry.state == AWAKE and facts.simple and facts.cls is type(obj))
+
+
+if kernels.built is not None:
+    kernels.built.bind_drafts(Draft, NO_FIELDS)
+    kernels.built.bind_ids(Id)
 
 
 def require_idle(busy: bool) -> None:

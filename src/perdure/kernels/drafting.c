@@ -1,0 +1,176 @@
+/* One new object to a draft: `Worklist._write_new` of perdure/objects/transactions/worklist.py. See saving.c. */
+
+#include "saving.h"
+
+static PyTypeObject *draft_type;
+static PyObject *no_fields, *class_of; /* the descriptor of object.__class__ */
+static PyObject *code_for_name, *fields_name, *simple_name;
+
+/* Whether somebody else holds a container that is an attribute: `is_held` of perdure/objects/instances/states.py. */
+static int
+is_held(PyObject *graph)
+{
+    PyObject *value;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(graph, &position, NULL, &value)) {
+        if ((PyList_CheckExact(value) || PyDict_CheckExact(value) || PySet_CheckExact(value)
+             || PyByteArray_CheckExact(value))
+            && Py_REFCNT(value) > 1) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The code record for a module, a new reference; NULL with an exception. */
+static PyObject *
+code_of(Saving *self, PyObject *module, PyObject *flags, long told)
+{
+    PyObject *named = slot_of(self->encoder, in_encoder.modules);
+    if (!(told & INTERNAL) && PySet_Check(named) && PySet_GET_SIZE(named) == 0) {
+        PyObject *known = PyDict_GetItemWithError(self->codes, module);
+        if (known != NULL && PyUnicode_Check(known) && PyUnicode_GET_LENGTH(known)) {
+            return Py_NewRef(known);
+        }
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    return PyObject_CallMethodObjArgs(self->worklist, code_for_name, module, flags, NULL);
+}
+
+static PyObject *
+fields_of(Saving *self, PyObject *obj, PyObject *facts)
+{
+    if (slot_of(facts, in_facts.fields) == Py_None && !self->has_fields) {
+        return Py_NewRef(no_fields);
+    }
+    return PyObject_CallMethodObjArgs(self->worklist, fields_name, obj, facts, NULL);
+}
+
+/* Append the draft of a new object; takes none of the references; -1 with an exception. */
+static int
+draft(Saving *self, PyObject *entry, PyObject *facts, PyObject *flags, PyObject *code, PyObject *fields,
+      PyObject *payload, PyObject *references)
+{
+    PyObject *parts[] = {slot_of(entry, in_entry.id), small[0], flags, slot_of(facts, in_facts.name),
+                         slot_of(facts, in_facts.version), code, references, fields, payload};
+    Py_ssize_t count = sizeof(parts) / sizeof(parts[0]);
+    PyObject *made = draft_type->tp_alloc(draft_type, count);
+    if (made == NULL) {
+        return -1;
+    }
+    for (Py_ssize_t place = 0; place < count; place++) {
+        PyTuple_SET_ITEM(made, place, Py_NewRef(parts[place]));
+    }
+    int appended = PyList_Append(self->drafts, made);
+    Py_DECREF(made);
+    return appended;
+}
+
+/* Let a new object doze before it is stored, unless somebody could change it unseen; -1 with an exception. */
+static int
+let_doze(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyObject *graph)
+{
+    PyObject *giving = slot_of(self->encoder, in_encoder.giving), *ghost = slot_of(facts, in_facts.ghost);
+    PyObject *address = slot_of(entry, in_entry.address);
+    if (PySet_Check(giving) && PySet_GET_SIZE(giving)) {
+        int gives = PySet_Contains(giving, address);
+        if (gives) {
+            PyObject *pair = gives < 0 ? NULL : PyTuple_Pack(2, entry, obj);
+            int appended = pair == NULL ? -1 : PyList_Append(self->looked_at, pair);
+            Py_XDECREF(pair);
+            return appended;
+        }
+    }
+    if (!PyType_Check(ghost) || is_held(graph)) {
+        return 0;
+    }
+    if (Py_TYPE(class_of)->tp_descr_set(class_of, obj, ghost) < 0) {
+        return -1;
+    }
+    set_slot(entry, in_entry.state, small[DOZING]);
+    if (PyDict_DelItem(self->enlisted, address) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    return 0;
+}
+
+int
+write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts)
+{
+    PyObject *encoded = encoded_simple(self->encoder, obj, facts); /* facts are kept for ever */
+    if (encoded == Py_NotImplemented) {
+        Py_SETREF(encoded, PyObject_CallMethodObjArgs(self->encoder, simple_name, obj, facts, NULL));
+    }
+    if (encoded == NULL || !PyTuple_CheckExact(encoded) || PyTuple_GET_SIZE(encoded) != 4) {
+        Py_XDECREF(encoded);
+        return encoded == NULL ? -1 : 0;
+    }
+    PyObject *payload = PyTuple_GET_ITEM(encoded, 0), *references = PyTuple_GET_ITEM(encoded, 1);
+    PyObject *graph = PyTuple_GET_ITEM(encoded, 2), *code = NULL, *fields = NULL;
+    long told = as_long(slot_of(facts, in_facts.flags)) | as_long(PyTuple_GET_ITEM(encoded, 3))
+              | (as_long(slot_of(entry, in_entry.flags)) & KEPT);
+    PyObject *flags = PyLong_FromLong(told), *digest = PyLong_FromSsize_t(PyObject_Hash(payload));
+    int written = -1;
+    if (flags != NULL && digest != NULL && PyList_Append(self->created, entry) == 0) {
+        set_slot(entry, in_entry.digest, digest);
+        set_slot(entry, in_entry.references, references);
+        set_slot(entry, in_entry.flags, flags);
+        code = code_of(self, slot_of(facts, in_facts.module), flags, told);
+        fields = code == NULL ? NULL : fields_of(self, obj, facts);
+    }
+    if (fields != NULL && draft(self, entry, facts, flags, code, fields, payload, references) == 0
+        && (!PyDict_Check(graph) || let_doze(self, entry, obj, facts, graph) == 0)) {
+        written = 1;
+    }
+    Py_XDECREF(flags);
+    Py_XDECREF(digest);
+    Py_XDECREF(code);
+    Py_XDECREF(fields);
+    Py_DECREF(encoded);
+    return written;
+}
+
+int
+are_drafts_bound(void)
+{
+    return draft_type != NULL;
+}
+
+static PyObject *
+bind_drafts(PyObject *module, PyObject *args)
+{
+    PyObject *type, *fields;
+    if (!PyArg_ParseTuple(args, "O!O", &PyType_Type, &type, &fields)) {
+        return NULL;
+    }
+    if (!PyType_FastSubclass((PyTypeObject *)type, Py_TPFLAGS_TUPLE_SUBCLASS)) {
+        PyErr_SetString(PyExc_TypeError, "drafts are tuples");
+        return NULL;
+    }
+    no_fields = Py_NewRef(fields);
+    draft_type = (PyTypeObject *)Py_NewRef(type);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"bind_drafts", bind_drafts, METH_VARARGS, "bind_drafts(Draft, NO_FIELDS)"},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+add_drafting(PyObject *module)
+{
+    code_for_name = PyUnicode_InternFromString("_code_for");
+    fields_name = PyUnicode_InternFromString("_fields");
+    simple_name = PyUnicode_InternFromString("encode_simple_in_python");
+    class_of = Py_XNewRef(PyDict_GetItemString(PyBaseObject_Type.tp_dict, "__class__"));
+    if (code_for_name == NULL || fields_name == NULL || simple_name == NULL || class_of == NULL) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, methods);
+}

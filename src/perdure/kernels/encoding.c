@@ -1,0 +1,314 @@
+/* Objects of simple classes to payloads: `Encoder.encode_simple` of perdure/objects/payloads/encoding.py.
+
+   What is pickled is pickled by C pickle, with the hooks in Python. Whatever is not usual (a shape that is not known,
+   an attribute that was a reference and is none) is left to Python from the beginning. */
+
+#include "encoding.h"
+
+struct InEncoder in_encoder;
+PyTypeObject *encoder_type;
+
+static PyTypeObject *persistable_type;
+static PyObject *perdure_error, *shaped, *shaped_plain; /* the flags, as numbers */
+static Py_ssize_t large_payload;
+static PyObject *asked_name, *clear_memo_name, *dump_name, *id_name, *mark_name, *new_pickler_name, *noted_name,
+    *small_name;
+
+enum { NAMES, LINKS, SHAPE_HEAD }; /* of a shape */
+
+static PyObject *
+not_usual(void)
+{
+    return Py_NewRef(Py_NotImplemented);
+}
+
+/* After an exception in pickling: None where the longer way is to say what it means; NULL, and the exception, else. */
+static PyObject *
+failed(PyObject *encoder)
+{
+    PyObject *kind, *error, *trace;
+    PyErr_Fetch(&kind, &error, &trace);
+    set_slot(encoder, in_encoder.pickler, Py_None); /* may free it */
+    PyErr_Restore(kind, error, trace);
+    if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(perdure_error)
+        && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    return NULL;
+}
+
+/* The shape for the names in a dict, borrowed; NULL, maybe with an exception. */
+static PyObject *
+shape_for(PyObject *graph, PyObject *facts)
+{
+    PyObject *name, *shapes = slot_of(facts, in_facts.shapes), *shape;
+    PyObject *names = PyTuple_New(PyDict_GET_SIZE(graph));
+    Py_ssize_t position = 0, place = 0;
+    if (names == NULL || !PyDict_CheckExact(shapes)) {
+        Py_XDECREF(names);
+        return NULL;
+    }
+    while (PyDict_Next(graph, &position, &name, NULL)) {
+        if (!PyUnicode_CheckExact(name)) {
+            Py_DECREF(names);
+            return NULL;
+        }
+        PyTuple_SET_ITEM(names, place++, Py_NewRef(name));
+    }
+    shape = PyDict_GetItemWithError(shapes, names);
+    Py_DECREF(names);
+    if (shape == NULL || !PyTuple_Check(shape) || PyTuple_GET_SIZE(shape) != 3
+        || !PyTuple_CheckExact(PyTuple_GET_ITEM(shape, LINKS))
+        || !PyBytes_CheckExact(PyTuple_GET_ITEM(shape, SHAPE_HEAD))) {
+        return NULL;
+    }
+    return shape;
+}
+
+/* The id of what an attribute refers to, a new reference; NULL, maybe with an exception. */
+static PyObject *
+target_of(PyObject *encoder, PyObject *value)
+{
+    PyObject *entry = entry_at(value), *mark = slot_of(encoder, in_encoder.mark), *id = NULL;
+    if (entry != NULL && is_entry(entry) && slot_of(entry, in_entry.mark) == mark) {
+        return Py_NewRef(slot_of(entry, in_entry.id));
+    }
+    if (PyErr_Occurred() || (entry != NULL && !is_entry(entry))
+        || !PyType_IsSubtype(Py_TYPE(value), persistable_type)) {
+        return NULL;
+    }
+    entry = PyObject_CallOneArg(slot_of(encoder, in_encoder.enrol), value);
+    if (entry != NULL && is_entry(entry)) {
+        set_slot(entry, in_entry.mark, mark);
+        id = Py_NewRef(slot_of(entry, in_entry.id));
+    } else if (entry != NULL && PyObject_SetAttr(entry, mark_name, mark) == 0) {
+        id = PyObject_GetAttr(entry, id_name);
+    }
+    Py_XDECREF(entry);
+    return id;
+}
+
+/* Put places among the references where attributes are just references; 0 if that is not usual, -1: exception. */
+static int
+put_places(PyObject *encoder, PyObject *links, PyObject *values, PyObject *places)
+{
+    for (Py_ssize_t number = 0; number < PyTuple_GET_SIZE(links); number++) {
+        Py_ssize_t at = PyLong_AsSsize_t(PyTuple_GET_ITEM(links, number));
+        if (at < 0 || at >= PyList_GET_SIZE(values)) {
+            PyErr_Clear();
+            return 0;
+        }
+        PyObject *id = target_of(encoder, PyList_GET_ITEM(values, at));
+        if (id == NULL) {
+            return PyErr_Occurred() ? -1 : 0;
+        }
+        PyObject *place = PyDict_GetItemWithError(places, id);
+        if (place != NULL) {
+            Py_INCREF(place);
+        } else if (!PyErr_Occurred() && (place = PyLong_FromSsize_t(PyDict_GET_SIZE(places))) != NULL
+                   && PyDict_SetItem(places, id, place) < 0) {
+            Py_CLEAR(place);
+        }
+        Py_DECREF(id);
+        if (place == NULL) {
+            return -1;
+        }
+        PyList_SetItem(values, at, place);
+    }
+    return 1;
+}
+
+/* What the pickler wrote of the values, bytes; NULL with an exception. */
+static PyObject *
+pickled(PyObject *encoder, PyObject *pickler, PyObject *parts, PyObject *obj, PyObject *values)
+{
+    PyObject *none = PyObject_CallMethodOneArg(pickler, dump_name, values);
+    if (none == NULL) {
+        return NULL;
+    }
+    Py_DECREF(none);
+    none = PyObject_CallMethodNoArgs(pickler, clear_memo_name); /* at once: what it holds would seem to be held */
+    if (none == NULL) {
+        return NULL;
+    }
+    Py_DECREF(none);
+    if (PyList_GET_SIZE(parts) == 1 && PyBytes_CheckExact(PyList_GET_ITEM(parts, 0))) {
+        return Py_NewRef(PyList_GET_ITEM(parts, 0));
+    }
+    PyObject *rest = PyObject_CallMethodOneArg(encoder, small_name, obj);
+    if (rest != NULL && !PyBytes_CheckExact(rest)) {
+        PyErr_SetString(PyExc_TypeError, "a payload is bytes");
+        Py_CLEAR(rest);
+    }
+    return rest;
+}
+
+static PyObject *
+joined(PyObject *head, PyObject *rest)
+{
+    PyObject *whole = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(rest));
+    if (whole != NULL) {
+        memcpy(PyBytes_AS_STRING(whole), PyBytes_AS_STRING(head), (size_t)PyBytes_GET_SIZE(head));
+        memcpy(PyBytes_AS_STRING(whole) + PyBytes_GET_SIZE(head), PyBytes_AS_STRING(rest),
+               (size_t)PyBytes_GET_SIZE(rest));
+    }
+    return whole;
+}
+
+/* The flags of what was just pickled, a new reference. */
+static PyObject *
+flags_for(PyObject *encoder, PyObject *pickler, PyObject *facts, PyObject *graph)
+{
+    PyObject *asked = PyObject_GetAttr(pickler, asked_name);
+    if (asked == NULL) {
+        return NULL;
+    }
+    Py_DECREF(asked); /* True or False, which stay */
+    if (asked == Py_False) {
+        return Py_NewRef(shaped_plain);
+    }
+    if (slot_of(facts, in_facts.links_to_learn) == small[0] && slot_of(encoder, in_encoder.outside) == Py_False) {
+        return Py_NewRef(shaped);
+    }
+    return PyObject_CallMethodObjArgs(encoder, noted_name, facts, graph, NULL);
+}
+
+/* `encoded_simple`, once pickler and shape are there; references to all arguments are held by the caller. */
+static PyObject *
+encoded_in_shape(PyObject *encoder, PyObject *pickler, PyObject *obj, PyObject *facts, PyObject *graph, PyObject *shape)
+{
+    PyObject *parts = Py_NewRef(slot_of(encoder, in_encoder.parts)), *values = PyDict_Values(graph);
+    PyObject *places = PyDict_New(), *rest = NULL, *payload = NULL, *flags = NULL, *told = NULL, *result = NULL;
+    if (values == NULL || places == NULL || !PyList_CheckExact(parts)
+        || PyList_SetSlice(parts, 0, PyList_GET_SIZE(parts), NULL) < 0
+        || PyObject_SetAttr(pickler, asked_name, Py_False) < 0) {
+        goto end;
+    }
+    set_slot(encoder, in_encoder.places, places);
+    set_slot(encoder, in_encoder.itself, Py_None);
+    PyObject *modules = slot_of(encoder, in_encoder.modules);
+    if (!PySet_Check(modules) || PySet_GET_SIZE(modules)) {
+        if ((modules = PySet_New(NULL)) == NULL) {
+            goto end;
+        }
+        put_slot(encoder, in_encoder.modules, modules);
+    }
+    int linked = put_places(encoder, PyTuple_GET_ITEM(shape, LINKS), values, places);
+    if (linked == 0) {
+        result = not_usual();
+        goto end;
+    }
+    rest = linked < 0 ? NULL : pickled(encoder, pickler, parts, obj, values);
+    if (rest == NULL) {
+        result = failed(encoder);
+        goto end;
+    }
+    payload = joined(PyTuple_GET_ITEM(shape, SHAPE_HEAD), rest);
+    if (payload != NULL && PyBytes_GET_SIZE(payload) > large_payload) {
+        set_slot(encoder, in_encoder.pickler, Py_None);
+    }
+    flags = payload == NULL ? NULL : flags_for(encoder, pickler, facts, graph);
+    told = flags == NULL ? NULL : PySequence_Tuple(places);
+    result = told == NULL ? NULL : PyTuple_Pack(4, payload, told, graph, flags);
+end:
+    if (result == NULL && !PyErr_Occurred()) {
+        result = not_usual();
+    }
+    Py_DECREF(parts);
+    Py_XDECREF(values);
+    Py_XDECREF(places);
+    Py_XDECREF(rest);
+    Py_XDECREF(payload);
+    Py_XDECREF(flags);
+    Py_XDECREF(told);
+    return result;
+}
+
+PyObject *
+encoded_simple(PyObject *encoder, PyObject *obj, PyObject *facts)
+{
+    if (encoder_type == NULL || !PyObject_TypeCheck(encoder, encoder_type) || !are_facts(facts)) {
+        return not_usual();
+    }
+    PyObject *pickler = Py_NewRef(slot_of(encoder, in_encoder.pickler));
+    if (pickler == Py_None) {
+        Py_SETREF(pickler, PyObject_CallMethodNoArgs(encoder, new_pickler_name));
+    }
+    PyObject *graph = pickler == NULL ? NULL : dict_of(obj), *result = NULL;
+    if (graph != NULL) {
+        PyObject *shape = shape_for(graph, facts);
+        if (shape != NULL) {
+            Py_INCREF(shape);
+            result = encoded_in_shape(encoder, pickler, obj, facts, graph, shape);
+            Py_DECREF(shape);
+        } else if (!PyErr_Occurred()) {
+            result = not_usual();
+        }
+    }
+    Py_XDECREF(graph);
+    Py_XDECREF(pickler);
+    return result;
+}
+
+static PyObject *
+encode_simple(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "encode_simple takes an encoder, an object and the facts of its class");
+        return NULL;
+    }
+    return encoded_simple(args[0], args[1], args[2]);
+}
+
+static PyObject *
+bind_encoder(PyObject *module, PyObject *args)
+{
+    PyObject *type, *persistable, *error, *flags, *plain;
+    Py_ssize_t large;
+    if (!PyArg_ParseTuple(args, "O!O!OO!O!n", &PyType_Type, &type, &PyType_Type, &persistable, &error, &PyLong_Type,
+                          &flags, &PyLong_Type, &plain, &large)) {
+        return NULL;
+    }
+    const Slot slots[] = {
+        {"_enrol", &in_encoder.enrol},     {"giving", &in_encoder.giving},   {"_itself", &in_encoder.itself},
+        {"_mark", &in_encoder.mark},       {"modules", &in_encoder.modules}, {"_outside", &in_encoder.outside},
+        {"_parts", &in_encoder.parts},     {"_places", &in_encoder.places},  {"_pickler", &in_encoder.pickler},
+        {NULL, NULL},
+    };
+    if (find_slots((PyTypeObject *)type, slots) < 0) {
+        return NULL;
+    }
+    persistable_type = (PyTypeObject *)Py_NewRef(persistable);
+    perdure_error = Py_NewRef(error), shaped = Py_NewRef(flags), shaped_plain = Py_NewRef(plain);
+    large_payload = large;
+    encoder_type = (PyTypeObject *)Py_NewRef(type);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"bind_encoder", bind_encoder, METH_VARARGS,
+     "bind_encoder(Encoder, Persistable, PerdureError, SHAPED, SHAPED_PLAIN, LARGE_PAYLOAD)"},
+    {"encode_simple", (PyCFunction)(void (*)(void))encode_simple, METH_FASTCALL,
+     "encode_simple(encoder, obj, facts): what Encoder.encode_simple gives, or NotImplemented"},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+add_encoding(PyObject *module)
+{
+    const struct {
+        PyObject **at;
+        const char *name;
+    } names[] = {
+        {&asked_name, "asked"}, {&clear_memo_name, "clear_memo"},     {&dump_name, "dump"},
+        {&id_name, "id"},       {&mark_name, "mark"},                 {&new_pickler_name, "_new_pickler"},
+        {&noted_name, "_noted"}, {&small_name, "_small"},
+    };
+    for (size_t place = 0; place < sizeof(names) / sizeof(names[0]); place++) {
+        if ((*names[place].at = PyUnicode_InternFromString(names[place].name)) == NULL) {
+            return -1;
+        }
+    }
+    return PyModule_AddFunctions(module, methods);
+}

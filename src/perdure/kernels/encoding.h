@@ -1,0 +1,17 @@
+/* What encoding.c gives to saving.c. */
+
+#ifndef PERDURE_ENCODING_H
+#define PERDURE_ENCODING_H
+
+#include "entries.h"
+
+extern struct InEncoder {
+    Py_ssize_t enrol, giving, itself, mark, modules, outside, parts, pickler, places;
+} in_encoder;
+
+extern PyTypeObject *encoder_type; /* NULL as long as it is not bound */
+
+/* What `Encoder.encode_simple` in Python gives, or NotImplemented where that has to do it; NULL with an exception. */
+PyObject *encoded_simple(PyObject *encoder, PyObject *obj, PyObject *facts);
+
+#endif

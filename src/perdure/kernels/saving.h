@@ -1,0 +1,38 @@
+/* What saving.c and drafting.c share. */
+
+#ifndef PERDURE_SAVING_H
+#define PERDURE_SAVING_H
+
+#include "encoding.h"
+
+#define KEPT 0x0008
+#define INTERNAL 0x0004
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *worklist, *encoder, *view, *naming;
+    PyObject *by_id, *numbered, *enlisted, *codes;               /* dicts */
+    PyObject *queue, *created, *drafts, *added, *looked_at;      /* lists */
+    PyObject *number;                                            /* that what is on the list bears */
+    int has_fields;                                              /* extra ones, of the store */
+    int names_all;                                               /* ids come from the store's counter */
+} Saving;
+
+/* A number of an object, -1 if it is none; no exception is left. */
+static inline long
+as_long(PyObject *number)
+{
+    long value = PyLong_Check(number) ? PyLong_AsLong(number) : -1;
+    if (value == -1) {
+        PyErr_Clear();
+    }
+    return value;
+}
+
+/* The draft of a new object: 1 if it was made, 0 if the object takes the longer way, -1 with an exception. */
+int write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts);
+
+/* Whether `bind_drafts` was called. */
+int are_drafts_bound(void);
+
+#endif
