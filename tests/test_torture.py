@@ -54,6 +54,24 @@ def test_it_ends_when_its_time_is_over_or_its_rounds_are(part, capfd):
     assert [line.split()[0] for line in part.read_text().splitlines()] == ["1", "1", "2"]
 
 
+def test_without_atheris_fuzzing_is_left_out_visibly(monkeypatch, capsys):
+    monkeypatch.setattr(torture.importlib.util, "find_spec", lambda name: None)
+    assert torture.main(["--seed", "1", "--only", "fuzz", "--rounds", "1"]) == 0
+    assert "fuzz … left out: pip install atheris" in capsys.readouterr().out
+
+
+def test_fuzzing_gets_its_seed_and_an_end_and_fails_with_what_was_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torture.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(torture, "HERE", tmp_path)
+    (tmp_path / "hostile").mkdir()
+    (tmp_path / "hostile" / "fuzz.py").write_text("import sys; print(sys.argv[2:]); sys.exit('found it')")
+    assert torture.main(["--seed", "7", "--only", "fuzz", "--scale", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "'-seed=7', '-max_total_time=90'" in out
+    assert "found it" in out
+    assert '--seed 7 --scale 3 --rounds 1 --only fuzz"' in out
+
+
 @pytest.mark.parametrize("name", sorted(torture.PARTS))
 def test_each_part_has_tests(name):
     environment = {**os.environ, "PERDURE_TORTURE_SEED": "1"}

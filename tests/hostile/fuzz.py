@@ -1,9 +1,10 @@
-"""Coverage-guided fuzzing of the own reader, `inspect` and the frame's parser; needs `pip install atheris`.
+"""Coverage-guided fuzzing of the own reader, `inspect`, the rewriter and frames; needs `pip install atheris`.
 
     python tests/hostile/fuzz.py FOLDER [-max_total_time=60] [other options of libFuzzer]
 
-FOLDER gets the inputs that reach new code; it begins with the hostile records of `routes`. Whatever comes out that is
-no `PerdureError` ends it, with the input in a file `crash-…`: such an input becomes a record of `routes`.
+FOLDER gets the inputs that reach new code; it begins with the hostile records of `routes`, and the seeds of what was
+found before. Whatever comes out that is no `PerdureError` ends it, with the input in a file `crash-…`: such an input
+goes into the folder `seeds`, from where `test_hostile_seeds.py` takes it.
 """
 
 from __future__ import annotations
@@ -13,34 +14,32 @@ from hashlib import blake2b
 from pathlib import Path
 
 import atheris
+import routes
 
-with atheris.instrument_imports(include=["perdure.pickling.own", "perdure.records.frame", "perdure.pickling.sources"]):
-    import perdure
+WATCHED = [
+    "perdure.pickling.own", "perdure.pickling.sources", "perdure.pickling.rewriting", "perdure.pickling.opcodes",
+    "perdure.records",
+]  # fmt: skip
+
+with atheris.instrument_imports(include=WATCHED):
+    import targets
+
     from perdure.pickling.own import inspecting, reading  # noqa: F401  # so that they are watched from the beginning
 
-import routes
-import victim  # noqa: F401  # the classes that the records name
-
 LARGEST = 20_000  # bytes of a seed
-LIMITS = perdure.Limits(bytes=1 << 20, unpacked=1 << 22, printed=100_000)
-
-
-def once(data: bytes) -> None:
-    """Read and look at one input."""
-    for read in (perdure.loads, perdure.inspect):
-        try:
-            repr(read(data, limits=LIMITS))
-        except (perdure.PerdureError, EOFError, RecursionError):  # nothing there; a value too deep to be printed
-            continue
+SEEDS = Path(__file__).resolve().parent / "seeds"
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for _, data in routes.records():
+    known = [data for _, data in routes.records()] + [path.read_bytes() for path in SEEDS.iterdir()]
+    for data in known:
         if len(data) <= LARGEST:
             (folder / blake2b(data, digest_size=10).hexdigest()).write_bytes(data)
-    atheris.Setup([*sys.argv[:1], str(folder), *sys.argv[2:]], once)
+            if data[:3] == b"\xb7PD":  # the body of a frame
+                (folder / blake2b(data[:-20], digest_size=10).hexdigest()).write_bytes(data[:-20])
+    atheris.Setup([*sys.argv[:1], str(folder), *sys.argv[2:]], targets.once)
     atheris.Fuzz()
 
 
