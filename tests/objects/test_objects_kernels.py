@@ -418,3 +418,69 @@ def test_an_object_that_somebody_holds_a_part_of_stays_awake(way):
     tags.append("b")
     assert held.changed
     assert not free.changed
+
+
+# -- saving within a transaction ------------------------------------------------------------------------------
+
+
+class Saving(Persistable):
+    """Saves another object while it is itself being pickled."""
+
+    def __init__(self, store: Store):
+        self.store, self.other = store, Part(name="other")
+
+    def __getstate__(self) -> Any:
+        return self.store.save(self.other)
+
+
+def test_an_id_is_that_of_the_object_and_nothing_is_joined_after_the_end(way):
+    store = Store(MemoryBackend(), KEY, code="off")
+    one, two, three = Part(name="one"), Part(name="two"), Part(name="three")
+    with store.transaction() as tx:
+        ids = [store.save(one), store.save(one), store.save(two)]
+        assert ids == [one.persistent_id, one.persistent_id, two.persistent_id]
+        assert [type(id_) for id_ in ids] == [perdure.Id] * 3
+        tx.commit()
+        assert store.revision() == 1
+        assert store.save(three) == three.persistent_id
+        assert store.revision() == 2
+    assert store.list() == [*ids[1:], three.persistent_id]
+
+
+def test_a_part_that_fails_takes_its_new_objects_back(way):
+    store = Store(MemoryBackend(), KEY, code="off")
+    one, two = Part(name="one"), Part(name="two")
+    with store.transaction():
+        id_ = store.save(one)
+        with pytest.raises(ZeroDivisionError), store.transaction():
+            store.save(two)
+            raise ZeroDivisionError
+        store.remove(id_)
+        assert store.save(one) == id_
+    assert (store.list(), two.persistent_id) == ([id_], None)
+
+
+def test_an_object_of_another_store_is_refused_within_a_transaction(way):
+    other = Part(name="other")
+    Store(MemoryBackend(), KEY, code="off").save(other)
+    store = Store(MemoryBackend(), KEY, code="off")
+    with pytest.raises(perdure.WrongView), store.transaction():
+        store.save(other)
+
+
+def test_nothing_is_saved_while_objects_are_pickled(way):
+    store = Store(MemoryBackend(), KEY, code="off")
+    with pytest.raises(PerdureError, match="from within __getstate__"), store.transaction():
+        store.save(Saving(store))
+    assert store.list() == []
+    with pytest.raises(PerdureError, match="from within __getstate__"), store.transaction() as tx:
+        store.save(Saving(store))
+        tx.savepoint()
+
+
+def test_within_a_transaction_a_closed_store_saves_nothing(way):
+    store = Store(MemoryBackend(), KEY, code="off")
+    with pytest.raises(perdure.StoreClosed), store.transaction():
+        store.save(Part(name="one"))
+        store.close()
+        store.save(Part(name="two"))

@@ -74,8 +74,28 @@ is_in_state(PyObject *entry, int state)
     return slot_of(entry, in_entry.state) == small[state];
 }
 
+/* A number of an object, -1 if it is none; no exception is left. */
+static inline long
+as_long(PyObject *number)
+{
+    long value = PyLong_Check(number) ? PyLong_AsLong(number) : -1;
+    if (value == -1) {
+        PyErr_Clear();
+    }
+    return value;
+}
+
 /* The object of an entry, a new reference; NULL without an exception where it is gone. */
 PyObject *alive(PyObject *entry);
+
+/* Whether an entry is that of this object, not of one that was at its address before. */
+static inline int
+is_of(PyObject *entry, PyObject *obj)
+{
+    PyObject *own = alive(entry);
+    Py_XDECREF(own);
+    return own == obj;
+}
 
 /* The entry at an address, borrowed; NULL, maybe with an exception. */
 PyObject *entry_at(PyObject *obj);

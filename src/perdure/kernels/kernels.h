@@ -10,7 +10,9 @@ int add_drafting(PyObject *module);
 int add_encoding(PyObject *module);
 int add_entries(PyObject *module);
 int add_frames(PyObject *module);
+int add_joining(PyObject *module);
 int add_loading(PyObject *module);
+int add_naming(PyObject *module);
 int add_opening(PyObject *module);
 int add_saving(PyObject *module);
 

@@ -6,100 +6,79 @@
    - Steps that call the user's state methods stand in the order of those in Python: an object is enlisted, and in the
      list of those that are new, before it is pickled. It dozes in one go, which nothing can interrupt. */
 
+#include "naming.h"
 #include "saving.h"
 
 #include <structmember.h>
 
-static PyTypeObject *id_type;
-static PyObject *add_other_name, *left_name;
+static PyObject *add_other_name;
+
+/* Put an object on the list, unless it is there; -1 with an exception. */
+static int
+enqueue(Saving *self, PyObject *entry, PyObject *obj)
+{
+    PyObject *listed = slot_of(entry, in_entry.listed);
+    if (listed == self->number || PyObject_RichCompareBool(listed, self->number, Py_EQ) == 1) {
+        return 0;
+    }
+    PyObject *pair = PyTuple_Pack(2, entry, obj);
+    if (pair == NULL) {
+        return -1;
+    }
+    set_slot(entry, in_entry.listed, self->number);
+    int appended = PyList_Append(self->queue, pair);
+    Py_DECREF(pair);
+    return appended;
+}
 
 /* -- what is saved by name ------------------------------------------------------------------------------------- */
 
-/* The id with that number, a new reference. */
-static PyObject *
-named(PyObject *prefix, PyObject *number)
-{
-    Py_ssize_t size;
-    const char *text = PyUnicode_AsUTF8AndSize(prefix, &size);
-    char buffer[160];
-    if (text == NULL || size > 120) {
-        return text == NULL ? NULL : PyUnicode_FromFormat("%U.%S", prefix, number);
-    }
-    memcpy(buffer, text, (size_t)size);
-    int length = snprintf(buffer + size, sizeof(buffer) - (size_t)size, ".%lld", PyLong_AsLongLong(number));
-    return PyErr_Occurred() ? NULL : PyUnicode_FromStringAndSize(buffer, size + length);
-}
-
-/* The entry of a new object, which is enlisted and in the list of those that are new; NULL with an exception. */
+/* The entry of a new object, which is in the list of those that are new; NULL with an exception. */
 static PyObject *
 enrolled(Saving *self, PyObject *obj, PyObject *facts, PyObject *number)
 {
-    PyObject *text = named(slot_of(facts, in_facts.prefix), number), *id = NULL, *entry = NULL, *flags = NULL;
-    PyObject *arguments = text == NULL ? NULL : PyTuple_Pack(1, text);
-    if (arguments != NULL) {
-        id = PyUnicode_Type.tp_new(id_type, arguments, NULL);
-        flags = id == NULL ? NULL : PyLong_FromLong(as_long(slot_of(facts, in_facts.flags)) | KEPT);
-    }
-    if (flags != NULL) {
-        entry = make_entry(obj, self->view, facts, id, number, AWAKE, flags);
-    }
-    if (entry != NULL
-        && (PyDict_SetItem(self->numbered, number, entry) < 0 || PyDict_SetItem(self->by_id, id, entry) < 0
-            || PyDict_SetItem(self->enlisted, slot_of(entry, in_entry.address), obj) < 0
-            || PyList_Append(self->added, entry) < 0)) {
+    const Into into = {self->view, self->by_id, self->numbered, self->enlisted};
+    PyObject *entry = enrol_new(&into, obj, facts, number, KEPT);
+    if (entry != NULL && PyList_Append(self->added, entry) < 0) {
         Py_CLEAR(entry);
     }
     if (entry != NULL) {
         set_slot(entry, in_entry.listed, self->number);
     }
-    Py_XDECREF(text);
-    Py_XDECREF(arguments);
-    Py_XDECREF(id);
-    Py_XDECREF(flags);
     return entry;
 }
 
-/* The next number of those that the store has reserved; NULL, maybe with an exception. */
-static PyObject *
-next_number(Saving *self)
+/* One that has an entry: 1 if it is noted as saved by name and on the list, 0 if Python has to see to it, -1: exception. */
+static int
+keep(Saving *self, PyObject *obj)
 {
-    PyObject *numbers = PyObject_GetAttrString(self->naming, "numbers");
-    PyObject *left = numbers == NULL ? NULL : PyObject_GetAttr(numbers, left_name), *number = NULL;
-    if (left != NULL && PyIter_Check(left)) {
-        number = PyIter_Next(left);
+    PyObject *entry = entry_at(obj);
+    if (entry == NULL || !is_entry(entry) || slot_of(entry, in_entry.view) != self->view || is_in_state(entry, GHOST)
+        || !is_of(entry, obj)) {
+        return PyErr_Occurred() ? -1 : 0;
     }
-    Py_XDECREF(numbers);
-    Py_XDECREF(left);
-    if (number != NULL && !PyLong_CheckExact(number)) {
-        Py_CLEAR(number);
+    long flags = as_long(slot_of(entry, in_entry.flags));
+    if (!(flags & KEPT)) {
+        PyObject *kept = PyLong_FromLong(flags | KEPT);
+        if (kept == NULL) {
+            return -1;
+        }
+        put_slot(entry, in_entry.flags, kept);
+        set_slot(entry, in_entry.forced, Py_True);
     }
-    return number;
-}
-
-/* The facts of the class of a new, simple object that the counter names, borrowed; NULL, maybe with an exception. */
-static PyObject *
-facts_if_usual(Saving *self, PyObject *obj)
-{
-    if (!self->names_all || entry_at(obj) != NULL || PyErr_Occurred()) {
-        return NULL;
-    }
-    PyObject *address = PyLong_FromVoidPtr(Py_TYPE(obj));
-    PyObject *facts = address == NULL ? NULL : PyDict_GetItemWithError(known_facts, address);
-    Py_XDECREF(address);
-    if (!are_facts(facts) || slot_of(facts, in_facts.simple) != Py_True || slot_of(facts, in_facts.guest) != Py_False
-        || slot_of(facts, in_facts.cls) != (PyObject *)Py_TYPE(obj)
-        || !PyUnicode_Check(slot_of(facts, in_facts.prefix))) {
-        return NULL;
-    }
-    return facts;
+    return enqueue(self, entry, obj) < 0 ? -1 : 1;
 }
 
 /* One object that is saved by name; -1 with an exception. */
 static int
 add(Saving *self, PyObject *obj)
 {
-    PyObject *facts = facts_if_usual(self, obj);
-    PyObject *number = facts == NULL ? NULL : next_number(self);
+    int known = keep(self, obj);
+    if (known) {
+        return known < 0 ? -1 : 0;
+    }
+    PyObject *facts = self->names_all ? facts_if_new(obj) : NULL;
+    PyObject *number = facts == NULL ? NULL : next_number(self->naming);
     if (number == NULL) {
         if (PyErr_Occurred()) {
             return -1;
@@ -179,6 +158,23 @@ write_new(PyObject *saving, PyObject *position)
     return PyLong_FromSsize_t(place);
 }
 
+/* Put all that is enlisted on the list. */
+static PyObject *
+add_enlisted(PyObject *saving, PyObject *unused)
+{
+    Saving *self = (Saving *)saving;
+    PyObject *address, *obj;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(self->enlisted, &position, &address, &obj)) {
+        PyObject *entry = PyDict_GetItemWithError(entries, address);
+        if ((entry == NULL && PyErr_Occurred()) || (entry != NULL && !is_entry(entry))
+            || (entry != NULL && enqueue(self, entry, obj) < 0)) {
+            return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "%R is no entry", entry);
+        }
+    }
+    Py_RETURN_NONE;
+}
+
 /* -- the type -------------------------------------------------------------------------------------------------- */
 
 #define OBJECTS 13
@@ -234,7 +230,7 @@ new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         fits = fits && (place < 8 ? PyDict_CheckExact(given[place]) : PyList_CheckExact(given[place]));
     }
     if (!fits || encoder_type == NULL || !PyObject_TypeCheck(given[1], encoder_type) || !are_drafts_bound()
-        || id_type == NULL) {
+        || !are_ids_bound()) {
         PyErr_SetString(PyExc_TypeError, "Saving takes the encoder, four dicts and five lists of a worklist");
         return NULL;
     }
@@ -250,6 +246,7 @@ new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 }
 
 static PyMethodDef saving_methods[] = {
+    {"add_enlisted", add_enlisted, METH_NOARGS, "Put all that is enlisted on the list."},
     {"add_kept", add_kept, METH_O, "Draft a list of objects that are saved by name."},
     {"write_new", write_new, METH_O, "Draft what is new in the queue, from a position on; gives that of what is not."},
     {NULL, NULL, 0, NULL},
@@ -268,29 +265,9 @@ static PyTypeObject SavingType = {
     .tp_methods = saving_methods,
 };
 
-static PyObject *
-bind_ids(PyObject *module, PyObject *type)
-{
-    if (!PyType_Check(type) || !PyType_FastSubclass((PyTypeObject *)type, Py_TPFLAGS_UNICODE_SUBCLASS)) {
-        PyErr_SetString(PyExc_TypeError, "ids are texts");
-        return NULL;
-    }
-    id_type = (PyTypeObject *)Py_NewRef(type);
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef methods[] = {
-    {"bind_ids", bind_ids, METH_O, "bind_ids(Id)"},
-    {NULL, NULL, 0, NULL},
-};
-
 int
 add_saving(PyObject *module)
 {
     add_other_name = PyUnicode_InternFromString("add_other");
-    left_name = PyUnicode_InternFromString("_left");
-    if (add_other_name == NULL || left_name == NULL || PyModule_AddFunctions(module, methods) < 0) {
-        return -1;
-    }
-    return PyModule_AddType(module, &SavingType);
+    return add_other_name == NULL ? -1 : PyModule_AddType(module, &SavingType);
 }

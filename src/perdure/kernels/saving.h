@@ -18,17 +18,6 @@ typedef struct {
     int names_all;                                               /* ids come from the store's counter */
 } Saving;
 
-/* A number of an object, -1 if it is none; no exception is left. */
-static inline long
-as_long(PyObject *number)
-{
-    long value = PyLong_Check(number) ? PyLong_AsLong(number) : -1;
-    if (value == -1) {
-        PyErr_Clear();
-    }
-    return value;
-}
-
 /* The draft of a new object: 1 if it was made, 0 if the object takes the longer way, -1 with an exception. */
 int write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts);
 

@@ -103,6 +103,14 @@ class Store(Asking, HistoryFace):
         `ConflictError` (another commit was first), `NotFound` (it removed the object), `CannotPickle`, `WrongView`,
         `ReadOnly`, `KeyMissing`.
         """
+        # What is new, and saved in the transaction of a thread, is named and put on the list without any other call.
+        view = self._threads.view
+        if view is not None and view.joining is not None:
+            asyncio = _modules.get("asyncio")
+            if asyncio is None or asyncio._get_running_loop() is None:
+                joined: Id[T] | None = view.joining(obj)
+                if joined is not None:
+                    return joined
         return Id(transaction.save_many(self.desk(), [obj])[0])
 
     @overload

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
+from perdure import kernels
 from perdure.backends.base import mismatches, number_of, refuse_conflicts
 from perdure.clock import Clock
 from perdure.errors import (
@@ -125,6 +126,16 @@ class Desk:
     def require_idle(self) -> None:
         """Raise if objects are being pickled: whoever calls does so from within their state methods."""
         require_idle(self.worklist is not None or self.is_looking)
+
+    def joining(self, transaction: Open, step: Commit) -> Callable[[object], Any] | None:
+        """What gives a new object that `step` shall save its id, or None where Python has to see to it: in C."""
+        view = self.view
+        if kernels.compiled is None or view.key is None or view.backend.read_only or not self.naming.counts:
+            return None
+        self.naming.numbers.check_process()
+        into = view.by_id, view._entries, view.enlisted
+        made: Callable[[object], Any] = kernels.compiled.Joining(self, transaction, step, self.naming, view, into)
+        return made
 
     def require_writable(self) -> None:
         """Raise before anything is done if this store cannot be written."""

@@ -81,6 +81,7 @@ class Transaction(Blocked):
             self._commit, self.is_begun = Commit(desk, self.note), True
             desk.transaction, view.transaction, view.in_transaction = self, self, True
             _open.add(self)
+            view.joining = desk.joining(self, self._commit)
         except BaseException:  # interrupted: no block begins that would end it
             self._end()
             raise
@@ -298,7 +299,7 @@ class Transaction(Blocked):
     def _end(self) -> None:
         desk = self._desk
         view = desk.view  # the next line first: whatever interrupts the rest, it is over
-        desk.transaction, view.transaction, view.in_transaction = None, None, False
+        desk.transaction, view.transaction, view.in_transaction, view.joining = None, None, False, None
         self._commit = self._beginning = None
         self._savepoints.clear()
         for part in self._parts:

@@ -49,12 +49,6 @@ class Worklist:
         self._encoder = Encoder(self._meet, view.protocol)
         self._queue: list[tuple[Entry, Any]] = []  # the entry belongs to the object, and keeps it in no way
         self._number = next(_numbers)  # what is on the list bears it
-        if everything:
-            for address, obj in view.enlisted.items():
-                if address in ENTRIES:
-                    self._enqueue(ENTRIES[address], obj)
-            for entry, guest in view.changed_guests():
-                self._enqueue(entry, guest)
         self._position = 0
         self._doubtful: list[tuple[Entry, Encoded]] = []
         self._written: list[tuple[Entry, int, tuple[str, ...]]] = []  # with digest and references, as in the entry
@@ -71,6 +65,19 @@ class Worklist:
         self._extra = view.extra_fields
         self._indexed: dict[str, tuple[str, ...]] = {}  # class name -> fields of its drafts that queries ask for
         self.removed: Mapping[str, int] = {}  # ids that the same step removes: not looked at
+        if everything:
+            self._add_enlisted()
+
+    def _add_enlisted(self) -> None:
+        saving = self._saving()
+        if saving is not None:
+            saving.add_enlisted()
+        else:
+            for address, obj in self._view.enlisted.items():
+                if address in ENTRIES:
+                    self._enqueue(ENTRIES[address], obj)
+        for entry, guest in self._view.changed_guests():
+            self._enqueue(entry, guest)
 
     def add(self, obj: Any, *, kept: bool = False) -> str:
         """Put an object on the list; `kept` marks it as saved by name. Gives its id."""

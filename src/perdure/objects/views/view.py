@@ -76,6 +76,7 @@ class View(Resting):
         self.extra_fields: ExtraFields | None = None  # of the store
         self.in_transaction = False
         self.transaction: Open | None = None
+        self.joining: Callable[[object], Any] | None = None  # saves most objects in it; see `Desk.joining`
         self.closed = False
         self.retired = False  # nothing is committed from it any more
         self.stale: dict[int, Entry] = {}  # by number: objects without a ghost class that are to be read anew

@@ -1,0 +1,108 @@
+/* New objects named and enrolled: `Naming.new` and `Reader.enrol`, for simple classes and the store's own counter. */
+
+#include "naming.h"
+
+static PyTypeObject *id_type;
+static PyObject *left_name, *numbers_name;
+
+/* The id with that number, a new reference. */
+static PyObject *
+named(PyObject *prefix, PyObject *number)
+{
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(prefix, &size);
+    char buffer[160];
+    if (text == NULL || size > 120) {
+        return text == NULL ? NULL : PyUnicode_FromFormat("%U.%S", prefix, number);
+    }
+    memcpy(buffer, text, (size_t)size);
+    int length = snprintf(buffer + size, sizeof(buffer) - (size_t)size, ".%lld", PyLong_AsLongLong(number));
+    return PyErr_Occurred() ? NULL : PyUnicode_FromStringAndSize(buffer, size + length);
+}
+
+PyObject *
+enrol_new(const Into *into, PyObject *obj, PyObject *facts, PyObject *number, long more)
+{
+    PyObject *text = named(slot_of(facts, in_facts.prefix), number), *id = NULL, *entry = NULL, *flags = NULL;
+    PyObject *arguments = text == NULL ? NULL : PyTuple_Pack(1, text);
+    if (arguments != NULL) {
+        id = PyUnicode_Type.tp_new(id_type, arguments, NULL);
+        flags = id == NULL ? NULL : PyLong_FromLong(as_long(slot_of(facts, in_facts.flags)) | more);
+    }
+    if (flags != NULL) {
+        entry = make_entry(obj, into->view, facts, id, number, AWAKE, flags);
+    }
+    if (entry != NULL
+        && (PyDict_SetItem(into->numbered, number, entry) < 0 || PyDict_SetItem(into->by_id, id, entry) < 0
+            || PyDict_SetItem(into->enlisted, slot_of(entry, in_entry.address), obj) < 0)) {
+        Py_CLEAR(entry);
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(arguments);
+    Py_XDECREF(id);
+    Py_XDECREF(flags);
+    return entry;
+}
+
+PyObject *
+next_number(PyObject *naming)
+{
+    PyObject *numbers = PyObject_GetAttr(naming, numbers_name);
+    PyObject *left = numbers == NULL ? NULL : PyObject_GetAttr(numbers, left_name), *number = NULL;
+    if (left != NULL && PyIter_Check(left)) {
+        number = PyIter_Next(left);
+    }
+    Py_XDECREF(numbers);
+    Py_XDECREF(left);
+    if (number != NULL && !PyLong_CheckExact(number)) {
+        Py_CLEAR(number);
+    }
+    return number;
+}
+
+PyObject *
+facts_if_new(PyObject *obj)
+{
+    if (entry_at(obj) != NULL || PyErr_Occurred()) {
+        return NULL;
+    }
+    PyObject *address = PyLong_FromVoidPtr(Py_TYPE(obj));
+    PyObject *facts = address == NULL ? NULL : PyDict_GetItemWithError(known_facts, address);
+    Py_XDECREF(address);
+    if (!are_facts(facts) || slot_of(facts, in_facts.simple) != Py_True || slot_of(facts, in_facts.guest) != Py_False
+        || slot_of(facts, in_facts.cls) != (PyObject *)Py_TYPE(obj)
+        || !PyUnicode_Check(slot_of(facts, in_facts.prefix))) {
+        return NULL;
+    }
+    return facts;
+}
+
+int
+are_ids_bound(void)
+{
+    return id_type != NULL;
+}
+
+static PyObject *
+bind_ids(PyObject *module, PyObject *type)
+{
+    if (!PyType_Check(type) || !PyType_FastSubclass((PyTypeObject *)type, Py_TPFLAGS_UNICODE_SUBCLASS)) {
+        PyErr_SetString(PyExc_TypeError, "ids are texts");
+        return NULL;
+    }
+    id_type = (PyTypeObject *)Py_NewRef(type);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"bind_ids", bind_ids, METH_O, "bind_ids(Id)"},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+add_naming(PyObject *module)
+{
+    left_name = PyUnicode_InternFromString("_left");
+    numbers_name = PyUnicode_InternFromString("numbers");
+    return left_name == NULL || numbers_name == NULL ? -1 : PyModule_AddFunctions(module, methods);
+}

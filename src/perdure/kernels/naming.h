@@ -1,0 +1,25 @@
+/* What naming.c gives to saving.c and joining.c. */
+
+#ifndef PERDURE_NAMING_H
+#define PERDURE_NAMING_H
+
+#include "entries.h"
+
+/* Where a view keeps its entries. */
+typedef struct {
+    PyObject *view, *by_id, *numbered, *enlisted;
+} Into;
+
+/* The facts of the class of a new object of a simple class, borrowed; NULL, maybe with an exception. */
+PyObject *facts_if_new(PyObject *obj);
+
+/* The next of the numbers that `naming` has reserved; NULL, maybe with an exception, if there is none. */
+PyObject *next_number(PyObject *naming);
+
+/* The entry of a new object, which is enlisted, with `more` flags; NULL with an exception. */
+PyObject *enrol_new(const Into *into, PyObject *obj, PyObject *facts, PyObject *number, long more);
+
+/* Whether `bind_ids` was called. */
+int are_ids_bound(void);
+
+#endif
