@@ -447,14 +447,19 @@ def test_an_id_is_that_of_the_object_and_nothing_is_joined_after_the_end(way):
     assert store.list() == [*ids[1:], three.persistent_id]
 
 
+def save_and_fail(store: Store, obj: Any) -> None:
+    with store.transaction():
+        assert store.save(obj) == obj.persistent_id
+        raise ZeroDivisionError
+
+
 def test_a_part_that_fails_takes_its_new_objects_back(way):
     store = Store(MemoryBackend(), KEY, code="off")
     one, two = Part(name="one"), Part(name="two")
     with store.transaction():
         id_ = store.save(one)
-        with pytest.raises(ZeroDivisionError), store.transaction():
-            store.save(two)
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            save_and_fail(store, two)
         store.remove(id_)
         assert store.save(one) == id_
     assert (store.list(), two.persistent_id) == ([id_], None)
@@ -473,14 +478,19 @@ def test_nothing_is_saved_while_objects_are_pickled(way):
     with pytest.raises(PerdureError, match="from within __getstate__"), store.transaction():
         store.save(Saving(store))
     assert store.list() == []
-    with pytest.raises(PerdureError, match="from within __getstate__"), store.transaction() as tx:
+    with store.transaction() as tx:
         store.save(Saving(store))
-        tx.savepoint()
+        with pytest.raises(PerdureError, match="from within __getstate__"):
+            tx.savepoint()
+        tx.abort()
+    assert store.list() == []
 
 
 def test_within_a_transaction_a_closed_store_saves_nothing(way):
     store = Store(MemoryBackend(), KEY, code="off")
-    with pytest.raises(perdure.StoreClosed), store.transaction():
-        store.save(Part(name="one"))
-        store.close()
+    tx = store.transaction()
+    tx.__enter__()
+    store.save(Part(name="one"))
+    store.close()
+    with pytest.raises(perdure.StoreClosed):
         store.save(Part(name="two"))

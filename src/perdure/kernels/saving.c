@@ -48,7 +48,7 @@ enrolled(Saving *self, PyObject *obj, PyObject *facts, PyObject *number)
     return entry;
 }
 
-/* One that has an entry: 1 if it is noted as saved by name and on the list, 0 if Python has to see to it, -1: exception. */
+/* One that has an entry: 1 if it is saved by name from now on, 0 if Python has to see to it, -1 with an exception. */
 static int
 keep(Saving *self, PyObject *obj)
 {
