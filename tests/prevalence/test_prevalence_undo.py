@@ -177,7 +177,7 @@ def same(one, other):
     return same_state(one, other, lambda _: None)
 
 
-def never(self, sequence):
+def never(self, ticket, sequence, noted):
     raise AssertionError("the state was read again")
 
 
@@ -218,7 +218,12 @@ def test_lines_of_a_traceback_are_those_of_the_source(system):
 def test_what_cannot_be_noted_is_read_again(system, monkeypatch, name):
     again = []
     real = System._read_again
-    monkeypatch.setattr(System, "_read_again", lambda self, sequence: (again.append(sequence), real(self, sequence))[1])
+
+    def reading_again(self, ticket, sequence, noted):
+        again.append(sequence)
+        return real(self, ticket, sequence, noted)
+
+    monkeypatch.setattr(System, "_read_again", reading_again)
     fails(system, getattr(system.root, name))
     assert again == [1]
     fails(system, lambda: system.root.from_outside(change_order))

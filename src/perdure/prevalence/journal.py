@@ -146,9 +146,9 @@ class Journal:
             self._broken = error
             raise
         sealer.update(tag)
-        self._sealer, self._crc, self._end = sealer, crc, end
-        self.following += count
-        self.bytes += len(data)
+        following, written = self.following + count, self.bytes + len(data)
+        # All at once: an interruption comes before or after it.
+        self._sealer, self._crc, self._end, self.following, self.bytes = sealer, crc, end, following, written
 
     def sync(self) -> None:
         """Make all that was written durable."""
@@ -199,14 +199,12 @@ class Journal:
         files.rename(f"{path}.new", path)
         files.sync_directory(folder.directory)
         folder.note(Reached(self.following, self.following - 1))
-        self._file = HeldFile(files, path)
-        self.head, self.seed = head._replace(end=len(start)), seed
         if folder.is_encrypted or self._compress:
             self._packer = Packer(self._key if folder.is_encrypted else None, seed, compress=self._compress)
-        self._mark, self._is_retired = mark_of(head), False
-        self._sealer, self._crc = sealer, 0
-        self._end = self._durable_end = len(start)
-        self._filled = filled
+        head, mark, file = head._replace(end=len(start)), mark_of(head), HeldFile(files, path)
+        self._sealer, self._crc, self._end, self._durable_end = sealer, 0, len(start), len(start)
+        self.head, self.seed, self._mark, self._is_retired, self._filled = head, seed, mark, False, filled
+        self._file = file  # last: from here on it is written to
 
     def _finish_file(self) -> None:
         """Cut the zeros off a file in which all is durable, and note its last command."""

@@ -87,12 +87,18 @@ class TakesSnapshots:
             told = self._told(code)
             how = self._settings.how or how_here(self._folder)
             taking = Taking(self._folder, self._key, self.root, told, how, began)
-            taking.begin()
-            self._taking = taking
-            self._snapshot, self._snapshot_bytes, self._spent = self._sequence, self._journal.bytes, 0.0
-        if how == "fork":
-            threading.Thread(target=self._finish_snapshot, args=(taking,), name="perdure snapshot", daemon=True).start()
-        else:
+            try:
+                taking.begin()
+                self._taking = taking
+                self._snapshot, self._snapshot_bytes, self._spent = self._sequence, self._journal.bytes, 0.0
+                if how == "fork":
+                    finish = threading.Thread(target=self._finish_snapshot, args=(taking,), name="perdure snapshot")
+                    finish.daemon = True
+                    finish.start()
+            except BaseException:
+                taking.abandon()
+                raise
+        if how != "fork":
             self._finish_snapshot(taking)
         return taking
 

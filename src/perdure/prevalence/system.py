@@ -41,6 +41,9 @@ from perdure.records.seal import Key
 Root = TypeVar("Root")
 
 
+ATTEMPTS = 3  # to put the state back while interruptions come
+
+
 class System(TakesSnapshots, Generic[Root]):
     """A system that is open for writing; `prevalence.open` gives it. `root` is read as any other object."""
 
@@ -320,11 +323,11 @@ class System(TakesSnapshots, Generic[Root]):
     def _carry_out(self, group: list[Ticket], now: float) -> None:
         moment, watch, root = self._moment, self._watch, self.root
         moment.time, moment.seed = now, self._journal.seed
-        local.moment = moment
         began = time.perf_counter()
         sequence = self._sequence
         self._time = now
         try:
+            local.moment = moment
             for ticket in group:
                 sequence += 1
                 moment.sequence = sequence
@@ -336,11 +339,11 @@ class System(TakesSnapshots, Generic[Root]):
                         with watch.over(ticket.kind, sequence):
                             ticket.result = ticket.kind.carry_out_noting(root, ticket.stored.flags, ticket.value, noted)
                 except BaseException as error:  # noqa: BLE001 (whatever it raised is its outcome)
+                    self._raised.add(sequence)
                     ticket.error = error
-                    if noted.lost or not isinstance(error, Exception):
-                        refusal = self._read_again(sequence)
-                    else:
-                        refusal = self._take_back(sequence, noted)
+                    is_noted = isinstance(error, Exception) and not noted.lost
+                    undo = self._take_back if is_noted else self._read_again
+                    refusal = undo(ticket, sequence, noted)
                     if refusal is not None:
                         for each in group[group.index(ticket) + 1 :]:
                             each.error = refusal
@@ -351,36 +354,39 @@ class System(TakesSnapshots, Generic[Root]):
             local.moment = None
         self._spent += time.perf_counter() - began
 
-    def _take_back(self, sequence: int, noted: Changes) -> PrevalenceError | None:
+    def _take_back(self, ticket: Ticket, sequence: int, noted: Changes) -> PrevalenceError | None:
         """Undo what a command that raised has changed, change by change."""
-        self._raised.add(sequence)
         try:
             noted.take_back()
-        except Exception:  # noqa: BLE001 (a key of the user's class, say)
-            return self._read_again(sequence)
+        except BaseException as error:  # noqa: BLE001 (a key of the user's class, say, or an interruption)
+            ticket.error = ticket.error if isinstance(error, Exception) else error
+            return self._read_again(ticket, sequence, noted)
         if self._taster is not None:
             self._taster.renew()
         return None
 
-    def _read_again(self, sequence: int) -> PrevalenceError | None:
+    def _read_again(self, ticket: Ticket, sequence: int, _noted: Changes) -> PrevalenceError | None:
         """Have the state from before a command that raised; if that cannot be had, nothing more is taken."""
-        self._raised.add(sequence)
         local.moment = None
-        try:
-            limits, raised = Limits(until=sequence - 1), frozenset(self._raised)
-            put_state(self.root, recover(self._folder, self._key, limits=limits, raised=raised, strict=True).root)
-            if self._taster is not None:
-                self._taster.renew()
-        except BaseException as error:  # noqa: BLE001 (half a change must never be built upon)
-            refusal = PrevalenceError(
-                f"Command {sequence} raised, and its changes could not be undone: {error}",
-                hint="Close the system and open it again.",
-                path=self.directory,
-            )
-            self._turns.refuse(refusal)
-            return refusal
-        finally:
-            local.moment = self._moment
+        limits, raised = Limits(until=sequence - 1), frozenset(self._raised)
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                put_state(self.root, recover(self._folder, self._key, limits=limits, raised=raised, strict=True).root)
+                if self._taster is not None:
+                    self._taster.renew()
+                local.moment = self._moment
+                return None
+            except BaseException as error:  # noqa: BLE001 (half a change must never be built upon)
+                if left and not isinstance(error, Exception):
+                    ticket.error = error  # an interruption, in the middle of it
+                    continue
+                refusal = PrevalenceError(
+                    f"Command {sequence} raised, and its changes could not be undone: {error}",
+                    hint="Close the system and open it again.",
+                    path=self.directory,
+                )
+                self._turns.refuse(refusal)
+                return refusal
         return None
 
     def _deposed(self, epoch: int) -> None:
@@ -400,6 +406,8 @@ class System(TakesSnapshots, Generic[Root]):
     def _end_journal(self) -> None:
         try:
             if not self._journal.is_broken:
+                # What nobody carried out to its end, because of an interruption, got an error.
+                self._raised.update(range(self._sequence + 1, self._journal.following))
                 self._tell_raised()
         except WriterDeposed:
             if self._journal.is_behind:  # else nothing is lost by it

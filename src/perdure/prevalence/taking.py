@@ -94,6 +94,14 @@ class Taking:
             if self.aside:
                 Files().unlink(self.aside)
 
+    def abandon(self) -> None:
+        """Let nobody wait for it: it was interrupted before anybody could finish it."""
+        if self.child:
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self.child, 9)
+                os.waitpid(self.child, 0)
+        self.done.set()
+
     def _carry_over(self) -> None:
         """Copy what the child has written into the store, slice by slice."""
         local, files, at = Files(), self.folder.files, 0
