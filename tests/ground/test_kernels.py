@@ -21,6 +21,7 @@ from perdure.errors import PerdureError
 from perdure.records.frame import NARROW_HEAD, TAG_SIZE, crc32, decoder, encoder
 from perdure.records.seal import Key
 from perdure.records.shape import shape_of
+from perdure.records.splicing import SplicedDraft, Splicer
 from perdure.records.values import COMPRESSED, FOREIGN, SHAPED, Draft
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -151,16 +152,60 @@ def test_what_is_no_draft_is_told_the_same(given_):
     assert compiled == plain
 
 
+def make_splicer(tells=False):
+    def rename(name):
+        return name.replace("shop:", "store.parts:") if name != "Long" else "x" * 70_000
+
+    return Splicer(KEY, rename, (b"shop", b"old_shop"), lambda _: tells, make_encoder()).drafts
+
+
+@needs_kernels
+@given(st.lists(DRAFTS, max_size=4), st.booleans(), st.sampled_from([1, 7, 2**32 - 1]))
+def test_frames_get_other_class_names_the_same_way(drafts, tells, revision):
+    made = [outcome(make_encoder(), draft._replace(class_name="shop:Item"), 3) for draft in drafts]
+    frames = [usual_frame(0x28, b"payload"), *(each for each in made if isinstance(each, bytes))]
+    compiled, plain = both(lambda: make_splicer(tells), frames, revision)
+    assert compiled == plain
+    found, _ = plain[0]
+    assert type(found[0]) is SplicedDraft
+    assert make_decoder()(found[0].payload)[:4] == ("Item.17", revision, 0x28, "store.parts:Item")
+
+
+@needs_kernels
+@given(st.integers(0, 120), st.integers(0, 255), st.integers(0, 60), st.booleans())
+def test_what_is_wrong_in_a_frame_is_left_the_same_way(place, byte, less, tells):
+    frame = bytearray(usual_frame(0x28, b"payload"))
+    frame[place % len(frame)] = byte
+    cut = bytes(frame[: len(frame) - less])
+    given_ = [bytes(frame), cut, resealed(cut[: -TAG_SIZE - 4]), resealed(cut), cut[:less]]
+    for each in given_:
+        compiled, plain = both(lambda: make_splicer(tells), [each], 9)
+        assert compiled == plain
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["", "Long", "other:Item", "shop:Item", "a.shop:Item"])
+def test_class_names_that_stay_or_do_not_fit_are_left_the_same_way(name):
+    frame = make_encoder()(Draft("Item.17", 0, 0x28, name, 2, "Code.1", (), {}, b"payload"), 3)
+    compiled, plain = both(make_splicer, [frame, b"", bytes(30)], 2)
+    assert compiled == plain
+    compiled, plain = both(make_splicer, [None], 2)
+    assert compiled[0][0] is plain[0][0] is TypeError
+
+
 @needs_kernels
 def test_nothing_leaks(compiled):
     encode, decode = make_encoder(), make_decoder()
     draft = Draft("Item.17", 0, 0x28, "shop:Item", 2, "Code.1", ("A.1", "B.2"), {"x": 1}, b"payload")
     frame = encode(draft, 3)
     damaged = frame[:-1] + b"x"
+    splice = make_splicer(tells=True)
 
     def work(times: int) -> int:
         for _ in range(times):
             outcome(decode, damaged)
+            splice([frame, damaged, frame[:30]], 7)
+            outcome(splice, [frame, None], 7)
             decode(frame)
             encode(draft, 3)
             outcome(encode, draft._replace(flags=FOREIGN), 3)

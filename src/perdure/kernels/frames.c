@@ -3,7 +3,7 @@
    - Usual are narrow heads, payloads that are not compressed, good seals. Whatever else comes is given to the function
      in Python, which does the whole work again, and raises the errors.
    - Nothing in a frame is believed before its seal was found good, and no length in it before it was compared.
-   - BLAKE2b is that of hashlib: each seal begins with a copy of the state that has taken the key. */
+   - Checksums and seals are in sealing.c. */
 
 #include "frames.h"
 
@@ -12,79 +12,6 @@
 #define KINDS 8 /* of heads that are remembered; many records share one */
 
 enum { ID, BASE, FLAGS, CLASS_NAME, CLASS_VERSION, CODE, REFERENCES, FIELDS, PAYLOAD, PARTS }; /* of a draft */
-
-static PyObject *update_name, *digest_name;
-static uint32_t crc_tables[8][256];
-
-/* -- checksum and seal --------------------------------------------------------------------------------------- */
-
-static void
-make_crc_tables(void)
-{
-    for (uint32_t byte = 0; byte < 256; byte++) {
-        uint32_t crc = byte;
-        for (int bit = 0; bit < 8; bit++) {
-            crc = crc & 1 ? crc >> 1 ^ 0xEDB88320u : crc >> 1;
-        }
-        crc_tables[0][byte] = crc;
-    }
-    for (int table = 1; table < 8; table++) {
-        for (int byte = 0; byte < 256; byte++) {
-            uint32_t before = crc_tables[table - 1][byte];
-            crc_tables[table][byte] = before >> 8 ^ crc_tables[0][before & 0xFF];
-        }
-    }
-}
-
-/* CRC-32 as zlib has it, eight bytes at a time ("slicing by 8", Kounavis and Berry 2005). */
-static uint32_t
-crc32_of(const unsigned char *data, Py_ssize_t size)
-{
-    uint32_t crc = 0xFFFFFFFFu;
-    for (; size >= 8; data += 8, size -= 8) {
-        uint32_t first = crc ^ (data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24);
-        crc = crc_tables[7][first & 0xFF] ^ crc_tables[6][first >> 8 & 0xFF] ^ crc_tables[5][first >> 16 & 0xFF]
-            ^ crc_tables[4][first >> 24] ^ crc_tables[3][data[4]] ^ crc_tables[2][data[5]] ^ crc_tables[1][data[6]]
-            ^ crc_tables[0][data[7]];
-    }
-    for (; size > 0; data++, size--) {
-        crc = crc >> 8 ^ crc_tables[0][(crc ^ *data) & 0xFF];
-    }
-    return crc ^ 0xFFFFFFFFu;
-}
-
-static void
-put_little(unsigned char *at, uint64_t number, int bytes)
-{
-    for (int place = 0; place < bytes; place++) {
-        at[place] = (unsigned char)(number >> 8 * place);
-    }
-}
-
-/* The tag of `body`, bytes, into `tag`; -1 with an exception. */
-int
-seal(PyObject *fork, PyObject *body, unsigned char *tag)
-{
-    PyObject *state = PyObject_CallNoArgs(fork);
-    if (state == NULL) {
-        return -1;
-    }
-    PyObject *none = PyObject_CallMethodOneArg(state, update_name, body);
-    Py_XDECREF(none);
-    PyObject *digest = none == NULL ? NULL : PyObject_CallMethodNoArgs(state, digest_name);
-    Py_DECREF(state);
-    if (digest == NULL) {
-        return -1;
-    }
-    if (!PyBytes_CheckExact(digest) || PyBytes_GET_SIZE(digest) != TAG) {
-        PyErr_SetString(PyExc_TypeError, "a seal is 16 bytes");
-        Py_DECREF(digest);
-        return -1;
-    }
-    memcpy(tag, PyBytes_AS_STRING(digest), TAG);
-    Py_DECREF(digest);
-    return 0;
-}
 
 /* -- drafts to frames ---------------------------------------------------------------------------------------- */
 
@@ -169,13 +96,6 @@ size_of_references(PyObject *references)
         size += length;
     }
     return size;
-}
-
-static unsigned char *
-put(unsigned char *at, const void *data, Py_ssize_t size)
-{
-    memcpy(at, data, (size_t)size);
-    return at + size;
 }
 
 static unsigned char *
@@ -345,11 +265,5 @@ static PyTypeObject FrameEncoderType = {
 int
 add_frames(PyObject *module)
 {
-    make_crc_tables();
-    update_name = PyUnicode_InternFromString("update");
-    digest_name = PyUnicode_InternFromString("digest");
-    if (update_name == NULL || digest_name == NULL) {
-        return -1;
-    }
     return PyModule_AddType(module, &FrameEncoderType);
 }

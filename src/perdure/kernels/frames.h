@@ -19,8 +19,14 @@
 #define FOREIGN 0x1000u
 #define WIDE 0x8000u
 
-/* The tag of `body`, bytes, into `tag`, of 16 bytes; -1 with an exception. */
+/* CRC-32 as zlib has it. */
+uint32_t crc32_of(const unsigned char *data, Py_ssize_t size);
+
+/* The tag of `body`, bytes, into `tag`, of 16 bytes; -1 with an exception. `fork` gives a new state of the seal. */
 int seal(PyObject *fork, PyObject *body, unsigned char *tag);
+
+/* 1 if the tag at the end of a frame is good, 0 if not, -1 with an exception. */
+int is_sealed(PyObject *fork, const unsigned char *frame, Py_ssize_t size);
 
 /* A little-endian number of up to four bytes. */
 static inline uint32_t
@@ -31,6 +37,21 @@ get_little(const unsigned char *at, int bytes)
         number |= (uint32_t)at[place] << 8 * place;
     }
     return number;
+}
+
+static inline void
+put_little(unsigned char *at, uint64_t number, int bytes)
+{
+    for (int place = 0; place < bytes; place++) {
+        at[place] = (unsigned char)(number >> 8 * place);
+    }
+}
+
+static inline unsigned char *
+put(unsigned char *at, const void *data, Py_ssize_t size)
+{
+    memcpy(at, data, (size_t)size);
+    return at + size;
 }
 
 #endif

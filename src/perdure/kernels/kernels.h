@@ -15,5 +15,7 @@ int add_loading(PyObject *module);
 int add_naming(PyObject *module);
 int add_opening(PyObject *module);
 int add_saving(PyObject *module);
+int add_sealing(PyObject *module);
+int add_splicing(PyObject *module);
 
 #endif

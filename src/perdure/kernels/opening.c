@@ -14,30 +14,6 @@ typedef struct {
     PyObject *middles; /* dict: version, lengths and bytes from code to shape -> what `middle` told of them */
 } FrameDecoder;
 
-static int
-is_same(const unsigned char *one, const unsigned char *other)
-{
-    volatile unsigned char differing = 0; /* as long for any two tags */
-    for (int place = 0; place < TAG; place++) {
-        differing |= one[place] ^ other[place];
-    }
-    return !differing;
-}
-
-/* 1 if the seal is good, 0 if not, -1 with an exception. */
-static int
-is_sealed(FrameDecoder *self, const unsigned char *frame, Py_ssize_t size)
-{
-    unsigned char tag[TAG];
-    PyObject *body = PyBytes_FromStringAndSize((const char *)frame, size - TAG);
-    if (body == NULL || seal(self->fork, body, tag) < 0) {
-        Py_XDECREF(body);
-        return -1;
-    }
-    Py_DECREF(body);
-    return is_same(tag, frame + size - TAG);
-}
-
 /* What the bytes between id and values say, borrowed; NULL with an exception, or without one for the longer way. */
 static PyObject *
 middle_of(FrameDecoder *self, PyObject *frame, const unsigned char *data, Py_ssize_t from, Py_ssize_t to)
@@ -94,7 +70,7 @@ opened(FrameDecoder *self, PyObject *frame)
             return NULL;
         }
     }
-    if (is_sealed(self, data, size) <= 0) {
+    if (is_sealed(self->fork, data, size) <= 0) {
         return NULL;
     }
     PyObject *middle = middle_of(self, frame, data, code_at, values_at);

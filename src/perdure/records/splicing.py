@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from hmac import compare_digest
+from typing import NamedTuple
 from zlib import crc32
 
+from perdure import kernels
 from perdure.records.frame import MAGIC, NARROW_HEAD, TAIL, WIDE, Encoder
 from perdure.records.seal import TAG_SIZE, Key
 from perdure.records.values import BUFFERED, COMPRESSED, INTERNAL, NO_FIELDS, PLAIN, Draft, Fields
@@ -27,18 +29,17 @@ class SplicedDraft(Draft):
     __slots__ = ()
 
 
-class _Head:
+class _Head(NamedTuple):
     """What frames with the same beginning share: where their parts are; new class names by old ones."""
 
-    def __init__(self, frame: bytes):
-        self.flags = frame[4] | frame[5] << 8
-        self.code_at = NARROW_HEAD + frame[16]
-        self.class_at = self.code_at + frame[17]
-        self.class_end = self.class_at + (frame[18] | frame[19] << 8)
-        self.fits = frame[:3] == MAGIC and bool(self.flags & PLAIN) and not self.flags & _NOT_ALONE
-        self.sizes = frame[16:18]  # of id and code
-        self.version = frame[6] | frame[7] << 8
-        self.names: dict[bytes, _Names] = {}
+    fits: bool
+    code_at: int
+    class_at: int
+    class_end: int
+    flags: int
+    version: int
+    names: dict[bytes, _Names]
+    sizes: bytes  # of id and code
 
     def fields(self, frame: bytes) -> Fields:
         """The fields in the header of a frame."""
@@ -46,6 +47,15 @@ class _Head:
         text = frame[start : start + (frame[22] | frame[23] << 8)]
         found: Fields = json.loads(text) if text else NO_FIELDS
         return found
+
+
+def _head(frame: bytes) -> _Head:
+    flags = frame[4] | frame[5] << 8
+    code_at = NARROW_HEAD + frame[16]
+    class_at = code_at + frame[17]
+    fits = frame[:3] == MAGIC and bool(flags & PLAIN) and not flags & _NOT_ALONE
+    version = frame[6] | frame[7] << 8
+    return _Head(fits, code_at, class_at, class_at + (frame[18] | frame[19] << 8), flags, version, {}, frame[16:18])
 
 
 _Names = tuple[
@@ -82,11 +92,17 @@ class Splicer:
         `revision` is what the commit of the drafts will most likely get. Of the other frames neither the seal nor
         anything else was found to be good. Frames without any sign are in neither list.
         """
+        found: list[Draft] = []
+        rest: list[bytes] = []
+        if kernels.compiled is not None:
+            found, rest = kernels.compiled.splice(
+                list(frames), revision.to_bytes(4, "little"), self._fork, self._heads, self._signs, self._learn,
+                self._named, _Head.fields, NO_FIELDS, SplicedDraft,
+            )  # fmt: skip
+            return found, rest
         heads, signs, fork, same, crc = self._heads, self._signs, self._fork, compare_digest, crc32
         new, none, tail, body_end, number, join = tuple.__new__, (), -TAG_SIZE, -TAIL, int.from_bytes, b"".join
         written = revision.to_bytes(4, "little")
-        found: list[Draft] = []
-        rest: list[bytes] = []
         for frame in frames:
             begin, lengths = frame[:12], frame[16:20]
             head = heads.get(begin + lengths)
@@ -107,7 +123,7 @@ class Splicer:
                     continue
                 state = fork()
                 state.update(frame[:tail])
-                if not length or not name or not same(state.digest(), frame[tail:]):
+                if not (length and name and class_end <= len(frame) - TAIL and same(state.digest(), frame[tail:])):
                     rest.append(frame)
                     continue
                 body = join((begin, written, length, frame[20 : head.class_at], encoded, frame[class_end:body_end]))
@@ -144,7 +160,7 @@ class Splicer:
             return _NO_HEAD
         if len(self._heads) > _MANY:
             self._heads.clear()
-        head = self._heads[kind] = _Head(frame)
+        head = self._heads[kind] = _head(frame)
         return head
 
     def _named(self, head: _Head, name: bytes) -> _Names:
@@ -161,4 +177,4 @@ class Splicer:
         return found
 
 
-_NO_HEAD = _Head(bytes(NARROW_HEAD))
+_NO_HEAD = _head(bytes(NARROW_HEAD))
