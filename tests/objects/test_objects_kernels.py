@@ -18,8 +18,10 @@ import perdure
 from perdure import Key, Persistable, Store, kernels
 from perdure.backends.memory import MemoryBackend
 from perdure.errors import PerdureError
+from perdure.evolution import versions
 from perdure.objects.instances.columns import ExtraFields
 from perdure.objects.instances.persistable import AWAKE, DOZING, GHOST, entry_of
+from perdure.pickling.declared import DECLARED
 from perdure.records.frame import encoder
 from perdure.records.shape import shape_of
 from perdure.records.values import LINKED, PLAIN, SHAPED, Batch, Draft
@@ -50,10 +52,20 @@ class Told(Persistable):
     name: str = "told"
 
 
-@perdure.versioned("kernels.Versioned", version=2, oldest=2)
-class Versioned(Persistable):
-    def __init__(self, number: int):
-        self.number = number
+@pytest.fixture(autouse=True)
+def declared(monkeypatch):
+    """`Versioned`, whose declaration is forgotten afterwards: other tests want none."""
+
+    class Versioned(Persistable):
+        def __init__(self, number: int):
+            self.number = number
+
+    Versioned.__qualname__ = "Versioned"
+    monkeypatch.setattr(sys.modules[__name__], "Versioned", Versioned, raising=False)
+    perdure.versioned("kernels.Versioned", version=2, oldest=2)(Versioned)
+    yield
+    DECLARED.clear()
+    versions.REGISTERED.clear()
 
 
 class Slotted(Persistable):
@@ -92,7 +104,7 @@ def many_kinds() -> list[Any]:
     several.name = "several"
     usual = [Part(number=number, name=text, price=number / 4, tags=["a", text], owner=shared) for number in range(30)]
     return [
-        *usual, shared, ring, several, Told(1), Told(2, name="named"), Versioned(3), Slotted(4), Described(5), Part(),
+        *usual, shared, ring, several, Told(1), Told(2, name="named"), sys.modules[__name__].Versioned(3), Slotted(4), Described(5), Part(),
         Part(place=Place("here", [1])), Part(place=Place("there"), owner=shared), Part(owner=None), Part(owner=7),
         Part(**{"not an identifier": b"x" * 70_000, "ü": (1, 2.5, None, True, {3}, frozenset({4}))}),
     ]  # fmt: skip
