@@ -1,6 +1,6 @@
 """What the compiled part saves and loads is what Python saves and loads: objects, entries, records, errors."""
 
-# ruff: noqa: PT012  # a transaction is one block, and what it raises comes at its end
+# a transaction is one block, and what it raises comes at its end
 
 from __future__ import annotations
 
