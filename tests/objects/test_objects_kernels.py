@@ -1,7 +1,5 @@
 """What the compiled part saves and loads is what Python saves and loads: objects, entries, records, errors."""
 
-# a transaction is one block, and what it raises comes at its end
-
 from __future__ import annotations
 
 import gc
@@ -103,8 +101,9 @@ def many_kinds() -> list[Any]:
     several = Several([1, shared])
     several.name = "several"
     usual = [Part(number=number, name=text, price=number / 4, tags=["a", text], owner=shared) for number in range(30)]
+    versioned = sys.modules[__name__].Versioned(3)
     return [
-        *usual, shared, ring, several, Told(1), Told(2, name="named"), sys.modules[__name__].Versioned(3), Slotted(4), Described(5), Part(),
+        *usual, shared, ring, several, Told(1), Told(2, name="named"), versioned, Slotted(4), Described(5), Part(),
         Part(place=Place("here", [1])), Part(place=Place("there"), owner=shared), Part(owner=None), Part(owner=7),
         Part(**{"not an identifier": b"x" * 70_000, "ü": (1, 2.5, None, True, {3}, frozenset({4}))}),
     ]  # fmt: skip
