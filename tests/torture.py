@@ -21,7 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PARTS = {
-    "crash": ["crash"],
+    "crash": ["crash", "keeping/test_keeping_crash.py"],
     "histories": [
         "backends/test_contract.py",
         "objects/test_objects_machine.py",

@@ -106,6 +106,17 @@ def test_damage_is_not_taken_for_an_increment_that_was_cut_off(small: Store, tmp
     assert (tmp_path / "b").read_bytes() == changed
 
 
+def test_an_end_of_which_a_power_cut_left_half_is_taken_away(small: Store, tmp_path: Path) -> None:
+    data = (tmp_path / "b").read_bytes()
+    first = BackupFile(tmp_path / "b").contents().increments[0]
+    for hole in (1, 16, 40):  # in the digest of the end, and in what it tells
+        (tmp_path / "b").write_bytes(data[:-hole] + bytes(hole))
+        with pytest.raises(CorruptBackup, match="not whole"):
+            restore(tmp_path / "b", tmp_path / "again", key=small.key)
+        done = small.backup(tmp_path / "b")
+        assert (done.since, done.revision, done.cut) == (1, 2, len(data) - first.end)
+
+
 def faults() -> list[tuple[str, Callable[[int], FaultyDisk]]]:
     return [
         ("killed", lambda at: FaultyDisk(Disk(), at, kill=True)),

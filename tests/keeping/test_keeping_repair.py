@@ -222,6 +222,19 @@ def test_a_healthy_store_is_not_touched(kind: str, places: Places, tmp_path: Pat
     assert everything(store.backend) == before
 
 
+@pytest.mark.parametrize("kind", ["directory", "sqlite"])
+def test_what_was_forgotten_since_its_backup_does_not_come_back(kind: str, places: Places, tmp_path: Path) -> None:
+    store = settled(places, kind)
+    secret = store.save(Note("a secret"))
+    store.backup(tmp_path / "b")
+    store.forget(secret)
+    before = everything(store.backend)
+    done = store.repair(source=tmp_path / "b", folder=tmp_path / "out")
+    assert (done.done, done.left) == ((), ())
+    assert everything(store.backend) == before
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_backup_of_another_store_mends_nothing(places: Places, tmp_path: Path) -> None:
     store, other = places.open("sqlite"), places.open("directory", "other", key=None)
     live(store)

@@ -12,7 +12,7 @@
 - The digest of a part is taken over that of the part before it, its own head and its content: no part can be changed,
   taken away or moved unseen.
 - An increment counts from its DONE on, which is written when all before it is durable. What follows the last one was
-  cut off; a DONE with damage before it is damage.
+  cut off; a DONE with damage before it is damage, and so is a damaged DONE that something follows.
 - Nothing is unpickled. Numbers are little-endian.
 """
 
@@ -135,7 +135,9 @@ class BackupFile:
         last: Commit | None = None
         newest: Commit | None = None
         chain, end = self._first, self._start
+        reached = end
         for part in self._parts():
+            reached = part.end
             if part.kind == BEGIN:
                 begun, records, new = self._json(part), 0, set()
                 first = first or begun
@@ -155,7 +157,7 @@ class BackupFile:
             raise self.corrupt("has no increment that is whole")
         torn = len(self._data) - end
         if torn:
-            self._refuse_damage(end)
+            self._refuse_damage(end, reached)
         return Contents(
             first["store"], first["key"], first["oldest"], done["next"], done["indexes"], tuple(increments), last,
             frozenset(pieces), torn, chain,
@@ -224,13 +226,18 @@ class BackupFile:
         length: int = _HEAD.unpack_from(head)[1]
         return length
 
-    def _refuse_damage(self, end: int) -> None:
-        """Raise `CorruptBackup` if an increment after that place once was whole: then nobody was cut off here."""
+    def _refuse_damage(self, end: int, reached: int) -> None:
+        """Raise `CorruptBackup` if an increment after that place once was whole: then nobody was cut off here.
+
+        All is right up to `reached`. A DONE that begins there and ends the file may be what a power cut left of it.
+        """
         whole = bytes(self._data[end:])
         place = whole.find(DONE)
         while place >= 0:
             length = self._length_at(end + place, self._data)
-            if length is not None and end + place + _HEAD_SIZE + length + _CHAIN <= self.size:
+            stop = end + place + _HEAD_SIZE + (length or 0) + _CHAIN
+            may_be_torn = (end + place, stop) == (reached, self.size)
+            if length is not None and stop <= self.size and not may_be_torn:
                 raise self.corrupt(f"was changed since it was written, after byte {end}")
             place = whole.find(DONE, place + 1)
 
