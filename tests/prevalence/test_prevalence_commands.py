@@ -6,6 +6,7 @@ import copy
 import datetime
 import pickle
 import threading
+import time
 
 import pytest
 import tasks
@@ -314,6 +315,50 @@ def test_a_command_that_never_ends_is_cut_off(opened):
         system.root.add("a")
     with opened(Tasks) as system:
         assert system.root.done == ["spinning"]
+
+
+class Stubborn:
+    """Commands that stop whatever is to stop them."""
+
+    def __init__(self):
+        self.rows = []
+
+    @prevalence.command
+    def once(self, seconds):
+        self.rows.append(seconds)
+        try:
+            spin(seconds)
+        except BaseException:  # noqa: BLE001
+            self.rows.append("stopped")
+
+    @prevalence.command
+    def twice(self, seconds):
+        self.rows.append(seconds)
+        for _ in range(2):
+            try:
+                spin(seconds)
+            except BaseException:  # noqa: BLE001
+                self.rows.append("stopped")
+        spin(seconds)
+
+
+def spin(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def test_a_command_that_stops_what_cuts_it_off_is_cut_off_again_and_undone(opened):
+    with opened(Stubborn, time_limit=0.1) as system:
+        for call in (system.root.once, system.root.twice):
+            began = time.monotonic()
+            with pytest.raises(CommandTimeout):
+                call(30)
+            assert time.monotonic() - began < 20
+            assert system.root.rows == []
+        system.root.once(0)
+    with opened(Stubborn) as system:
+        assert system.root.rows == [0]
 
 
 def test_arguments_of_an_older_version_are_upgraded(opened, monkeypatch):

@@ -591,6 +591,28 @@ def test_garbage_gets_nothing(served, followed, sent):
     followed().wait_for(1)
 
 
+def test_who_says_little_at_a_time_is_not_waited_for_longer(served, monkeypatch):
+    """Else a few such connections would keep standbys away."""
+    monkeypatch.setattr("perdure.prevalence.lines.PROOF_TIME", 0.3)
+    connection, _ = greeted(served())
+    began = time.monotonic()
+    with connection, contextlib.suppress(OSError):
+        while time.monotonic() - began < 20:
+            connection.sendall(b"k")
+            time.sleep(0.05)
+    assert time.monotonic() - began < 10
+
+
+def test_a_standby_says_nothing_long(served):
+    """What is said is not proved before its end: the writer does not gather a GiB of it."""
+    connection = socket.create_connection(served().address.split(":"), 10)
+    with connection:
+        line, _ = prove_standby(connection, lambda _: KEY)
+        connection.sendall((1 << 20).to_bytes(4, "little"))
+        with pytest.raises(ConnectionLost):
+            line.hear()
+
+
 def test_a_wrong_key_gets_nothing(served, followed):
     system = served()
     system.root.add("a secret")

@@ -19,6 +19,7 @@ import hmac
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from struct import Struct
@@ -29,7 +30,7 @@ from perdure.records.seal import TAG_SIZE, Key
 
 MAGIC = b"\xb7PL"
 VERSION = 1
-PROOF_TIME = 5.0  # seconds for a peer to prove itself
+PROOF_TIME = 5.0  # seconds for a peer to prove itself, all in all
 SILENCE = 10.0  # seconds after which a line on which nothing comes is taken for dead
 _CALL = Struct("<3sBI32s")
 _ANSWER = Struct("<3sB32s16s")
@@ -61,10 +62,10 @@ class Line:
             except OSError as error:
                 raise _lost(error) from error
 
-    def hear(self) -> tuple[bytes, bytes]:
+    def hear(self, longest: int = _LONGEST) -> tuple[bytes, bytes]:
         """Wait for the next message: its kind and content. Raises `ConnectionLost` or `UntrustedRecord`."""
         (length,) = _LENGTH.unpack(_received(self._connection, _LENGTH.size))
-        if not 0 < length <= _LONGEST:
+        if not 0 < length <= longest:  # its tag comes last: until then anybody may have said it
             raise UntrustedRecord("A message on the line to a standby has an impossible length.")
         content = _received(self._connection, length)
         tag = _tag(self._hears, self._heard, content)
@@ -91,10 +92,11 @@ class Line:
 
 def prove_writer(connection: socket.socket, key: Key) -> Line:
     """Have the peer prove itself, then oneself; `UntrustedRecord`, `ConnectionLost`: nothing was told."""
+    deadline = time.monotonic() + PROOF_TIME
     connection.settimeout(PROOF_TIME)
     ours = secrets.token_bytes(32)
     _send(connection, _CALL.pack(MAGIC, VERSION, key.id, ours))
-    magic, version, theirs, proof = _ANSWER.unpack(_received(connection, _ANSWER.size))
+    magic, version, theirs, proof = _ANSWER.unpack(_received(connection, _ANSWER.size, deadline))
     if magic != MAGIC or version != VERSION or not hmac.compare_digest(_proof(key, b"standby", ours, theirs), proof):
         raise UntrustedRecord("A peer that asked for the journal does not know the system's key.")
     _send(connection, _proof(key, b"writer", ours, theirs))
@@ -103,8 +105,8 @@ def prove_writer(connection: socket.socket, key: Key) -> Line:
 
 def prove_standby(connection: socket.socket, key_of: KeyOf) -> tuple[Line, Key]:
     """Prove oneself to a writer, and have it prove itself; raises as `prove_writer`, and what `key_of(id)` raises."""
-    connection.settimeout(PROOF_TIME)
-    magic, version, key_id, theirs = _CALL.unpack(_received(connection, _CALL.size))
+    deadline = time.monotonic() + PROOF_TIME
+    magic, version, key_id, theirs = _CALL.unpack(_received(connection, _CALL.size, deadline))
     if magic != MAGIC or version != VERSION:
         raise UntrustedRecord(
             "What answers there is no prevalent system, or one of another release.", hint="Check the address."
@@ -114,7 +116,7 @@ def prove_standby(connection: socket.socket, key_of: KeyOf) -> tuple[Line, Key]:
         raise KeyMissing(f"The system there is sealed with the key {key_id:08x}; the key that was given is {key.name}.")
     ours = secrets.token_bytes(32)
     _send(connection, _ANSWER.pack(MAGIC, VERSION, ours, _proof(key, b"standby", theirs, ours)))
-    if not hmac.compare_digest(_received(connection, TAG_SIZE), _proof(key, b"writer", theirs, ours)):
+    if not hmac.compare_digest(_received(connection, TAG_SIZE, deadline), _proof(key, b"writer", theirs, ours)):
         raise UntrustedRecord("What answers there does not know the system's key.")
     return _line(connection, key, theirs, ours, _TO_WRITER, _TO_STANDBY), key
 
@@ -162,10 +164,13 @@ def _send(connection: socket.socket, data: bytes) -> None:
         raise _lost(error) from error
 
 
-def _received(connection: socket.socket, size: int) -> bytes:
+def _received(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:
+    """So many bytes; by the deadline, however many of them come at a time."""
     parts = []
     while size:
         try:
+            if deadline is not None:
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
             part = connection.recv(min(size, 1 << 20))
         except OSError as error:
             raise _lost(error) from error

@@ -38,6 +38,7 @@ AT = Struct("<QQ")  # the first command of a journal file, and a byte in it
 NUMBER = Struct("<Q")
 BEAT = 2.0  # seconds between signs of life
 PIECE_BYTES = 1 << 20  # of a snapshot, in one message
+SHORT = 1 << 16  # bytes; what a standby says is no longer
 MOST_UNPROVEN = 16  # connections that have not proved themselves yet
 
 
@@ -216,7 +217,7 @@ class Serving:
                 finally:
                     with self._news:
                         self._unproven -= 1
-                kind, content = line.hear()
+                kind, content = line.hear(SHORT)
                 if kind == DEPOSE:
                     self._stop_for(NUMBER.unpack(content)[0])
                     line.say(DEPOSED, NUMBER.pack(self._last))
@@ -263,7 +264,7 @@ class Serving:
 
     def _hear(self, attached: _Attached) -> None:
         while True:
-            kind, content = attached.line.hear()
+            kind, content = attached.line.hear(SHORT)
             if kind == ACK:
                 with self._news:
                     attached.acked = max(attached.acked, NUMBER.unpack(content)[0])

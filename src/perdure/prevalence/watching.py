@@ -1,7 +1,8 @@
 """A time limit for commands: one that does not end gets `CommandTimeout` in its thread, and is undone as if it raised.
 
 - The interpreter delivers it between two steps of Python code; a call of C code that does not come back is not cut off.
-- It is delivered inside the command or not at all: never in the code around it.
+- It is delivered inside the command or not at all: never in the code around it. A command that stops it with an
+  `except BaseException` is cut off again, and when it ends it is undone all the same.
 """
 
 from __future__ import annotations
@@ -44,8 +45,11 @@ class Watch:
         finally:
             with self._gate:
                 self._deadline = None
-                if self._fired:  # it may not have been delivered yet
+                fired = self._fired
+                if fired:  # it may not have been delivered yet
                     _raise_in(self._thread, None)
+        if fired:
+            raise self._timeout(kind, sequence)
 
     def _timeout(self, kind: Kind, sequence: int) -> CommandTimeout:
         return CommandTimeout(
@@ -64,7 +68,7 @@ class Watch:
                 if left > 0:
                     self._gate.wait(left)
                     continue
-                self._fired, self._deadline = True, None
+                self._fired, self._deadline = True, time.monotonic() + self._seconds
                 _raise_in(self._thread, _Cut)
 
 
