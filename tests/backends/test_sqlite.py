@@ -133,13 +133,13 @@ def test_a_database_of_another_program_is_left_alone(path: Path, sql: str, read_
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_later_format_is_refused(path: Path, read_only: bool) -> None:
     SqliteBackend(path).close()
-    change(path, "UPDATE meta SET value = 4 WHERE name = 'format'")
-    with pytest.raises(NewerFormat, match="format 4"):
+    change(path, "UPDATE meta SET value = 5 WHERE name = 'format'")
+    with pytest.raises(NewerFormat, match="format 5"):
         SqliteBackend(path, read_only=read_only)
 
 
 def test_a_later_format_that_comes_meanwhile_is_not_written_to(backend: SqliteBackend, path: Path) -> None:
-    change(path, "UPDATE meta SET value = 4 WHERE name = 'format'")
+    change(path, "UPDATE meta SET value = 5 WHERE name = 'format'")
     with pytest.raises(NewerFormat):
         commit(backend, draft("Item.1"))
     with pytest.raises(NewerFormat):

@@ -108,7 +108,9 @@ def usual_frame(flags: int, payload: bytes) -> bytes:
 
 
 @needs_kernels
-@given(st.sampled_from([0x28, 0x68]), st.integers(0, 120), st.integers(0, 255), st.booleans(), st.integers(0, 60))
+@given(
+    st.sampled_from([0x28, 0x68, 0x828]), st.integers(0, 120), st.integers(0, 255), st.booleans(), st.integers(0, 60)
+)
 def test_what_is_wrong_in_a_frame_is_told_the_same(flags, place, byte, cut, less):
     frame = bytearray(usual_frame(flags, SHAPES[1].head + b"\x80\x05]."))
     frame[place % len(frame)] = byte

@@ -25,7 +25,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
-from perdure.errors import ConflictError, IdInUse, SnapshotTooOld, StorageError
+from perdure.backends.lacking import cannot_be_encrypted, cannot_be_filled, cannot_be_mended
+from perdure.errors import ConflictError, IdInUse, SnapshotTooOld
 from perdure.records.buffers import PART, digests_of
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.queries import Found, Query, arrange, matcher
@@ -219,6 +220,13 @@ class Backend(ABC):
         if oldest or key != self.describe().key:
             raise cannot_be_filled(oldest)
 
+    def mark_encrypted(self) -> None:
+        """Note in an empty store that all it will hold is encrypted (see `encrypted`): `describe` tells it for ever.
+
+        Releases that know nothing of it must not open the store any more. `ValueError` where it is not empty.
+        """
+        raise cannot_be_encrypted()
+
     def replay(self, past: Past, batch: Batch) -> None:
         """Write a revision of another store, as the next one here: its frames as they are, its commit as it was.
 
@@ -406,19 +414,6 @@ def number_taken(id_: str, number: int) -> IdInUse:
         hint="The factory of ids must never give a number twice. Without one, the store's counter was set back: see"
         " what `check` says of it.",
         ids=(id_,),
-    )
-
-
-def cannot_be_mended() -> StorageError:
-    """The error for a backend that has no way to put something in the place of what is damaged."""
-    return StorageError("This kind of store cannot be mended.", hint="Restore a backup of it into another place.")
-
-
-def cannot_be_filled(revision: int) -> StorageError:
-    """The error for a backend that cannot take in a history which does not begin at its beginning."""
-    return StorageError(
-        f"This kind of store cannot take in a history of which only a part is kept, here at revision {revision}.",
-        hint="Choose a store in a directory, in SQLite or on a server.",
     )
 
 

@@ -41,6 +41,7 @@ class MemoryBackend(Backend):
         self._next_number = 1
         self._revision = 0
         self._oldest = 0
+        self._encrypted = False
         self._versions: dict[int, list[Version]] = {}  # oldest first
         self._ids: dict[int, str] = {}
         self._classes: dict[tuple[int, int], str] = {}  # by number and revision
@@ -51,7 +52,9 @@ class MemoryBackend(Backend):
 
     def describe(self) -> Description:
         with self._opened():
-            return Description(FORMAT, self._store, self._key_id, self._revision, self._next_number, self._oldest)
+            return Description(
+                FORMAT, self._store, self._key_id, self._revision, self._next_number, self._oldest, self._encrypted
+            )
 
     def revision(self) -> int:
         with self._opened():
@@ -94,6 +97,12 @@ class MemoryBackend(Backend):
             if self._revision:
                 raise ValueError(f"the store is at revision {self._revision}")
             self._oldest, self._key_id = oldest, key
+
+    def mark_encrypted(self) -> None:
+        with self._opened(write=True):
+            if self._revision:
+                raise ValueError(f"the store is at revision {self._revision}")
+            self._encrypted = True
 
     def replay_part(self, past: Past, batch: Batch) -> None:
         with self._opened(write=True):

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from perdure.errors import CorruptRecord, FlowError, NewerFormat, NotFound, UntrustedRecord
+from perdure.errors import CorruptRecord, FlowError, KeyMissing, NewerFormat, NotFound, UntrustedRecord
 from perdure.flows import Attempt, Job, JobState, Run, RunState
 from perdure.flows.states import ENDED, UNDONE
 from perdure.ids import parse_id
@@ -20,7 +20,7 @@ from perdure.objects.store import Store
 from perdure.ownership import owner_of
 from perdure.pickling.classes import name_of
 from perdure.records.frame import decode, parse_unverified
-from perdure.records.values import Record
+from perdure.records.values import ENCRYPTED, Record
 
 RUN, JOB, ATTEMPT = name_of(Run), name_of(Job), name_of(Attempt)
 LAST = "last"
@@ -177,6 +177,8 @@ class Reader:
 
     def run(self, record: Record) -> RunRow:
         """What the list of runs shows of it; a run whose owner is gone is `interrupted`."""
+        if record.flags & ENCRYPTED:
+            raise KeyMissing(f"{record.id} is encrypted, and the store's key {self.key_name} is not on this machine.")
         fields: dict[str, Any] = dict(record.fields)
         owner = owner_of(str(fields.get("owner") or ""))
         alive = owner is not None and owner.lives()

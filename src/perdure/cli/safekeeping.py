@@ -79,10 +79,11 @@ def _show(options: argparse.Namespace) -> int:
         each = [increment._asdict() for increment in contents.increments]
         print_json(
             {"store": contents.store, "key": f"{contents.key:08x}", "increments": each, "torn": contents.torn,
-             "pieces": len(contents.pieces)}
+             "pieces": len(contents.pieces), "encrypted": contents.encrypted}
         )  # fmt: skip
         return 3 if contents.torn else 0
-    print(f"A backup of the store {clean(contents.store)}, sealed with the key {contents.key:08x}.")
+    how = "encrypted and sealed" if contents.encrypted else "sealed"
+    print(f"A backup of the store {clean(contents.store)}, {how} with the key {contents.key:08x}.")
     cells = [[each.since, each.revision, moment(each.time), each.records] for each in contents.increments]
     print("\n".join(table(["SINCE", "REVISION", "TIME", "RECORDS"], cells, indent="  ")))
     if contents.torn:
@@ -96,6 +97,11 @@ def _show(options: argparse.Namespace) -> int:
 def _copy_arguments(parser: Parser) -> None:
     parser.add_argument("source", metavar="FROM", help="the store that is copied")
     parser.add_argument("target", metavar="TO", help="a new place, an empty store, or one that an earlier copy began")
+    parser.add_argument(
+        "--encrypt",
+        action=argparse.BooleanOptionalAction,
+        help="whether the copy is encrypted; by default it is as the store is",
+    )
     add_json(parser)
 
 
@@ -103,7 +109,7 @@ def call_copy(options: argparse.Namespace) -> int:
     """`perdure copy`."""
     with progress_bar("record") as progress:
         key = os.environ.get(KEY_VARIABLE) or None
-        done = copy_store(options.source, options.target, key=key, progress=progress)
+        done = copy_store(options.source, options.target, key=key, encrypt=options.encrypt, progress=progress)
     options.store = options.target
     return _tell(done, options, options.source)
 
@@ -218,7 +224,12 @@ COMMANDS = {
         _copy_arguments,
         call_copy,
         "Every revision is carried over, with its frames as they are, and read again at the end. Cut off, the same\n"
-        "command goes on where it was; repeated later, it brings what came since.",
-        ["perdure copy jobs/ sqlite:///jobs.db", "perdure copy sqlite:///jobs.db postgresql://me@host/jobs"],
+        "command goes on where it was; repeated later, it brings what came since. With --encrypt or --no-encrypt the\n"
+        "copy is made through the key, which must be here.",
+        [
+            "perdure copy jobs/ sqlite:///jobs.db",
+            "perdure copy sqlite:///jobs.db postgresql://me@host/jobs",
+            "perdure copy jobs/ sqlite:///secret.db --encrypt",
+        ],
     ),
 }

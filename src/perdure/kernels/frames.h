@@ -16,6 +16,7 @@
 
 #define SHAPED 0x0040u
 #define COMPRESSED 0x0400u
+#define ENCRYPTED 0x0800u
 #define FOREIGN 0x1000u
 #define WIDE 0x8000u
 

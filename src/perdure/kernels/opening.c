@@ -52,7 +52,7 @@ opened(FrameDecoder *self, PyObject *frame)
         return NULL;
     }
     uint32_t flags = get_little(data + 4, 2), revision = get_little(data + 12, 4);
-    if (flags & (WIDE | COMPRESSED | FOREIGN)) {
+    if (flags & (WIDE | COMPRESSED | ENCRYPTED | FOREIGN)) {
         return NULL;
     }
     code_at = HEAD + data[16];

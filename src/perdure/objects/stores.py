@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import platformdirs
 
 from perdure.backends.base import Backend
+from perdure.backends.encrypted import at_rest, opened_for
 from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.backends.memory import MemoryBackend
 from perdure.backends.naming import checked_path
@@ -34,6 +35,7 @@ from perdure.objects.instances.columns import Accessor, ExtraFields
 from perdure.objects.instances.states import PROTOCOL
 from perdure.objects.store import CodeChoice, HistoryChoice, Store, Trust
 from perdure.objects.views.resting import CACHE_SIZE
+from perdure.records.encryption import require_library
 from perdure.records.seal import Key
 
 
@@ -48,7 +50,7 @@ WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 _EVERYWHERE = ("idfactory", "protocol", "trust", "clock", "code", "resources", "cache_size", "history")
 _KNOWN = (
     *_EVERYWHERE,
-    *("directory", "url", "table_name", "extra_fields", "create", "key", "read_only", "timeout", "names"),
+    *("directory", "url", "table_name", "extra_fields", "create", "key", "read_only", "timeout", "names", "encrypt"),
 )
 
 
@@ -68,12 +70,13 @@ class MemoryStore(Store):
         resources: Mapping[str, Any] | None = None,
         extra_fields: Mapping[Any, Accessor] | None = None,
         cache_size: int = CACHE_SIZE,
+        encrypt: bool | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
-        fields = ExtraFields(extra_fields) if extra_fields else None
+        fields = _fields(extra_fields, encrypt)
         key = Key.new()
-        backend = MemoryBackend(new_key=lambda: key.id, read_only=read_only)
+        backend = opened_for(MemoryBackend(new_key=lambda: key.id, read_only=read_only), key, encrypt)
         super().__init__(
             backend,
             key,
@@ -114,17 +117,18 @@ class FilesystemStore(Store):
         resources: Mapping[str, Any] | None = None,
         extra_fields: Mapping[Any, Accessor] | None = None,
         cache_size: int = CACHE_SIZE,
+        encrypt: bool | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
-        fields = ExtraFields(extra_fields) if extra_fields else None
+        fields = _fields(extra_fields, encrypt)
         place = default_directory() if directory is None else Path(directory)
         timeout = _seconds(timeout)
 
         def opened(new_key: Callable[[], int]) -> Backend:
             return FilesystemBackend(place, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
 
-        backend, found = _with_key(opened, key)
+        backend, found = _with_key(opened, key, encrypt, fields)
         super().__init__(
             backend,
             found,
@@ -168,10 +172,11 @@ class SqlStore(Store):
         resources: Mapping[str, Any] | None = None,
         extra_fields: Mapping[Any, Accessor] | None = None,
         cache_size: int = CACHE_SIZE,
+        encrypt: bool | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
-        fields = ExtraFields(extra_fields) if extra_fields else None
+        fields = _fields(extra_fields, encrypt)
         place, table = split_table(url, table_name)
         timeout = _seconds(timeout)
 
@@ -199,7 +204,7 @@ class SqlStore(Store):
                 table_name=table,
             )
 
-        backend, found = _with_key(opened, key)
+        backend, found = _with_key(opened, key, encrypt, fields)
         super().__init__(
             backend,
             found,
@@ -214,7 +219,7 @@ class SqlStore(Store):
             cache_size=cache_size,
         )
         self.url = with_table(without_password(url), table_name)
-        self.table_name: str | None = getattr(backend, "table_name", None)
+        self.table_name: str | None = getattr(at_rest(backend), "table_name", None)
 
 
 def store_on(
@@ -223,17 +228,19 @@ def store_on(
     url: str = "",
     key: KeySource | None = None,
     extra_fields: Mapping[Any, Accessor] | None = None,
+    encrypt: bool | None = None,
     **options: Any,
 ) -> Store:
     """A store on a backend of your own: what `open_backend(new_key)` gives, which hands `new_key` on to its backend.
 
     `url` is what the store calls itself. The key of a new store is made, unless one is given, and kept in the user's
-    key ring. `options` are those of `make_store` that do not concern the place: `trust`, `resources`, `history` and
-    so on; others are left aside, with a warning for unknown ones.
+    key ring. With `encrypt` the backend sees nothing that is not encrypted; it must have `mark_encrypted`. `options`
+    are those of `make_store` that do not concern the place: `trust`, `resources`, `history` and so on; others are left
+    aside, with a warning for unknown ones.
     """
     _warn_of_unknown(options)
-    fields = ExtraFields(extra_fields) if extra_fields else None
-    backend, found = _with_key(open_backend, key)
+    fields = _fields(extra_fields, encrypt)
+    backend, found = _with_key(open_backend, key, encrypt, fields)
     own = {name: value for name, value in options.items() if name in _EVERYWHERE}
     store = Store(backend, found, extra_fields=fields, **own)
     store.url = url
@@ -282,10 +289,13 @@ def make_store(
     `resources` (a mapping, for references to what is outside of the store), `extra_fields` (a function of the object
     for each column: a name, or a column of SQLAlchemy's), `code="archived"` (classes that are not here come from the
     code records of their objects, whose code is run), `"commits"` (no texts are kept) or `"off"` (no code records),
-    `history="off"` (what is replaced or removed is kept for a minute only). `names` is a TOML file of renames, which
+    `history="off"` (what is replaced or removed is kept for a minute only), `encrypt=True` (a new store is encrypted,
+    and stays so: with the store's key all of it can be read, without it hardly more than ids, classes, times and
+    references). `names` is a TOML file of renames, which
     hold for this process from now on (`declare_names`).
     Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`;
-    `MissingUpgrade` where the upgrades of a class have a gap.
+    `InvalidArgument` where a store that is there is not encrypted, or is and was not to be; `MissingUpgrade` where the
+    upgrades of a class have a gap.
     """
     if names is not None:
         declare_names(names)
@@ -355,8 +365,15 @@ def key_from(given: KeySource | None) -> Key | None:
     return given if isinstance(given, Key) else read_key_file(given)
 
 
-def _with_key(opened: Callable[[Callable[[], int]], Backend], given: KeySource | None) -> tuple[Backend, Key | None]:
+def _with_key(
+    opened: Callable[[Callable[[], int]], Backend],
+    given: KeySource | None,
+    encrypt: bool | None,
+    fields: ExtraFields | None,
+) -> tuple[Backend, Key | None]:
     """The backend and the store's key: made only if the store is made."""
+    if encrypt:
+        require_library()
     ring, key = KeyRing(), key_from(given)
     backend = opened(lambda: given if isinstance(given, KeyId) else (key or ring.make()).id)
     with ExitStack() as on_error:
@@ -368,8 +385,25 @@ def _with_key(opened: Callable[[Callable[[], int]], Backend], given: KeySource |
                 hint="Give the file that `perdure key export` wrote where the store was made.",
             )
         found = key or ring.get(described)
+        backend = opened_for(backend, found, encrypt)
+        _refuse_columns(fields, encrypted=at_rest(backend) is not backend)
         on_error.pop_all()
     return backend, found
+
+
+def _fields(given: Mapping[Any, Accessor] | None, encrypt: bool | None) -> ExtraFields | None:
+    """The columns that were asked for; none if there are none."""
+    fields = ExtraFields(given) if given else None
+    _refuse_columns(fields, encrypted=bool(encrypt))
+    return fields
+
+
+def _refuse_columns(fields: ExtraFields | None, *, encrypted: bool) -> None:
+    if fields is not None and encrypted:
+        raise InvalidArgument(
+            f"An encrypted store has no extra fields: {', '.join(fields.names)} would be there for everybody to read.",
+            hint="Leave extra_fields away, or encrypt=True.",
+        )
 
 
 def _seconds(timeout: Any) -> float:

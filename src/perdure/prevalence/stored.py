@@ -18,8 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, ExitStack, suppress
-from typing import Any
+from contextlib import ExitStack, suppress
 
 from perdure.backends.base import number_of
 from perdure.errors import (
@@ -83,6 +82,7 @@ class StoreDisk(Disk):
         self._gone: list[str] = []  # removed, and not erased from the store's past yet
         self._checks: dict[str, int] = {}
         self._tokens: dict[int, str] = {}
+        self._held = ExitStack()
         self._deposed: WriterDeposed | None = None
 
     # -- looking ----------------------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ class StoreDisk(Disk):
 
     # -- one writer -------------------------------------------------------------------------------------------
 
-    def lock(self, path: str, *, exclusive: bool, create: bool) -> AbstractContextManager[Any]:
+    def lock(self, path: str, *, exclusive: bool, create: bool) -> int:
         """Be the one writer; `BlockingIOError` where a process that may live is it."""
         with self._gate:
             store = Store(self._backend, self.key, code="off")
@@ -352,12 +352,12 @@ class StoreDisk(Disk):
             with ExitStack() as stack:
                 mine = stack.enter_context(ownership())
                 self._claim(store, found, mine, path)
-                stack.callback(self._give_back)
-                self._files = None
-                self._files = self._present()
-                return stack.pop_all()
+                self._held = stack.pop_all()
+            self._files = None
+            self._files = self._present()
+            return 1
 
-    def _give_back(self) -> None:
+    def unlock(self, token: int) -> None:
         with self._gate:
             if self._gone:
                 self._erase()
@@ -369,6 +369,7 @@ class StoreDisk(Disk):
                         found.owner = ""
                         store.save(found)
             self._files = None
+            self._held.close()
 
     def _owner_in(self, store: Store) -> SystemOwner:
         root = f"prevalence:{self._name}"

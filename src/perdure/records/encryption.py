@@ -33,7 +33,7 @@ class Cipher:
         if len(salt) != SALT_SIZE:
             raise ValueError(f"a salt has {SALT_SIZE} bytes, not {len(salt)}")
         derived = hashlib.blake2b(key=key.secret, salt=salt, person=b"perdure encrypt", digest_size=32)
-        self._aead, self._refusal = _library()[0](derived.digest()), _library()[1]
+        self._aead, self._refusal = _library()[0](derived.digest()), _library()[2]
 
     def hide(self, content: Buffer, about: bytes) -> bytes:
         """The message for that content: nonce, what is hidden, tag."""
@@ -54,6 +54,16 @@ class Cipher:
         return content
 
 
+def siv_cipher(key: Key) -> tuple[Any, type[Exception]]:
+    """AES-SIV (RFC 5297) with the key for large pieces, and what it raises: equal messages are equal when hidden.
+
+    For what is large enough, and named by its content, so that this tells no more than the names do.
+    """
+    _, siv, refusal = _library()
+    derived = hashlib.blake2b(key=key.secret, person=b"perdure pieces", digest_size=64)
+    return siv(derived.digest()), refusal
+
+
 def require_library() -> None:
     """Raise `DriverMissing` where nothing can be encrypted."""
     _library()
@@ -65,14 +75,14 @@ def new_salt() -> bytes:
 
 
 @cache
-def _library() -> tuple[Any, type[Exception]]:
-    """The cipher's class, and what it raises; imported when something is first encrypted."""
+def _library() -> tuple[Any, Any, type[Exception]]:
+    """The ciphers' classes, and what they raise; imported when something is first encrypted."""
     try:
         from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
     except ImportError as error:
         raise DriverMissing(
             "Encryption needs the package 'cryptography', which is not installed.",
             hint="Install it with: pip install 'perdure[encryption]'.",
         ) from error
-    return AESGCM, InvalidTag
+    return AESGCM, AESSIV, InvalidTag

@@ -1,9 +1,10 @@
-"""The frame: a record as bytes, on every backend, in every release (formats 1 and 2).
+"""The frame: a record as bytes, on every backend, in every release (formats 1 to 3).
 
     head | id | code | class | references | fields | payload | CRC-32 | tag
 
 - Format 2 differs from format 1 in the payload alone: it is `SHAPED` (see `perdure.records.shape`), it begins with a
   table of large pieces (`BUFFERED`, see `perdure.records.buffers`), or the rest of it is `COMPRESSED`.
+- Format 3 has another frame in its payload, `ENCRYPTED`: see `perdure.records.hidden`. Nothing here opens it.
 - The head is little-endian and fixed; a record that does not fit its lengths gets the wide head (flag `WIDE`).
 - References are joined by line feeds; fields are JSON; texts are UTF-8.
 - The CRC (over all before it) tells damage from a foreign seal; the tag (over all before it) is the seal.
@@ -18,19 +19,20 @@ from collections.abc import Callable
 from hmac import compare_digest
 from struct import Struct
 from struct import error as StructError
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from perdure import kernels
-from perdure.errors import CorruptRecord, NewerFormat, UntrustedRecord
+from perdure.errors import CorruptRecord, KeyMissing, NewerFormat, PerdureError, UntrustedRecord
 from perdure.records.buffers import table_size
 from perdure.records.compression import SMALLEST, compressed, decompressed
 from perdure.records.seal import TAG_SIZE, Key
 from perdure.records.shape import Shape, parse_shape
-from perdure.records.values import BUFFERED, COMPRESSED, FOREIGN, NO_FIELDS, SHAPED, Draft, Fields, Record
+from perdure.records.values import BUFFERED, COMPRESSED, ENCRYPTED, FOREIGN, NO_FIELDS, SHAPED, Draft, Fields, Record
 
 MAGIC = b"\xb7PD"
 FORMAT = 1
-NEWEST_FORMAT = 2
+NEWEST_FORMAT = 3
 WIDE = 0x8000
 CRC_SIZE = 4
 TAIL = CRC_SIZE + TAG_SIZE
@@ -107,8 +109,7 @@ def _begin(draft: Draft, id_size: int, key_id: int, revision: int) -> tuple[byte
     if draft.flags & FOREIGN:
         raise UntrustedRecord(f"{draft.id} has no good seal, and does not get one unread.", ids=(draft.id,))
     code, name = draft.code.encode(), draft.class_name.encode()
-    format_ = NEWEST_FORMAT if draft.flags & _SECOND else FORMAT
-    numbers = format_, draft.flags, draft.class_version, key_id, revision, id_size, len(code), len(name)
+    numbers = _format_of(draft.flags), draft.flags, draft.class_version, key_id, revision, id_size, len(code), len(name)
     try:
         return _NARROW.pack(MAGIC, *numbers, 0, 0, 0)[: -_LENGTHS.size], code + name
     except StructError:
@@ -117,20 +118,31 @@ def _begin(draft: Draft, id_size: int, key_id: int, revision: int) -> tuple[byte
 
 def _wide_head(draft: Draft, id_size: int, key_id: int, revision: int, sizes: tuple[int, int]) -> bytes:
     code, name = draft.code.encode(), draft.class_name.encode()
-    format_ = NEWEST_FORMAT if draft.flags & _SECOND else FORMAT
-    numbers = format_, draft.flags | WIDE, draft.class_version, key_id, revision, id_size, len(code), len(name)
-    return _WIDE.pack(MAGIC, *numbers, *sizes, len(draft.payload))
+    numbers = draft.flags | WIDE, draft.class_version, key_id, revision, id_size, len(code), len(name)
+    return _WIDE.pack(MAGIC, _format_of(draft.flags), *numbers, *sizes, len(draft.payload))
+
+
+def _format_of(flags: int) -> int:
+    if flags & ENCRYPTED:
+        return NEWEST_FORMAT
+    return FORMAT + 1 if flags & _SECOND else FORMAT
 
 
 def decode(frame: bytes, key: Key | None, *, trust_all: bool = False, foreign: Unpacking | None = None) -> Record:
     """The record in `frame`, its seal verified by `key` unless `trust_all`.
 
     With `foreign`, one without a good seal is given as `FOREIGN`, if its payload is not larger than that.
-    Raises `CorruptRecord` for damage, `NewerFormat` for a later format, `UntrustedRecord` for a seal that is not good.
+    Raises `CorruptRecord` for damage, `NewerFormat` for a later format, `UntrustedRecord` for a seal that is not good;
+    and for a frame that is encrypted still, since whoever has the key has opened it: then `KeyMissing` if none is here.
     """
     if key is not None and key.verifies(frame[:-TAG_SIZE], frame[-TAG_SIZE:]):
-        return unpacked(_parse(frame))
+        record = _parse(frame)
+        if record.flags & ENCRYPTED:
+            raise _hidden(record, frame, key)
+        return unpacked(record)
     record = parse_unverified(frame)
+    if record.flags & ENCRYPTED:
+        raise _hidden(record, frame, key)
     if trust_all:
         return unpacked(record)
     if foreign is not None:
@@ -177,7 +189,7 @@ def _usual_decoder(key: Key, decode_any: Callable[[bytes], Parts]) -> Callable[[
             if len(heads) > _MANY:
                 heads.clear()
             _, _, flags, _, _, revision, n_id, *lengths, _ = unpack(frame)
-            if flags & (COMPRESSED | FOREIGN):
+            if flags & (COMPRESSED | ENCRYPTED | FOREIGN):
                 return decode_any(frame)
             told = revision, flags, NARROW_HEAD + n_id, NARROW_HEAD + n_id + sum(lengths), {}
             heads[frame[:_LENGTH_AT]] = told
@@ -242,8 +254,10 @@ def parse_unverified(frame: bytes) -> Record:
 def unpacked(record: Record, most: Unpacking | None = None) -> Record:
     """The record with its payload as it was drafted; raises `CorruptRecord` where it cannot be unpacked.
 
-    Raises `UntrustedRecord` for a payload that would be larger than `most`.
+    Raises `UntrustedRecord` for a payload that would be larger than `most`, and `KeyMissing` for an encrypted one.
     """
+    if record.flags & ENCRYPTED:
+        raise KeyMissing(f"{record.id} is encrypted, and was not opened: the key is not here.", ids=(record.id,))
     if not record.flags & COMPRESSED:
         return record
     payload = record.payload
@@ -274,6 +288,39 @@ def _squeezed(draft: Draft) -> Draft:
         return draft
     length = (len(payload) - start).to_bytes(_LENGTH_SIZE, "little")
     return draft._replace(flags=draft.flags | COMPRESSED, payload=b"".join((payload[:start], length, rest)))
+
+
+class Head(NamedTuple):
+    """What the head of a frame tells: its layout and numbers, and where fields and payload begin, in bytes."""
+
+    layout: Struct
+    numbers: tuple[Any, ...]
+    fields_at: int
+    payload_at: int
+
+    @property
+    def about(self) -> tuple[int, int, int, int]:
+        """Flags, revision, and where the id begins and ends."""
+        start = self.layout.size
+        return self.numbers[2] & ~WIDE, self.numbers[5], start, start + self.numbers[6]
+
+
+def head_of(frame: bytes) -> Head:
+    """The head of a whole frame; nothing is verified."""
+    layout = _WIDE if frame[5] & WIDE >> 8 else _NARROW
+    numbers = layout.unpack_from(frame)
+    fields_at: int = layout.size + sum(numbers[6:10])
+    return Head(layout, numbers, fields_at, fields_at + numbers[10])
+
+
+def enclosing(frame: bytes, head: Head, flags: int, payload: bytes, key: Key) -> bytes:
+    """A frame of the newest format with what stands before the fields of that one, and those flags and that payload."""
+    _, _, old, version, _, revision, n_id, n_code, n_class, n_refs, *_ = head.numbers
+    lengths = n_id, n_code, n_class, n_refs, 0, len(payload)
+    begin = head.layout.pack(MAGIC, NEWEST_FORMAT, flags | old & WIDE, version, key.id, revision, *lengths)
+    body = b"".join((begin, frame[head.layout.size : head.fields_at], payload))
+    body += crc32(body).to_bytes(4, "little")
+    return body + key.tag(body)
 
 
 def refuse_newer(format_: int) -> None:
@@ -307,6 +354,21 @@ def id_of(frame: bytes) -> str:
     flags = frame[4] | frame[5] << 8
     start, length = (WIDE_HEAD, frame[20]) if flags & WIDE else (NARROW_HEAD, frame[16])
     return frame[start : start + length].decode()
+
+
+def _hidden(record: Record, frame: bytes, key: Key | None) -> PerdureError:
+    if key is None:
+        return KeyMissing(
+            f"{record.id} is encrypted, and the key {sealed_by(frame)} is not on this machine.",
+            hint="Take it in with: perdure key import FILE",
+            ids=(record.id,),
+        )
+    return UntrustedRecord(
+        f"{record.id} is encrypted, and cannot be opened with the key {key.name}: it was changed or moved, made with"
+        f" another key (it names {sealed_by(frame)}), or is in a store that is not encrypted.",
+        hint="Take it from a backup.",
+        ids=(record.id,),
+    )
 
 
 def _named(frame: bytes) -> str:

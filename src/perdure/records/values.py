@@ -23,6 +23,7 @@ LINKED = 0x0010  # the payload is a pair: a state, and for attributes that are j
 PLAIN = 0x0020  # the payload names no class and no function
 BUFFERED = 0x0200  # large pieces are kept apart, and named first in the payload; see `records.buffers` (format 2)
 COMPRESSED = 0x0400  # the payload, but for their names, is compressed; see `records.compression` (format 2)
+ENCRYPTED = 0x0800  # the payload, but for their names, is a frame that is encrypted; see `records.hidden` (format 3)
 SHAPED = 0x0040  # the payload is a shape and the values of its attributes; see `perdure.records.shape` (format 2)
 OUTSIDE = 0x0100  # the payload refers to something outside of the store
 FOREIGN = 0x1000  # only in memory: it has no good seal, so that it is read by perdure's own reader alone
@@ -120,7 +121,7 @@ class Version(NamedTuple):
 class Description(NamedTuple):
     """What a store says of itself: format, its own id, the id of its key, newest revision, next free number.
 
-    `oldest` is the first revision whose state is kept whole (0: all are).
+    `oldest` is the first revision whose state is kept whole (0: all are). What is `encrypted` is in `records.hidden`.
     """
 
     format: int
@@ -129,6 +130,7 @@ class Description(NamedTuple):
     revision: int
     next_number: int
     oldest: int = 0
+    encrypted: bool = False
 
 
 class Past(NamedTuple):

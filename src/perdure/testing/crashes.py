@@ -12,12 +12,10 @@ The model is pessimistic, as POSIX allows:
 from __future__ import annotations
 
 import errno
-import io
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from perdure.files import DIRECTORY, FILE, Disk
 
@@ -167,11 +165,14 @@ class SimulatedDisk(Disk):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         self._rename(_NameChange("directory", path))
 
-    def lock(self, path: str, *, exclusive: bool, create: bool) -> AbstractContextManager[Any]:
+    def lock(self, path: str, *, exclusive: bool, create: bool) -> int:
         if create and path not in self._names:
             self.write(path, 0, b"", create=True)
         self._node(path)
-        return io.BytesIO()  # nothing waits on a simulated disk; it closes as a file does
+        return 0
+
+    def unlock(self, token: int) -> None:
+        """Nothing waits on a simulated disk."""
 
     # -- what a power cut leaves -------------------------------------------------------------------------
 

@@ -71,6 +71,19 @@ class ReplayingContract:
         commit(backend, draft("Item.9", b"6", base=4), draft("Item.1", b"6", base=5), seen=5)
         assert backend.changes(5) == (6, {1, 9})
 
+    def test_an_empty_store_is_marked_as_encrypted_for_ever(self, backend: Backend) -> None:
+        try:
+            backend.mark_encrypted()
+        except StorageError:
+            assert not backend.describe().encrypted  # a backend may refuse it
+            return
+        assert backend.describe().encrypted
+        commit(backend, draft("Item.1", b"1"))
+        with pytest.raises(ValueError, match="revision 1"):
+            backend.mark_encrypted()
+        assert backend.describe().encrypted
+        assert backend.reserve(1) == 2
+
     def test_a_version_is_put_back_as_it_was(self, backend: Backend) -> None:
         commit(backend, draft("Item.1", b"1", fields={"size": 1}), indexed={"shop:Item": ("size",)})
         commit(backend, draft("Item.1", b"2", base=1, fields={"size": 2}), indexed={"shop:Item": ("size",)})

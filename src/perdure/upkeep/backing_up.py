@@ -3,7 +3,7 @@
 - The first backup, and one that has to begin anew, is written beside the file and takes its name when it is durable.
 - An increment is appended. Cut off anywhere, the file is what it was before, and the next one cuts off what is left.
 - A record that is damaged, or whose seal is not good, is told, and nothing is written: a backup holds nothing bad.
-- Nothing is unpickled; frames are copied as they are. The key is not in the file.
+- Nothing is unpickled; frames are copied as they are, encrypted ones too. The key is not in the file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from perdure.backends.base import Backend
+from perdure.backends.encrypted import at_rest
 from perdure.errors import CorruptRecord, InvalidArgument, SnapshotTooOld, StorageError, UntrustedRecord
 from perdure.files import Files
 from perdure.objects.reports import BackedUp
@@ -58,7 +59,7 @@ def _backup(store: Store, place: str, files: Files, progress: Progress | None) -
     with files.lock(place, exclusive=True):
         file = BackupFile(place, files=files)
         contents = file.contents()
-        _refuse_other(store.backend, contents, place)
+        _refuse_other(at_rest(store.backend), contents, place)
         if contents.revision < store.backend.describe().oldest:
             return _whole(store, place, files, progress, anew=True)
         return _increment(store, place, files, contents, progress)
@@ -92,11 +93,12 @@ def _write(
     store: Store, writer: BackupWriter, since: int, known: frozenset[str], progress: Progress | None
 ) -> _Counted:
     """One increment; gives its newest revision, and how much is in it."""
-    backend, key = store.backend, store.key
+    backend, key = at_rest(store.backend), store.key
     described = backend.describe()
     until = described.revision
     of = size_of(backend, since, until) if progress else 0
-    writer.begin(store=described.store, key=described.key, since=since, oldest=described.oldest)
+    told = {"encrypted": True} if described.encrypted else {}
+    writer.begin(store=described.store, key=described.key, since=since, oldest=described.oldest, **told)
     pieces: set[str] = set(known)
     records = 0
     for past in revisions_of(backend, since, until):

@@ -3,7 +3,8 @@
     line "perdure backup 1" | parts
     part: kind (4 bytes), length of its content (8), CRC-32 of both | content | BLAKE2b-128
 
-    BEGN  JSON: the store's id, its key's id, from which revision on; the first one also the oldest revision
+    BEGN  JSON: the store's id, its key's id, from which revision on, whether it is encrypted; the first one also the
+          oldest revision
     PIEC  a large piece: its digest (32), its content
     RECS  length (4) and frame of each record of the revision that comes next
     REVN  JSON: a revision: its commit, what it removed, how many records before belong to it
@@ -67,6 +68,7 @@ class Contents(NamedTuple):
 
     store: str
     key: int
+    encrypted: bool
     oldest: int
     next_number: int
     indexes: Mapping[str, list[str]]
@@ -159,8 +161,8 @@ class BackupFile:
         if torn:
             self._refuse_damage(end, reached)
         return Contents(
-            first["store"], first["key"], first["oldest"], done["next"], done["indexes"], tuple(increments), last,
-            frozenset(pieces), torn, chain,
+            first["store"], first["key"], first.get("encrypted", False), first["oldest"], done["next"], done["indexes"],
+            tuple(increments), last, frozenset(pieces), torn, chain,
         )  # fmt: skip
 
     def steps(self, until: int) -> Iterator[Step]:

@@ -35,7 +35,7 @@ from perdure.objects.store import Store
 from perdure.records.buffers import DIGEST_SIZE, digest_of, digests_of
 from perdure.records.frame import decode, parse_unverified, sealed_by
 from perdure.records.seal import TAG_SIZE, Key
-from perdure.records.values import Record
+from perdure.records.values import ENCRYPTED, Record
 from perdure.upkeep.adopting import Adopted, adopt
 from perdure.upkeep.codes import RUN
 
@@ -210,6 +210,8 @@ def _checked(place: str, head: dict[str, Any], frames: list[bytes], pieces: dict
     for frame in frames:
         record = parse_unverified(frame)
         parse_id(record.id)
+        if record.flags & ENCRYPTED:  # no release writes such a one
+            raise _corrupt(place, f"holds a {record.id} that is encrypted")
         name = sealed_by(frame)
         if name not in keys:
             keys[name] = KeyRing().get(int(name, 16))

@@ -8,6 +8,7 @@
 - Every large piece that a version of an object names is there, whole, with the content that its digest tells: that of
   memory-mapped files is compared here alone. What nothing names is no problem; see `unnamed_pieces`.
 - Every index has just what the headers of its class tell, in their order.
+- In an encrypted store there is no record that is not encrypted.
 - Every object is kept under the class that its record tells, so that queries and listings find it.
 - One bad record is one problem: the rest is looked at all the same.
 """
@@ -19,14 +20,15 @@ from contextlib import suppress
 from itertools import starmap
 
 from perdure.backends.base import Backend, chunks
+from perdure.backends.encrypted import at_rest
 from perdure.errors import CorruptRecord, NewerFormat, PerdureError, StorageError
 from perdure.objects.reports import Problem
 from perdure.objects.store import Store
 from perdure.objects.views.memory import CollectionPaused
 from perdure.records.buffers import digests_of
-from perdure.records.frame import decoder, record_of
+from perdure.records.frame import decoder, flags_of, id_of, record_of
 from perdure.records.seal import Key
-from perdure.records.values import BUFFERED, Fields, Record
+from perdure.records.values import BUFFERED, ENCRYPTED, Fields, Record
 from perdure.upkeep.histories import check_histories
 from perdure.upkeep.indexes import check_indexes
 from perdure.upkeep.large import Named, check_pieces
@@ -67,12 +69,21 @@ def _check(backend: Backend, key: Key | None) -> list[Problem]:
             if found.class_name in headers:
                 headers[found.class_name][id_] = found.fields
             problems += (Problem(id_, what) for what in _check_record(id_, found, there, newest))
+    problems += _told("Its encryption", _check_encrypted(at_rest(backend)))
     problems += _told("Its history", starmap(Problem, check_histories(backend, key, revisions, there)))
     problems += _told("Its code records", _check_codes(backend, there))
     problems += _told("Its classes", check_classes(backend, classes))
     problems += _told("Its large pieces", starmap(Problem, check_pieces(backend, named)))
     problems += _told("Its indexes", starmap(Problem, check_indexes(backend, headers)))
     return problems
+
+
+def _check_encrypted(backend: Backend) -> Iterator[Problem]:
+    """Records of an encrypted store that are not: somebody else put them there."""
+    if backend.describe().encrypted:
+        for frame in backend.scan():
+            if not flags_of(frame) & ENCRYPTED:
+                yield Problem(id_of(frame), "is not encrypted, as all else in the store is")
 
 
 def _told(what: str, found: Iterable[Problem]) -> Iterator[Problem]:

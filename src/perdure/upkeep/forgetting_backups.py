@@ -45,7 +45,8 @@ def versions_in(file: BackupFile, contents: Contents, ids: Collection[str]) -> i
 
 
 def _write_without(writer: BackupWriter, file: BackupFile, contents: Contents, ids: set[str]) -> None:
-    writer.begin(store=contents.store, key=contents.key, since=0, oldest=contents.oldest)
+    told_of_all = {"encrypted": True} if contents.encrypted else {}
+    writer.begin(store=contents.store, key=contents.key, since=0, oldest=contents.oldest, **told_of_all)
     pieces: dict[str, Buffer] = {}
     written: set[str] = set()
     for past, brought in file.steps(contents.end):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from perdure.backends.base import Backend, number_of
+from perdure.backends.encrypted import at_rest
 from perdure.errors import PerdureError
 from perdure.records.frame import decode
 from perdure.records.seal import Key
@@ -31,7 +32,7 @@ def check_histories(
                 told.setdefault(number, []).append(commit.revision)
     for number, revisions in told.items():
         id_ = ids.get(number)
-        if id_ is None and type(backend).removals is Backend.removals:
+        if id_ is None and type(at_rest(backend)).removals is Backend.removals:
             continue  # the backend cannot tell what was removed
         if id_ is None:
             yield "", f"The commit {revisions[0]} names the number {number}, of which nothing is there."

@@ -3,6 +3,7 @@
 - Older versions of objects count: what history can still show is kept.
 - Nothing is unpickled; pieces are read part by part.
 - A piece that nothing names is no damage: a version that was forgotten left it, or a crash in the middle of a commit.
+- Of an encrypted store pieces are looked at as they are at rest, under the digests that they have there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hashlib import blake2b
 from itertools import chain
 
 from perdure.backends.base import Backend, number_of
+from perdure.backends.encrypted import at_rest
 from perdure.errors import CorruptRecord, NewerFormat, PerdureError, SnapshotTooOld
 from perdure.objects.store import Store
 from perdure.records.buffers import DIGEST_SIZE, digests_of
@@ -24,15 +26,16 @@ Named = dict[str, tuple[str, int]]  # digest -> the id of an object that names i
 
 def unnamed_pieces(store: Store) -> dict[str, int]:
     """The large pieces that no version of any object names, with their sizes in bytes: what could be dropped."""
-    kept = store.backend.buffers()
-    return {digest: kept[digest] for digest in kept.keys() - named_pieces(store.backend).keys()} if kept else {}
+    backend = at_rest(store.backend)
+    kept = backend.buffers()
+    return {digest: kept[digest] for digest in kept.keys() - named_pieces(backend).keys()} if kept else {}
 
 
 def drop_unnamed(store: Store) -> dict[str, int]:
     """Drop what `unnamed_pieces` tells, but for what others came to name meanwhile; gives what was dropped."""
     seen = store.backend.revision()  # first: what is written from here on, the backend looks at when it drops
     unnamed = unnamed_pieces(store)
-    gone = store.backend.drop_buffers(unnamed, seen) if unnamed else ()
+    gone = at_rest(store.backend).drop_buffers(unnamed, seen) if unnamed else ()
     return {digest: unnamed[digest] for digest in gone}
 
 
@@ -84,7 +87,8 @@ def _ids_of_removed(backend: Backend, removed: dict[int, int]) -> dict[int, str]
 
 def check_pieces(backend: Backend, present: Named | None = None) -> Iterator[tuple[str, str]]:
     """What is wrong with large pieces: the id of an object that names it, and what it is."""
-    return ((id_, what) for _, id_, what in damaged_pieces(backend, present))
+    below = at_rest(backend)
+    return ((id_, what) for _, id_, what in damaged_pieces(below, present if below is backend else None))
 
 
 def damaged_pieces(backend: Backend, present: Named | None = None) -> Iterator[tuple[str, str, str]]:

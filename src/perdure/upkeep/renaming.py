@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from perdure.backends.base import Backend, chunks, number_of
+from perdure.backends.encrypted import at_rest
 from perdure.errors import (
     CannotRename,
     ConflictError,
@@ -281,7 +282,7 @@ class _Work:
     def _stored(self, drafts: list[Draft]) -> Iterator[bytes]:
         """The frames that the drafts replace; of those that were changed since, the commit will tell."""
         for chunk in chunks(draft.id for draft in drafts):
-            yield from self.backend.read(chunk).values()
+            yield from at_rest(self.backend).read(chunk).values()
 
     def _old_class(self, draft: Draft) -> str:
         return draft.code if type(draft) is SplicedDraft else self.pending[draft.id].class_name

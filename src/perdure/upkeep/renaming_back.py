@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 
 from perdure.backends.base import chunks
+from perdure.backends.encrypted import opened
 from perdure.errors import CorruptRecord, NotFound, TransactionError
 from perdure.files import Files
 from perdure.objects.store import Store
@@ -32,7 +33,7 @@ def put_back(store: Store, renames: Renames, copy: str | os.PathLike[str], *, no
         raise TransactionError("To put back makes commits of its own.", hint="Call it outside of the transaction.")
     desk.require_writable()
     assert key is not None  # require_writable has asked for it
-    records = [decode(frame, key) for frame in frames_in(copy)]
+    records = [decode(opened(backend, frame), key) for frame in frames_in(copy)]
     refused: list[Refused] = []
     drafts: list[tuple[Draft, str]] = []
     for ids in chunks(record.id for record in records):

@@ -2,7 +2,7 @@
 
 - A version of an object that is damaged or missing is put back from a backup, bit for bit: only where what is there
   does not carry a good seal, and the copy does.
-- A large piece is put back by its content, which its digest names.
+- A large piece is put back by its content, which its digest names. Of an encrypted store nothing is opened for it.
 - Indexes, and under which class an object is kept, are made anew from the headers of the records, if they disagree.
 - A counter that stands below a number in use is moved above it.
 - No healthy record is touched, none is removed, and no revision is made but for large pieces. What is taken out is kept
@@ -18,6 +18,7 @@ from functools import partial
 from typing import NamedTuple
 
 from perdure.backends.base import Backend, chunks
+from perdure.backends.encrypted import at_rest
 from perdure.errors import CorruptRecord, InvalidArgument, PerdureError, StorageError, UntrustedRecord
 from perdure.files import Files
 from perdure.objects.reports import Problem, Repaired
@@ -26,6 +27,7 @@ from perdure.objects.transactions.commits import Desk
 from perdure.objects.transactions.signing import signing
 from perdure.records.buffers import digest_of
 from perdure.records.frame import parse_unverified
+from perdure.records.hidden import StoredPiece
 from perdure.records.seal import TAG_SIZE, Key
 from perdure.records.values import Batch, Buffer
 from perdure.upkeep.backup_files import BackupFile
@@ -55,7 +57,7 @@ def repair(
     """See `Store.repair`."""
     desk = store.desk()
     desk.require_writable()
-    backend, key = store.backend, store.key
+    backend, key = at_rest(store.backend), store.key
     assert key is not None  # require_writable has asked for it
     found = tuple(check(store))
     place = getattr(backend, "path", "") or getattr(backend, "directory", "")  # of those whose medium is files
@@ -100,7 +102,7 @@ class _Repair:
     """One repair: what is to be done, done and noted."""
 
     def __init__(self, desk: Desk, key: Key, removed: Removed, dry_run: bool):
-        self._desk, self._backend = desk, desk.view.backend
+        self._desk, self._backend = desk, at_rest(desk.view.backend)
         self._key, self.removed, self._dry_run = key, removed, dry_run
         self.done: list[Problem] = []
 
@@ -122,7 +124,7 @@ class _Repair:
         """Make indexes anew, if any of them disagrees with the headers."""
         backend = self._backend
         listed = _listed(backend)
-        classes = classes_told(backend, listed)
+        classes = classes_told(self._desk.view.backend, listed)  # of an encrypted store what is inside
         damaged = listed - classes.keys()  # what an index should say of those, nobody knows
         told = (*_told(check_indexes(backend)), *_told(check_classes(backend, classes)))
         if any(id_ not in damaged for id_, _ in told):
@@ -133,7 +135,7 @@ class _Repair:
     def bring_pieces(self, good: dict[str, Buffer]) -> None:
         """Write large pieces anew that are damaged or missing, where their content is known."""
         damaged = {digest: id_ for digest, id_, _ in damaged_pieces(self._backend)}
-        found = {digest: good[digest] for digest in damaged if digest in good}
+        found = {digest: StoredPiece(good[digest]) for digest in damaged if digest in good}
         if not found:
             return
         if not self._dry_run:

@@ -5,6 +5,8 @@
 - All of a backup is verified before anything is written; where the key is here, so is every seal.
 - At the end everything is read again, and compared with what was to be written.
 - A filled store has an id of its own: it is another store from then on, with backups of its own.
+- What is encrypted is carried as it is at rest into a store that is encrypted, and needs no key. Into one that is not,
+  or the other way round, it goes through the key; that has to be said, but for a plain past in an encrypted store.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from perdure.backends.base import Backend
-from perdure.errors import CorruptBackup, CorruptRecord, InvalidArgument, NotEmpty, UntrustedRecord
+from perdure.backends.encrypted import EncryptedBackend, at_rest
+from perdure.errors import CorruptBackup, CorruptRecord, InvalidArgument, KeyMissing, NotEmpty, UntrustedRecord
 from perdure.keys import KeyRing
 from perdure.objects.reports import Restored
 from perdure.objects.store import Store
@@ -39,6 +42,7 @@ class Origin(NamedTuple):
     indexes: Mapping[str, list[str]]
     size: int
     steps: Callable[[], Iterable[Step]]
+    encrypted: bool = False
 
 
 def restore(
@@ -54,7 +58,9 @@ def restore(
 
     `url` names a new place or an empty store; one that an earlier attempt has begun to fill is gone on with. The
     store's key need not be here to restore; where it is, every seal is verified. A file whose last increment was cut
-    off is refused, unless with `whole_only` what is whole of it is enough. `options` are those of `make_store`.
+    off is refused, unless with `whole_only` what is whole of it is enough. `options` are those of `make_store`. With
+    `encrypt=True` a backup that is not encrypted, and whose key is here, fills an encrypted store; of one that is, no
+    other store is made.
     Raises `CorruptBackup`, `NotEmpty`, `NotFound`, `NewerFormat`, and what opening a store raises.
     """
     file = BackupFile(path)
@@ -68,11 +74,17 @@ def restore(
         raise error
     origin = Origin(
         contents.key, contents.oldest, contents.revision, contents.next_number, contents.indexes,
-        sum(each.records for each in contents.increments), lambda: file.steps(contents.end),
+        sum(each.records for each in contents.increments), lambda: file.steps(contents.end), contents.encrypted,
     )  # fmt: skip
+    if origin.encrypted and options.get("encrypt") is False:
+        raise InvalidArgument(
+            f"{path} is the backup of an encrypted store, and makes no other.",
+            hint="Restore it, and let `perdure copy --no-encrypt` make a copy of that.",
+        )
     found = _key_of(origin, key)
     with open_target(url, origin.key, options) as store:
-        return fill(store.backend, origin, found, progress)._replace(torn=contents.torn)
+        backend = _target(store.backend, origin, found, encrypt=origin.encrypted or None)
+        return fill(backend, origin, found, progress)._replace(torn=contents.torn)
 
 
 def copy_store(
@@ -80,27 +92,55 @@ def copy_store(
     target: str | os.PathLike[str],
     *,
     key: KeySource | None = None,
+    encrypt: bool | None = None,
     progress: Progress | None = None,
 ) -> Restored:
     """Copy a store with its whole history to another place, of whichever kind.
 
     Others may go on with it meanwhile: what is copied is its newest revision at the beginning. Cut off, or called again
-    later, it goes on where the target ends. Raises `NotEmpty` for a target that holds something else, and what opening
-    a store raises.
+    later, it goes on where the target ends. The copy of an encrypted store is encrypted; with `encrypt` (True or False)
+    it is as that says, for which the key must be here. Raises `NotEmpty` for a target that holds something else,
+    `InvalidArgument` for one that is encrypted and should not be, or the other way round, `KeyMissing`, and what
+    opening a store raises.
     """
     with make_store(source, key=key, read_only=True) as store:
-        backend = store.backend
-        described = backend.describe()
+        described = store.backend.describe()
+        to_open = described.encrypted and encrypt is False
+        if to_open and store.key is None:
+            raise KeyMissing(f"{source} is encrypted, and its key {described.key:08x} is not on this machine.")
+        backend = store.backend if to_open else at_rest(store.backend)
         origin = Origin(
             described.key, described.oldest, described.revision, described.next_number, backend.indexes(),
             size_of(backend, 0, described.revision), lambda: _steps(backend, described.revision),
+            described.encrypted and not to_open,
         )  # fmt: skip
         with open_target(target, described.key, {}) as other:
             if other.backend.describe().store == described.store:
                 raise InvalidArgument(f"{source} and {target} are the same store.", hint="Name another place.")
-            copied = fill(other.backend, origin, store.key, progress)
+            wanted = encrypt if encrypt is not None else origin.encrypted or None
+            copied = fill(_target(other.backend, origin, store.key, encrypt=wanted), origin, store.key, progress)
             other.backend.reserve(max(backend.describe().next_number - other.backend.describe().next_number, 0))
             return copied
+
+
+def _target(backend: Backend, origin: Origin, key: Key | None, *, encrypt: bool | None) -> Backend:
+    """The backend to be filled, as it takes what the origin gives: `encrypt` is whether it is to be encrypted."""
+    below = at_rest(backend)
+    described = below.describe()
+    if encrypt and not described.encrypted and not described.revision:
+        below.mark_encrypted()
+        described = below.describe()
+    if encrypt is not None and described.encrypted != encrypt:
+        raise InvalidArgument(
+            f"The store to be filled is {'' if described.encrypted else 'not '}encrypted, and should"
+            f" {'' if encrypt else 'not '}be.",
+            hint="Name a new place, or say encrypt=True or encrypt=False (--encrypt, --no-encrypt) for what is wanted.",
+        )
+    if described.encrypted == origin.encrypted:
+        return below
+    if key is None:
+        raise KeyMissing(f"Nothing can be encrypted here: the key {origin.key:08x} is not on this machine.")
+    return EncryptedBackend(below, key)
 
 
 def fill(backend: Backend, origin: Origin, key: Key | None, progress: Progress | None = None) -> Restored:
@@ -111,6 +151,8 @@ def fill(backend: Backend, origin: Origin, key: Key | None, progress: Progress |
     _expect_beginning(backend, origin)
     filling, telling = Filling(backend, origin.indexes), Telling()
     written = records = 0
+    if isinstance(backend, EncryptedBackend):
+        told(backend, backend.revision())  # so that it knows which large pieces are there, from an earlier attempt
     known = set(backend.buffers())
     pieces = -len(known)
     for past, brought in origin.steps():

@@ -18,6 +18,7 @@ from perdure.errors import AccessDenied, CorruptRecord, NewerFormat, NotAStore, 
 from perdure.files import DIRECTORY, FILE, Files
 
 LAYOUT = 1  # the format of everything in .perdure, and of the names outside it
+ENCRYPTED_LAYOUT = 2  # the same, of a store in which everything is encrypted
 OWN_FOLDER = ".perdure"
 FOLDERS = ("own", "old", "aside")  # in it
 
@@ -67,15 +68,22 @@ class Folder:
                 files.sync_directory(os.path.dirname(self.directory))
             self._write_store(store, new_key())
 
-    def _write_store(self, store: str, key: int) -> None:
-        text = json.dumps({"perdure": LAYOUT, "store": store, "key": key})
+    def _write_store(self, store: str, key: int, layout: int = LAYOUT) -> None:
+        text = json.dumps({"perdure": layout, "store": store, "key": key})
         self.files.replace_durably(self.path("store"), f"{crc32(text.encode()):08x} {text}\n".encode())
 
     def seal_with(self, key: int) -> None:
         """Note that the store's records, of which there are none yet, are sealed with the key of that id."""
-        _, store, known = self.identify()
+        layout, store, known = self.identify()
         if key != known:
-            self._write_store(store, key)
+            self._write_store(store, key, layout)
+
+    def mark_encrypted(self, revision: int) -> None:
+        """Note that all that the store will hold is encrypted; `ValueError` if it is beyond revision 0."""
+        if revision:
+            raise ValueError(f"the store is at revision {revision}")
+        _, store, key = self.identify()
+        self._write_store(store, key, ENCRYPTED_LAYOUT)
 
     def _has_folders(self) -> bool:
         return all(self.files.kind(self.path(name)) == DIRECTORY for name in FOLDERS)
@@ -85,7 +93,7 @@ class Folder:
             self.files.make_directories(self.path(name))
 
     def identify(self) -> tuple[int, str, int]:
-        """Format, store id and key id; raises `StoreNotFound`, `NotAStore` or `NewerFormat`."""
+        """Layout, store id and key id; raises `StoreNotFound`, `NotAStore` or `NewerFormat`."""
         data = self.files.read(self.path("store"))
         if data is None:
             if self.files.kind(self.directory) == FILE:
@@ -99,9 +107,10 @@ class Folder:
             format_, store, key_id = int(told["perdure"]), str(told["store"]), int(told["key"])
         except (ValueError, KeyError, TypeError) as error:
             raise self._not_a_store("its file .perdure/store says nothing that perdure knows") from error
-        if format_ > LAYOUT:
+        if format_ > ENCRYPTED_LAYOUT:
             raise NewerFormat(
-                f"The store {self.directory} has format {format_}; this release of perdure reads up to {LAYOUT}.",
+                f"The store {self.directory} has format {format_}; this release of perdure reads up to"
+                f" {ENCRYPTED_LAYOUT}.",
                 hint="Install a later release.",
                 path=self.directory,
             )

@@ -24,7 +24,7 @@ from perdure.backends.server.forgetting import Forgetting
 from perdure.backends.server.mending import Mending
 from perdure.backends.server.pieces import Pieces
 from perdure.backends.server.replaying import Replaying
-from perdure.backends.server.schema import refuse_newer
+from perdure.backends.server.schema import ENCRYPTED_FORMAT, refuse_newer
 from perdure.backends.server.writing import Plan
 from perdure.errors import CorruptRecord, PerdureError
 from perdure.records.frame import Encoder, parse_unverified
@@ -53,7 +53,7 @@ class ServerBackend(Forgetting, Mending, Pieces, Replaying):
         refuse_newer(format_, self.place)
         if not all(isinstance(each, int) for each in (format_, *rest[1:])):
             raise self._damaged("it does not tell its key, its revisions, or its counter")
-        return Description(format_, *rest)
+        return Description(format_, *rest)._replace(encrypted=format_ == ENCRYPTED_FORMAT)
 
     @reads
     def revision(self) -> int:

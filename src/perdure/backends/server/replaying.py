@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from perdure.backends.damage import expect, reads
 from perdure.backends.server.connection import Cursor
+from perdure.backends.server.schema import ENCRYPTED_FORMAT
 from perdure.backends.server.tables import ServerTables
 from perdure.backends.server.writing import Plan
 from perdure.records.values import Batch, Past
 
 
 class Replaying(ServerTables):
-    """`removals`, `begin` and `replay_part`."""
+    """`removals`, `begin`, `mark_encrypted` and `replay_part`."""
 
     @reads
     def removals(self) -> dict[str, int]:
@@ -25,6 +26,18 @@ class Replaying(ServerTables):
             if revision:
                 raise ValueError(f"the store is at revision {revision}")
             cursor.execute(self._schema.spell(f"UPDATE {{meta}} SET oldest = {oldest}, sealed_by = {key}"))
+            cursor.execute("COMMIT")
+
+        self._connection.read(work)
+
+    def mark_encrypted(self) -> None:
+        self._refuse_write()
+
+        def work(cursor: Cursor) -> None:
+            revision = self._lock(cursor)
+            if revision:
+                raise ValueError(f"the store is at revision {revision}")
+            cursor.execute(self._schema.spell(f"UPDATE {{meta}} SET format = {ENCRYPTED_FORMAT}"))
             cursor.execute("COMMIT")
 
         self._connection.read(work)

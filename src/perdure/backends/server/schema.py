@@ -39,7 +39,8 @@ from perdure.backends.naming import checked_name
 from perdure.errors import NewerFormat
 from perdure.records.queries import LONGEST_TEXT
 
-FORMAT = 1  # of stores, not of the records in them
+PLAIN_FORMAT, ENCRYPTED_FORMAT = 1, 2  # of stores, not of the records in them
+FORMAT = ENCRYPTED_FORMAT  # the newest
 DEFAULT_NAME = "perdure"
 FIELD_LENGTH = 255  # bytes of a field's name that an index takes
 

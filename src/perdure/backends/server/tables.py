@@ -19,7 +19,7 @@ from perdure.backends.base import FEW, Backend, NewKey, no_key, number_of
 from perdure.backends.server.columns import NO_COLUMNS, Columns, ServerColumns
 from perdure.backends.server.connection import Cursor, Kind, ServerConnection
 from perdure.backends.server.errors import Trouble, foreign, outcome_unknown, replaced
-from perdure.backends.server.schema import FORMAT, Schema, refuse_newer
+from perdure.backends.server.schema import PLAIN_FORMAT, Schema, refuse_newer
 from perdure.backends.server.writing import Writer
 from perdure.errors import CorruptRecord, PerdureError, ReadOnly, StorageError, StoreNotFound
 
@@ -131,7 +131,7 @@ class ServerTables(Backend):
             self._schema.spell(
                 "INSERT INTO {meta} (one, format, store, sealed_by, revision, oldest) VALUES (1, %s, %s, %s, 0, 0)"
             ),
-            (FORMAT, uuid.uuid4().hex, new_key()),
+            (PLAIN_FORMAT, uuid.uuid4().hex, new_key()),
         )
         cursor.execute(self._schema.spell("INSERT INTO {counter} (one, next_number) VALUES (1, 1)"))
 

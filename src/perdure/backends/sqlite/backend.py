@@ -120,7 +120,8 @@ class SqliteBackend(SqliteMending):
     def describe(self) -> Description:
         meta = self._connection.read(self._meta)
         expect(str, meta["store"])
-        return Description(*(meta[name] for name in ("format", "store", "key", "revision", "next_number", "oldest")))
+        told = (meta[name] for name in ("format", "store", "key", "revision", "next_number", "oldest"))
+        return Description(*told)._replace(encrypted=meta.get("encrypted") == 1)
 
     @reads
     def revision(self) -> int:

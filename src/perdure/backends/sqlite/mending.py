@@ -6,7 +6,6 @@ import sqlite3
 from typing import Any
 
 from perdure.backends.base import Keep, number_of
-from perdure.backends.sqlite.index import SqliteIndex
 from perdure.backends.sqlite.replaying import SqlitePast
 from perdure.backends.sqlite.writing import name_classes
 from perdure.errors import CorruptRecord, NewerFormat
@@ -19,8 +18,6 @@ _TOGETHER = 500  # records that are in memory at a time
 
 class SqliteMending(SqlitePast):
     """`mend` and `renew_indexes`."""
-
-    _index: SqliteIndex
 
     def mend(self, id_: str, revision: int, frame: bytes, keep: Keep) -> None:
         number = number_of(id_)

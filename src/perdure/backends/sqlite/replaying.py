@@ -8,7 +8,9 @@ from abc import abstractmethod
 from perdure.backends.base import runs_of
 from perdure.backends.damage import reads
 from perdure.backends.sqlite.buffers import SqlitePieces
+from perdure.backends.sqlite.index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite.rows import HEAD, id_in
+from perdure.backends.sqlite.schema import ENCRYPTED_FORMAT, raise_format
 from perdure.backends.sqlite.writing import ClassNumbers
 from perdure.records.frame import Encoder
 from perdure.records.values import Batch, Past
@@ -22,8 +24,9 @@ _REMOVALS = (
 
 
 class SqlitePast(SqlitePieces):
-    """`removals`, `begin` and `replay_part`."""
+    """`removals`, `begin`, `mark_encrypted` and `replay_part`."""
 
+    _index: SqliteIndex
     _class_numbers: ClassNumbers
 
     @abstractmethod
@@ -42,6 +45,18 @@ class SqlitePast(SqlitePieces):
                 raise ValueError(f"the store is at revision {revision}")
             values = ((oldest, "oldest"), (key, "key"))
             connection.executemany("UPDATE meta SET value = ? WHERE name = ?", values)
+
+        self._connection.write(work)
+
+    def mark_encrypted(self) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+            if meta["revision"]:
+                raise ValueError(f"the store is at revision {meta['revision']}")
+            if meta["format"] < INDEXED_FORMAT:
+                self._index.create(connection)  # each format has all that those below it have
+            raise_format(connection, ENCRYPTED_FORMAT)
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('encrypted', 1)")
 
         self._connection.write(work)
 

@@ -6,7 +6,7 @@
   object was removed), `commits` one row a revision, `classes` the names that `records.class` stands for.
 - `records.class` is negative for perdure's own records, so that a small partial index finds them.
 - A row's id is inside its frame; `number` alone is the key.
-- A store begins with format 1; `sqlite_index` raises it to 2 when it adds its tables, `sqlite_buffers` to 3.
+- A store begins with format 1; `index` raises it to 2 when it adds its tables, `buffers` to 3. An encrypted one has 4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from perdure.backends.sqlite.tables import is_absent, name_of, stores_in
 from perdure.errors import NewerFormat, NotAStore, StorageError
 
 APPLICATION_ID = 0x70657264  # "perd"
-FIRST_FORMAT, NEWEST_FORMAT = 1, 3  # of stores, not of the records in them
+FIRST_FORMAT, NEWEST_FORMAT = 1, 4  # of stores, not of the records in them
+ENCRYPTED_FORMAT = 4
 
 # A bulk of small records takes a tenth less than with SQLite's own 4096; a commit of one record takes the same.
 PAGE_SIZE = 8192  # bytes

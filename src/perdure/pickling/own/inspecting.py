@@ -19,7 +19,7 @@ from perdure.pickling.own.tree import escaped, lines_of
 from perdure.records.frame import MAGIC, parse_unverified, sealed_by, unpacked
 from perdure.records.seal import TAG_SIZE, Key
 from perdure.records.shape import parse_shape
-from perdure.records.values import BUFFERED, KIND_BITS, LINKED, REDUCED, SHAPED, STATE, Record
+from perdure.records.values import BUFFERED, ENCRYPTED, KIND_BITS, LINKED, REDUCED, SHAPED, STATE, Record
 
 GOOD, BAD, NONE = "good", "not good", "none"
 MOST_LINES = 200
@@ -108,6 +108,9 @@ def inspect_frame(frame: bytes, key: Key | None, source: Any = None, *, limits: 
     record = parse_unverified(frame)
     found = Inspection(record, GOOD if good else BAD, sealed_by(frame))
     looking = Looking(record.references)
+    if record.flags & ENCRYPTED:
+        found.problem = "it is encrypted, and was not opened: that takes its store, and the key."
+        return found
     try:
         record = unpacked(record, (limits.unpacked, limits.ratio))
         found.values = [_of_record(record, looking, source, limits)]
