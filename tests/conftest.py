@@ -16,6 +16,7 @@ from hypothesis import settings
 
 from perdure import kernels
 from perdure.pickling import outside
+from perdure.pickling.declared import DECLARED
 
 settings.register_profile("fast", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
@@ -34,6 +35,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--pure"):
         kernels.compiled = None
+
+
+def pytest_collection_modifyitems() -> None:
+    if DECLARED.active:  # all modules of tests are imported before the first test
+        raise pytest.UsageError(f"a module of tests declares {[*DECLARED.known]} when it is imported: use a fixture")
 
 
 @pytest.fixture(autouse=True)
