@@ -10,6 +10,7 @@ from servers import execute
 
 from perdure import PerdureError, Persistable, Store, make_store
 from perdure.errors import CorruptRecord, IdInUse, NotAStore, StorageError
+from perdure.records.buffers import digest_of
 from perdure.records.queries import Query
 from perdure.testing.backend_drafts import commit, draft
 
@@ -162,3 +163,18 @@ def test_other_things_of_that_name_are_told(server: Server, what: str) -> None:
     finally:
         server.execute("DROP TYPE IF EXISTS NAME_meta" if "TYPE" in what else "SELECT 1")
         server.execute("DROP VIEW IF EXISTS NAME_meta" if "VIEW" in what else "SELECT 1", "DROP TABLE NAME_x")
+
+
+def test_no_memory_is_taken_for_what_the_tables_only_say(server: Server) -> None:
+    backend = server.open()
+    content = bytes(range(256)) * 1000
+    digest = digest_of(content)
+    commit(backend, draft("Job.1"), buffers={digest: content})
+    for size in (-1, 1 << 21, 1 << 40, (1 << 63) - 1):
+        server.execute(f"UPDATE NAME_buffers SET size = {size}")
+        with pytest.raises(CorruptRecord, match="large piece"):
+            backend.buffer(digest)
+    for length in (-1, 1 << 21, (1 << 31) - 1):
+        server.execute(f"UPDATE NAME_pieces SET length = {length}")
+        with pytest.raises(CorruptRecord, match="large piece"):
+            list(backend.buffer_parts(digest))

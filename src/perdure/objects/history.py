@@ -13,7 +13,7 @@ from typing import NamedTuple
 from perdure.backends.base import Backend, too_old
 from perdure.errors import InvalidArgument, NotFound
 from perdure.objects.bounds import below, limit_of, seconds_of
-from perdure.pickling.own.limits import UNPACKING
+from perdure.pickling.own.limits import Limits
 from perdure.records.frame import decode
 from perdure.records.seal import Key
 from perdure.records.values import Commit, Fields, Version
@@ -40,7 +40,14 @@ class ObjectVersion(NamedTuple):
 
 
 def versions_of(
-    backend: Backend, id_: str, key: Key | None, *, trust_all: bool, limit: int | None, before: int | None
+    backend: Backend,
+    id_: str,
+    key: Key | None,
+    limits: Limits,
+    *,
+    trust_all: bool,
+    limit: int | None,
+    before: int | None,
 ) -> list[ObjectVersion]:
     """The kept versions of an object, newest first; those below revision `before` only. Raises `NotFound`."""
     versions: Sequence[Version] = backend.history(id_)
@@ -57,7 +64,7 @@ def versions_of(
             code = "" if commit is None else commit.code
             found.append(ObjectVersion(revision, time, note, "", {}, (), code, True))
             continue
-        record = decode(frame, key, trust_all=trust_all, foreign=UNPACKING)
+        record = decode(frame, key, trust_all=trust_all, foreign=limits.unpacking)
         told = (record.class_name, record.fields, record.references, record.code, False)
         found.append(ObjectVersion(revision, time, note, *told))
     return found

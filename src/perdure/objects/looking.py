@@ -8,11 +8,12 @@ from perdure.backends.base import Backend
 from perdure.objects.payloads.pieces import attached, opened
 from perdure.objects.views.whole import not_found
 from perdure.pickling.own.inspecting import Inspection, inspect_frame
+from perdure.pickling.own.limits import LIMITS, Limits
 from perdure.records.seal import Key
 from perdure.records.values import Record
 
 
-def inspect_record(backend: Backend, id_: str, key: Key | None) -> Inspection:
+def inspect_record(backend: Backend, id_: str, key: Key | None, *, limits: Limits = LIMITS) -> Inspection:
     """What is in the newest record of that id. Raises `NotFound`, `CorruptRecord`, `NewerFormat`."""
     frame = backend.read([id_]).get(id_)
     if frame is None:
@@ -24,4 +25,4 @@ def inspect_record(backend: Backend, id_: str, key: Key | None) -> Inspection:
         file, buffers = opened(payload)
         return file.read(), buffers
 
-    return inspect_frame(frame, key, whole)
+    return inspect_frame(frame, key, whole, limits=limits)

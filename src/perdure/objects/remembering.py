@@ -18,13 +18,14 @@ from weakref import WeakSet
 from perdure.backends.base import Backend
 from perdure.backends.past import PastBackend
 from perdure.clock import Clock
-from perdure.errors import PerdureError
+from perdure.errors import InvalidArgument, PerdureError
 from perdure.ids import parse_id
 from perdure.objects.history import Keep, ObjectVersion, commits_between, revision_at, versions_of
 from perdure.objects.reports import BackedUp, Collected, Packed, Problem, Repaired
 from perdure.objects.transactions.commits import Desk
 from perdure.objects.transactions.undoing import undo
 from perdure.objects.views.view import View
+from perdure.pickling.own.limits import LIMITS, Limits
 from perdure.records.seal import Key
 from perdure.records.values import Commit
 
@@ -44,6 +45,7 @@ class HistoryFace:
     _require_open: Callable[[], None]
     _key: Key | None
     _trust_all: bool
+    _limits: Limits
     _clock: Clock
     _views: WeakSet[View]
     _over: Callable[[Backend], Any]  # a store like this one over another backend
@@ -64,7 +66,7 @@ class HistoryFace:
         """
         self._require_open()
         return versions_of(
-            self.backend, parse_id(id_), self._key, trust_all=self._trust_all, limit=limit, before=before
+            self.backend, parse_id(id_), self._key, self._limits, trust_all=self._trust_all, limit=limit, before=before
         )
 
     def inspect(self, id_: str) -> Any:
@@ -75,7 +77,7 @@ class HistoryFace:
         self._require_open()
         from perdure.objects.looking import inspect_record  # here: most programs never look
 
-        return inspect_record(self.backend, parse_id(id_), self._key)
+        return inspect_record(self.backend, parse_id(id_), self._key, limits=self._limits)
 
     def at(self, when: int | datetime) -> Any:
         """The store as it was at a revision or a time, for reading only; a `Store` with views of its own.
@@ -178,6 +180,13 @@ def seconds_kept(history: str) -> float | None:
     if history not in ("on", "off"):
         raise ValueError(f"history is 'on' or 'off', not {history!r}")
     return RECENT if history == "off" else None
+
+
+def checked_limits(limits: Limits | None) -> Limits:
+    """What records without a good seal may take. Raises `InvalidArgument` for what are no limits."""
+    if limits is not None and not isinstance(limits, Limits):
+        raise InvalidArgument(f"limits is a perdure.Limits, not {limits!r:.60}.", hint="Write limits=Limits(depth=50).")
+    return LIMITS if limits is None else limits
 
 
 def _work(name: str) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from perdure.objects.finding import Finding
 from perdure.objects.instances.columns import ExtraFields
 from perdure.objects.instances.persistable import LOADED
 from perdure.objects.instances.states import PROTOCOL
-from perdure.objects.remembering import HistoryFace, seconds_kept
+from perdure.objects.remembering import HistoryFace, checked_limits, seconds_kept
 from perdure.objects.roots import Roots, refuse_names
 from perdure.objects.transactions import running, transaction
 from perdure.objects.transactions.commits import Desk, OfThread
@@ -30,6 +30,7 @@ from perdure.objects.views.prefetching import Paths
 from perdure.objects.views.resting import CACHE_SIZE
 from perdure.objects.views.view import View
 from perdure.pickling.outside import Resources, resources_of
+from perdure.pickling.own.limits import Limits
 from perdure.records.seal import Key
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Store(Asking, HistoryFace):
         extra_fields: ExtraFields | None = None,
         cache_size: int = CACHE_SIZE,
         history: HistoryChoice = "on",
+        limits: Limits | None = None,
     ):
         if cache_size < 1:
             raise ValueError(f"cache_size is a number of objects, at least 1, not {cache_size!r}")
@@ -86,6 +88,7 @@ class Store(Asking, HistoryFace):
         self._resources = resources_of(resources)
         self._code = _checked_code(code)
         self._keep = seconds_kept(history)
+        self._limits = checked_limits(limits)
         self._threads = OfThread()
         self._tasks: WeakKeyDictionary[Any, Desk] = WeakKeyDictionary()
         self._views: WeakSet[View] = WeakSet()
@@ -337,6 +340,7 @@ class Store(Asking, HistoryFace):
             resources=self._resources, cache_size=self._cache_size, code=self._code,
         )  # fmt: skip
         view.extra_fields = self.extra_fields
+        view.limits = self._limits
         self._views.add(view)
         code_of = CodeRecorder(view, texts=self._code != "commits") if self._code != "off" else _no_code
         naming = Naming(self.backend, self._factory)
@@ -359,6 +363,7 @@ class Store(Asking, HistoryFace):
             resources=self._resources,
             extra_fields=self.extra_fields,
             cache_size=self._cache_size,
+            limits=self._limits,
         )
         store.url = self.url
         return store

@@ -35,6 +35,7 @@ from perdure.objects.instances.columns import Accessor, ExtraFields
 from perdure.objects.instances.states import PROTOCOL
 from perdure.objects.store import CodeChoice, HistoryChoice, Store, Trust
 from perdure.objects.views.resting import CACHE_SIZE
+from perdure.pickling.own.limits import Limits
 from perdure.records.encryption import require_library
 from perdure.records.seal import Key
 
@@ -47,7 +48,7 @@ KeySource = Key | KeyId | str | os.PathLike[str]
 LONGEST_WAIT = 2_000_000.0  # seconds, 23 days: PostgreSQL counts its time-outs in milliseconds of 31 bits
 WAIT = 60.0  # seconds that a waiting writer waits before StoreBusy
 
-_EVERYWHERE = ("idfactory", "protocol", "trust", "clock", "code", "resources", "cache_size", "history")
+_EVERYWHERE = ("idfactory", "protocol", "trust", "clock", "code", "resources", "cache_size", "history", "limits")
 _KNOWN = (
     *_EVERYWHERE,
     *("directory", "url", "table_name", "extra_fields", "create", "key", "read_only", "timeout", "names", "encrypt"),
@@ -71,6 +72,7 @@ class MemoryStore(Store):
         extra_fields: Mapping[Any, Accessor] | None = None,
         cache_size: int = CACHE_SIZE,
         encrypt: bool | None = None,
+        limits: Limits | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -89,6 +91,7 @@ class MemoryStore(Store):
             resources=resources,
             extra_fields=fields,
             cache_size=cache_size,
+            limits=limits,
         )
         self.url = "memory:"
 
@@ -118,6 +121,7 @@ class FilesystemStore(Store):
         extra_fields: Mapping[Any, Accessor] | None = None,
         cache_size: int = CACHE_SIZE,
         encrypt: bool | None = None,
+        limits: Limits | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -141,6 +145,7 @@ class FilesystemStore(Store):
             resources=resources,
             extra_fields=fields,
             cache_size=cache_size,
+            limits=limits,
         )
         self.directory = place
         self.url = place.absolute().as_uri()
@@ -173,6 +178,7 @@ class SqlStore(Store):
         extra_fields: Mapping[Any, Accessor] | None = None,
         cache_size: int = CACHE_SIZE,
         encrypt: bool | None = None,
+        limits: Limits | None = None,
         **extra: Any,
     ):
         _warn_of_unknown(extra)
@@ -217,6 +223,7 @@ class SqlStore(Store):
             resources=resources,
             extra_fields=fields,
             cache_size=cache_size,
+            limits=limits,
         )
         self.url = with_table(without_password(url), table_name)
         self.table_name: str | None = getattr(at_rest(backend), "table_name", None)
@@ -291,8 +298,8 @@ def make_store(
     code records of their objects, whose code is run), `"commits"` (no texts are kept) or `"off"` (no code records),
     `history="off"` (what is replaced or removed is kept for a minute only), `encrypt=True` (a new store is encrypted,
     and stays so: with the store's key all of it can be read, without it hardly more than ids, classes, times and
-    references). `names` is a TOML file of renames, which
-    hold for this process from now on (`declare_names`).
+    references), `limits` (a `Limits`: what a record without a good seal may take). `names` is a TOML file of renames,
+    which hold for this process from now on (`declare_names`).
     Raises `UnknownScheme`, `StoreNotFound` (when reading only), `NotAStore`, `NewerFormat`, `AccessDenied`;
     `InvalidArgument` where a store that is there is not encrypted, or is and was not to be; `MissingUpgrade` where the
     upgrades of a class have a gap.

@@ -383,7 +383,7 @@ def _is_trusting(trust: str | None, call: str) -> bool:
 
 def _open(frame: bytes, key: Key | None, trusting: bool, limits: Limits) -> Record:
     known = None if trusting else key or _personal_key()
-    return decode(frame, known, trust_all=trusting, foreign=(limits.unpacked, limits.ratio))
+    return decode(frame, known, trust_all=trusting, foreign=limits.unpacking)
 
 
 def _personal_key() -> Key | None:

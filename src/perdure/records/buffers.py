@@ -20,7 +20,7 @@ from perdure.errors import CorruptRecord, TransactionError
 from perdure.records.values import BUFFERED, Buffer, Draft, Record
 
 LARGE = 64 * 1024  # bytes from which on a piece is kept by itself
-PART = 1 << 20  # bytes of a piece that are in hand at a time
+PART = 1 << 20  # bytes of a piece that are in hand at a time; no row of a database has more
 
 WAY_OUT = "Take it from a backup, or save its content once more: that puts it in place again."
 DIGEST_SIZE = 32

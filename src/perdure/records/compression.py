@@ -60,6 +60,8 @@ def stored_parts(digest: str, content: Buffer, size: int = PART) -> Iterator[tup
 
 def stored_part(content: bytes, length: int) -> bytes:
     """A part as it was before it was stored; raises `CorruptRecord` if it cannot have been that long."""
+    if not 0 <= length <= PART:
+        raise CorruptRecord(f"A part of a large piece is said to have {length} bytes, and none has more than {PART}.")
     return content if len(content) == length else decompressed(content, length)
 
 

@@ -266,7 +266,7 @@ def unpacked(record: Record, most: Unpacking | None = None) -> Record:
     if most is not None and (length > most[0] or length > max(_FREE, most[1] * len(payload))):
         raise UntrustedRecord(
             f"{record.id or 'The record'} has no good seal, and {len(payload)} bytes that become {length}.",
-            hint="If that much is expected, give limits=perdure.Limits(…) to perdure.loads.",
+            hint="If that much is expected, give limits=perdure.Limits(…) to perdure.loads, or to make_store.",
             ids=(record.id,),
         )
     try:

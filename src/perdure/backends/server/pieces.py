@@ -14,7 +14,7 @@ from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.server.connection import Cursor
 from perdure.backends.server.tables import ServerTables
 from perdure.errors import CorruptRecord
-from perdure.records.buffers import WAY_OUT
+from perdure.records.buffers import PART, WAY_OUT
 from perdure.records.compression import stored_part
 from perdure.records.values import Buffer
 
@@ -25,7 +25,10 @@ class Pieces(ServerTables):
     @reads
     def buffer(self, digest: str) -> Buffer:
         sizes = self._rows("SELECT size FROM {buffers} WHERE digest = %s", (digest,))
-        content = bytearray(sizes[0][0] if sizes else 0)
+        size = expect(int, sizes[0][0]) if sizes else 0
+        if not 0 <= size <= self._rows("SELECT count(*) FROM {pieces} WHERE digest = %s", (digest,))[0][0] * PART:
+            raise self._not_whole(digest)  # before memory is taken for what is not there
+        content = bytearray(size)
         filled = 0
         for part in self.buffer_parts(digest):
             if filled + len(part) <= len(content):

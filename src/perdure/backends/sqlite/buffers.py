@@ -20,7 +20,7 @@ from perdure.backends.sqlite.index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite.schema import raise_format
 from perdure.backends.sqlite.writing import later
 from perdure.errors import CorruptRecord, PerdureError
-from perdure.records.buffers import DIGEST_SIZE, missing_piece, shortened_piece
+from perdure.records.buffers import DIGEST_SIZE, PART, missing_piece, shortened_piece
 from perdure.records.compression import stored_part, stored_parts
 from perdure.records.values import Buffer
 
@@ -89,7 +89,9 @@ def put_pieces(
 
 def whole(connection: SqliteConnection, digest: str) -> bytearray:
     """A piece, read into memory that is taken once; raises `CorruptRecord` if it is not whole."""
-    size = connection.read(lambda opened: find(opened, digest))[1]
+    _, size, count = connection.read(lambda opened: find(opened, digest))
+    if not 0 <= size <= count * PART:
+        raise shortened_piece(digest, count * PART, size)  # before memory is taken for what is not there
     found, filled = bytearray(size), 0
     for part in parts(connection, digest):
         if filled + len(part) <= size:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from perdure import kernels
 from perdure.ids import Id
+from perdure.pickling.own.limits import Limits
 from perdure.pickling.own.registry import follow
 
 GHOST, DOZING, AWAKE, LOADING = 0, 1, 2, 3
@@ -61,6 +62,8 @@ follow(Persistable)  # perdure's own reader knows what is built on it
 
 class Sight(Protocol):
     """What an entry asks of its view."""
+
+    limits: Limits
 
     def wake(self, entry: Entry, obj: Any, *, writing: bool = False) -> None: ...
 

@@ -16,9 +16,11 @@ from perdure.pickling.classes import find_global
 from perdure.pickling.layouts import POSITIONS, by_name, natural, newer
 from perdure.pickling.outline import path_to
 from perdure.pickling.outside import OutsideReference, Resolver, Resources
+from perdure.pickling.own.limits import LIMIT_HINT, LIMITS, Limits
 from perdure.pickling.rebuilding import CHECKED, Rebuilder, Reshaped, check_named
 from perdure.pickling.references import MODULE, NAME
 from perdure.pickling.together import resolved_together
+from perdure.records.buffers import read_table
 from perdure.records.frame import Parts, record_of
 from perdure.records.shape import parse_shape
 from perdure.records.values import FOREIGN, KIND_BITS, LINKED, OUTSIDE, SHAPED, STATE, Record
@@ -95,13 +97,14 @@ class Loading:
         *,
         lenient: bool,
         foreign: bool = False,
+        limits: Limits = LIMITS,
         kind: type[ObjectUnpickler] = ObjectUnpickler,
     ):
         self._given = payload, objects, outside
         self._lenient = lenient
         self._slow: Rebuilder | None = None
         self._done = 0
-        self._own = _own_payload(payload, objects, outside, lenient=lenient) if foreign else None
+        self._own = _own_payload(payload, objects, outside, limits, lenient=lenient) if foreign else None
         if not foreign:
             self.fast = kind(payload, objects, outside)
 
@@ -161,29 +164,51 @@ class Loading:
             self._slow.load()
 
 
-def _own_payload(payload: bytes, objects: Sequence[Any], outside: Outside | None, *, lenient: bool) -> Any:
+def _own_payload(
+    payload: bytes, objects: Sequence[Any], outside: Outside | None, limits: Limits, *, lenient: bool
+) -> Any:
     from perdure.pickling.own.records import Payload  # here, since many programs never meet such a record
 
     if isinstance(payload, Pieced):
+        _refuse_too_large(payload, limits)
         file, buffers = opened(payload)
-        return Payload(file.read(), buffers, objects, outside, lenient=lenient)
-    return Payload(payload, None, objects, outside, lenient=lenient)
+        return Payload(file.read(), buffers, objects, outside, lenient=lenient, limits=limits)
+    return Payload(payload, None, objects, outside, lenient=lenient, limits=limits)
 
 
-def state_of(record: Record, objects: Sequence[Any], outside: Outside | None = None, *, lenient: bool = True) -> Any:
+def _refuse_too_large(payload: Pieced, limits: Limits) -> None:
+    """Raise `UntrustedRecord` before large pieces are read that are more than is taken without a good seal."""
+    size = sum(piece.length for piece in read_table(payload))
+    if size > limits.bytes:
+        raise UntrustedRecord(
+            f"{payload.id or 'The record'} has no good seal, and {size} bytes of large pieces, above {limits.bytes}.",
+            hint=LIMIT_HINT,
+            ids=(payload.id,) if payload.id else (),
+        )
+
+
+def state_of(
+    record: Record,
+    objects: Sequence[Any],
+    outside: Outside | None = None,
+    *,
+    lenient: bool = True,
+    limits: Limits = LIMITS,
+) -> Any:
     """A simple object's state as it is stored, or a plain value."""
     foreign = bool(record.flags & FOREIGN)
     try:
         if record.flags & SHAPED:
             shape = parse_shape(record.payload)
-            loading = Loading(record.payload[len(shape.head) :], objects, outside, lenient=lenient, foreign=foreign)
+            values_only = record.payload[len(shape.head) :]
+            loading = Loading(values_only, objects, outside, lenient=lenient, foreign=foreign, limits=limits)
             values = loading.state()
             for place in shape.links:
                 values[place] = objects[values[place]]
             state = dict(zip(shape.names, values, strict=True))
             loading.check(state)
             return state
-        loading = Loading(record.payload, objects, outside, lenient=lenient, foreign=foreign)
+        loading = Loading(record.payload, objects, outside, lenient=lenient, foreign=foreign, limits=limits)
         state = loading.state()
         if record.flags & LINKED:
             state, links = state
@@ -201,18 +226,29 @@ def state_of(record: Record, objects: Sequence[Any], outside: Outside | None = N
 
 
 def parts_to_make(
-    facts: ClassFacts, record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
+    facts: ClassFacts,
+    record: Record,
+    objects: Sequence[Any],
+    outside: Outside | None,
+    *,
+    lenient: bool = True,
+    limits: Limits = LIMITS,
 ) -> states.Reduced:
     """How the object in a record is made and what is put into it, as its class has it now.
 
     Everything is read, and upgraded, before anything is made. Raises `UpgradeFailed`, `NewerClass`.
     """
-    making, fill = begun(record, objects, outside, lenient=lenient)
+    making, fill = begun(record, objects, outside, lenient=lenient, limits=limits)
     return making, upgraded(facts, record, fill(facts.cls))
 
 
 def begun(
-    record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
+    record: Record,
+    objects: Sequence[Any],
+    outside: Outside | None,
+    *,
+    lenient: bool = True,
+    limits: Limits = LIMITS,
 ) -> tuple[states.Making, Callable[[type[Any]], states.Filling]]:
     """How the object in a record is made; and what reads, once it is there, what is put into it, as it is stored.
 
@@ -220,10 +256,10 @@ def begun(
     """
     if record.flags & KIND_BITS == STATE:  # its class was a simple one then
         return states.BARE, lambda _: states.Filling(
-            state_of(record, objects, outside, lenient=lenient), None, None, None
+            state_of(record, objects, outside, lenient=lenient, limits=limits), None, None, None
         )
     foreign = bool(record.flags & FOREIGN)
-    loading = Loading(record.payload, objects, outside, lenient=lenient, foreign=foreign)
+    loading = Loading(record.payload, objects, outside, lenient=lenient, foreign=foreign, limits=limits)
     return loading.making(), loading.filling
 
 
@@ -278,16 +314,16 @@ def name_in_paths(record: Record) -> str:
     return record.id or record.class_name.rpartition(":")[2]
 
 
-def comparable(record: Record, facts: ClassFacts | None) -> Any:
+def comparable(record: Record, facts: ClassFacts | None, *, limits: Limits = LIMITS) -> Any:
     """The graph in a record, in the form that `Encoder` gives of an object of that class as it is now.
 
     `StoredReference` and `OutsideReference` are in the place of what it refers to: nothing is loaded or resolved.
     """
     objects = [StoredReference(id_) for id_ in record.references]
     if facts is None or (facts.plan is None and facts.simple and record.flags & KIND_BITS == STATE):
-        return state_of(record, objects, OutsideReference)
+        return state_of(record, objects, OutsideReference, limits=limits)
     try:
-        making, filling = parts_to_make(facts, record, objects, OutsideReference)
+        making, filling = parts_to_make(facts, record, objects, OutsideReference, limits=limits)
     except PerdureError:
         raise
     except Exception as error:  # as above

@@ -72,7 +72,8 @@ def _foreign(entry: Entry, payload: bytes, objects: Sequence[Any], shape: Shape 
     from perdure.pickling.own.records import simple_state  # here, since many programs never meet such a record
 
     names = None if shape is None else shape.names
-    return simple_state(payload, objects, lenient=entry.view.is_lenient(entry), names=names)
+    view = entry.view
+    return simple_state(payload, objects, lenient=view.is_lenient(entry), names=names, limits=view.limits)
 
 
 def _rebuilt(entry: Entry, payload: bytes, objects: Sequence[Any], error: Exception) -> Any:

@@ -16,10 +16,19 @@ from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.ghosts import assign_class
 from perdure.objects.instances.opaque import fill_opaque
 from perdure.objects.payloads.decoding import Outside, begun, parts_to_make, placed, refused, upgraded
+from perdure.pickling.own.limits import LIMITS, Limits
 from perdure.records.values import KIND_BITS, STATE, Record
 
 
-def refill(obj: Any, cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None) -> None:
+def refill(
+    obj: Any,
+    cls: type[Any],
+    record: Record,
+    objects: Sequence[Any],
+    outside: Outside | None,
+    *,
+    limits: Limits = LIMITS,
+) -> None:
     """Give an object the class and the state in a record, in place of its own; it stays the same object.
 
     `objects` are those at the places that the payload refers to, `outside` finds those that are in no store. Raises
@@ -27,7 +36,7 @@ def refill(obj: Any, cls: type[Any], record: Record, objects: Sequence[Any], out
     """
     facts = facts_of(cls)
     with user_code(record):
-        making, filling = parts_to_make(facts, record, objects, outside)
+        making, filling = parts_to_make(facts, record, objects, outside, limits=limits)
         if facts.opaque:
             assign_class(obj, cls)
             states.clear(obj)
@@ -52,11 +61,17 @@ def detached(cls: type[Any], record: Record, objects: Sequence[Any], outside: Ou
 
 
 def refill_guest(
-    obj: Any, record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
+    obj: Any,
+    record: Record,
+    objects: Sequence[Any],
+    outside: Outside | None,
+    *,
+    lenient: bool = True,
+    limits: Limits = LIMITS,
 ) -> None:
     """Give a guest the state in a record; a ghost does not know yet that it has it."""
     with user_code(record):
-        obj.__setstate__(guest_state(type(obj), record, objects, outside, lenient=lenient))
+        obj.__setstate__(guest_state(type(obj), record, objects, outside, lenient=lenient, limits=limits))
 
 
 def detached_guest(cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None) -> Any:
@@ -72,10 +87,16 @@ def new_guest(cls: Any) -> Any:
 
 
 def guest_state(
-    cls: type[Any], record: Record, objects: Sequence[Any], outside: Outside | None, *, lenient: bool = True
+    cls: type[Any],
+    record: Record,
+    objects: Sequence[Any],
+    outside: Outside | None,
+    *,
+    lenient: bool = True,
+    limits: Limits = LIMITS,
 ) -> Any:
     """The state in a guest's record, as its class has it now."""
-    _, fill = begun(record, objects, outside, lenient=lenient)  # it is made bare
+    _, fill = begun(record, objects, outside, lenient=lenient, limits=limits)  # it is made bare
     return upgraded(facts_of(cls), record, fill(cls)).state
 
 

@@ -272,6 +272,8 @@ class Spliced:
         for part in self._payload.source.buffer_parts(piece.digest):
             state.update(part)
             length += len(part)
+            if length > piece.length:
+                break  # nothing more of what is not as it was told
             yield part
         if length != piece.length:
             raise shortened_piece(piece.digest, length, piece.length)

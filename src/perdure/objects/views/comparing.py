@@ -116,7 +116,7 @@ def _holds(entry: Entry, record: Record, encoded: Encoded) -> bool:
         return False
     try:
         facts: Any = entry.facts
-        stored = comparable(laid, facts)
+        stored = comparable(laid, facts, limits=entry.view.limits)
     except CannotLoad:  # state methods that look at what they refer to have met a stand-in
         return False
     return same_state(stored, encoded[2], _reference)

@@ -40,7 +40,7 @@ from perdure.objects.views.large import begun
 from perdure.objects.views.replaced import Records
 from perdure.objects.views.whole import Whole, not_found
 from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
-from perdure.pickling.own.limits import UNPACKING
+from perdure.pickling.own.limits import LIMITS
 from perdure.records.frame import Parts, decoder, record_of
 from perdure.records.seal import Key
 from perdure.records.values import BUFFERED, KIND_BITS, OUTSIDE, STATE, VALUE, Record
@@ -60,6 +60,7 @@ class Reader(Whole):
     ):
         super().__init__()
         self.resources = resources
+        self.limits = LIMITS  # for what has no good seal; of the store
         self.backend = backend
         self.key = key
         self.trust_all = trust_all
@@ -162,7 +163,7 @@ class Reader(Whole):
         """What opens any record; one without a good seal is `FOREIGN`."""
         found = self._decoders.get(self.trust_all)
         if found is None:
-            found = decoder(self.key, trust_all=self.trust_all, foreign=UNPACKING)
+            found = decoder(self.key, trust_all=self.trust_all, foreign=self.limits.unpacking)
             found = self._decoders[self.trust_all] = self.archives.guarded(found)
         return found
 
@@ -256,7 +257,8 @@ class Reader(Whole):
         """A plain value."""
         record = attached(record_of(parts), self.backend)
         lenient = self.opaque or number_of(record.id) in self._lenient
-        return state_of(record, objects, resolver_for(record, self.resources, outside), lenient=lenient)
+        resolver = resolver_for(record, self.resources, outside)
+        return state_of(record, objects, resolver, lenient=lenient, limits=self.limits)
 
     def _make_ghosts(self, records: dict[str, Parts | None]) -> dict[str, Any]:
         """Ghosts for ids with their records; where those are not known, the list of classes is asked."""
@@ -378,7 +380,8 @@ class Reader(Whole):
         """Everything is read; then the bare object is made, moved over, and filled."""
         facts: Any = entry.facts
         with user_code(record):
-            making, filling = parts_to_make(facts, record, objects, resolver, lenient=self.is_lenient(entry))
+            lenient = self.is_lenient(entry)
+            making, filling = parts_to_make(facts, record, objects, resolver, lenient=lenient, limits=self.limits)
             if facts.opaque:
                 assign_class(obj, entry.cls)
                 fill_opaque(obj, record, objects, making.args, filling.state, filling.items or filling.pairs)

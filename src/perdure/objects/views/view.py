@@ -417,7 +417,7 @@ class View(Resting):
     def put_back_guest(self, entry: Any, obj: Any, record: Record, objects: Sequence[Any]) -> None:
         """Give a guest an earlier state, as a change; `entry` is None for one that no store knows."""
         if entry is None:
-            refill_guest(obj, record, objects, resolver_for(record, self.resources, {}))
+            refill_guest(obj, record, objects, resolver_for(record, self.resources, {}), limits=self.limits)
             return
         stored = entry.revision, entry.references, entry.digest
         self.guests().make_ghost(entry, obj)

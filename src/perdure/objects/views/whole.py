@@ -19,6 +19,7 @@ from perdure.objects.payloads.pieces import attached
 from perdure.objects.views.naming import Classes
 from perdure.objects.views.replaced import Records
 from perdure.pickling.outside import Resources
+from perdure.pickling.own.limits import Limits
 from perdure.records.frame import Parts, record_of
 from perdure.records.values import Record
 
@@ -30,6 +31,7 @@ class Whole(Classes):
 
     revision: int
     resources: Resources
+    limits: Limits
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +75,8 @@ class Whole(Classes):
         record, objects = ready
         lenient = self.is_lenient(entry)
         try:
-            refill_guest(obj, record, objects, resolver_for(record, self.resources, {}), lenient=lenient)
+            resolver = resolver_for(record, self.resources, {})
+            refill_guest(obj, record, objects, resolver, lenient=lenient, limits=self.limits)
         except ClassNotFound as error:
             explained = self.explained(error, entry.id, record)
             if not self.archives.provide(explained):
@@ -111,7 +114,7 @@ class Whole(Classes):
                 # References are looked up late: an eager object may refer to another that is made after it.
                 resolver = resolver_for(record, self.resources, outside)
                 late = _Late(self, record.references)
-                making, fill = begun(record, late, resolver, lenient=lenient)
+                making, fill = begun(record, late, resolver, lenient=lenient, limits=self.limits)
                 bare = states.make(facts.cls, making)
             entry = new_entry(bare, self, facts, id_, number_of(id_), AWAKE)
             self.by_id[id_] = self._entries[entry.number] = entry
@@ -138,7 +141,8 @@ class Whole(Classes):
             self.dismiss(entry)
             return
         record = attached(record_of(parts), self.backend)
-        refill(obj, entry.cls, record, _Late(self, record.references), resolver_for(record, self.resources, {}))
+        resolver = resolver_for(record, self.resources, {})
+        refill(obj, entry.cls, record, _Late(self, record.references), resolver, limits=self.limits)
         note_read(entry, record)
 
 

@@ -112,7 +112,7 @@ def inspect_frame(frame: bytes, key: Key | None, source: Any = None, *, limits: 
         found.problem = "it is encrypted, and was not opened: that takes its store, and the key."
         return found
     try:
-        record = unpacked(record, (limits.unpacked, limits.ratio))
+        record = unpacked(record, limits.unpacking)
         found.values = [_of_record(record, looking, source, limits)]
     except (CorruptRecord, NewerFormat, PerdureError, ValueError) as error:
         found.problem = error.message if isinstance(error, PerdureError) else str(error)

@@ -32,6 +32,11 @@ class Limits:
     integer: int = 1 << 20
     name: int = 500
 
+    @property
+    def unpacking(self) -> tuple[int, int]:
+        """What a compressed payload may become: so many bytes, and so many times what is stored."""
+        return self.unpacked, self.ratio
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -42,13 +47,12 @@ class Limits:
 
 
 LIMITS = Limits()
-UNPACKING = LIMITS.unpacked, LIMITS.ratio  # for records in stores
 
 HINT = (
     "If its class is yours, import the module that defines it, and give the class to perdure.register_class; if you"
     " know where the bytes come from, load them with trust='all'."
 )
-LIMIT_HINT = "If that much is expected, give limits=perdure.Limits(…) to perdure.loads."
+LIMIT_HINT = "If that much is expected, give limits=perdure.Limits(…) to perdure.loads, or to make_store."
 
 
 def untrusted(reason: str, position: int, opcode: str, hint: str = HINT) -> UntrustedRecord:

@@ -8,16 +8,25 @@ from typing import Any
 
 from perdure.pickling.own.bounds import check_keys
 from perdure.pickling.own.building import Building, Outside, check_names
-from perdure.pickling.own.limits import Refused, Wrong
+from perdure.pickling.own.limits import LIMITS, Limits, Refused, Wrong
 from perdure.pickling.own.machine import Machine
 
 
 class Payload:
     """What is pickled in a payload, one after the other. `cls` is the class of the record, where it has one."""
 
-    def __init__(self, data: bytes, buffers: Any, objects: Sequence[Any], outside: Outside | None, *, lenient: bool):
+    def __init__(
+        self,
+        data: bytes,
+        buffers: Any,
+        objects: Sequence[Any],
+        outside: Outside | None,
+        *,
+        lenient: bool,
+        limits: Limits = LIMITS,
+    ):
         self._building = Building(objects, outside, lenient=lenient)
-        self._machine = Machine(data, self._building, buffers=buffers)
+        self._machine = Machine(data, self._building, buffers=buffers, limits=limits)
         self._building.machine = self._machine
 
     def load(self) -> Any:
@@ -58,10 +67,12 @@ class Payload:
             raise self._machine.told(error) from None
 
 
-def simple_state(data: bytes, objects: Sequence[Any], *, lenient: bool, names: tuple[str, ...] | None) -> Any:
+def simple_state(
+    data: bytes, objects: Sequence[Any], *, lenient: bool, names: tuple[str, ...] | None, limits: Limits = LIMITS
+) -> Any:
     """The state of an object of a simple class, or the list of its values where the `names` stand before them."""
     building = Building(objects, lenient=lenient)
-    building.machine = machine = Machine(data, building)
+    building.machine = machine = Machine(data, building, limits=limits)
     state = machine.load()
     machine.require_end()
     if names is None or names not in _SAFE:
