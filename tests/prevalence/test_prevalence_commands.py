@@ -491,11 +491,36 @@ def test_what_is_less_durable_is_there_after_a_proper_end(opened, durability):
 
 
 def test_settings_that_are_none(opened):
-    for settings in ({"durability": "often"}, {"keep": 0}, {"trust": "some"}):
+    wrong = [
+        {"durability": "often"}, {"keep": 0}, {"keep": "all"}, {"trust": "some"}, {"time_limit": 0},
+        {"time_limit": "long"}, {"snapshot_commands": -1}, {"snapshot_bytes": "many"}, {"snapshot_recovery": 0.0},
+        {"clock_tolerance": -1}, {"code": "kept"}, {"serve": 7007}, {"serve": "127.0.0.1:0", "patience": "much"},
+        {"until": "yesterday"}, {"until": -1}, {"until": True}, {"durable": "always"},
+    ]  # fmt: skip
+    for settings in wrong:
         with pytest.raises(InvalidArgument):
             opened(Tasks, **settings)
     with pytest.raises(InvalidArgument):
         prevalence.every(0)
+
+
+@pytest.mark.parametrize("place", ["sqlite:///tasks.db", "postgresql://host/tasks", b"tasks", None, 5])
+def test_what_is_no_directory_is_made_none(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidArgument):
+        prevalence.open(place, Tasks)
+    with pytest.raises(InvalidArgument):
+        prevalence.standby(place, of="127.0.0.1:1")
+    with pytest.raises(InvalidArgument):
+        prevalence.standby("copy", of=place)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_store_has_no_standby(tmp_path):
+    store = perdure.make_store("memory:")
+    for places in ((store, "writer"), (tmp_path / "copy", store)):
+        with pytest.raises(InvalidArgument, match="Standbys are for systems in directories"):
+            prevalence.standby(*places)
 
 
 def test_a_key_of_its_own_is_made_with_it(tmp_path, own_environment):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from zlib import crc32
 
 import pytest
 from tasks import Tasks
@@ -307,6 +308,23 @@ def test_who_it_is_cannot_be_told_any_more(place):
     (place / "system").write_bytes(told)
     flip(place / "reached", 12)
     with pytest.raises(CorruptJournal, match="reached is damaged"):
+        open_system(place)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("reached", b"one two"),
+        ("reached", b"5"),
+        ("reached", b"\xff"),
+        ("standing", b"writer"),
+        ("standing", b"king 1 x"),
+    ],
+)
+def test_a_small_file_of_nonsense_with_a_good_checksum_is_damage(place, name, text):
+    use(place, "a")
+    (place / name).write_bytes(b"%08x %s\n" % (crc32(text), text))
+    with pytest.raises(CorruptJournal, match="is damaged"):
         open_system(place)
 
 

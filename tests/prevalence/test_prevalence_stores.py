@@ -38,7 +38,7 @@ from perdure.prevalence.stored import StoreDisk
 from perdure.prevalence.turns import Ticket
 from perdure.upkeep import check
 
-KINDS = ("memory", "sqlite", "directory", "postgresql")
+KINDS = ("memory", "sqlite", "directory", "postgresql", "mysql")
 
 
 class Place:
@@ -53,7 +53,7 @@ class Place:
             "directory": str(folder / "store"),
         }.get(kind, "")
         self.opened: list[perdure.Store] = []
-        if kind == "postgresql":
+        if kind in ("postgresql", "mysql"):
             self.table = servers.table_of(folder)
             self.url = f"{servers.url_of(kind)}#table={self.table}"
 
@@ -67,7 +67,7 @@ class Place:
         assert check(last) == []
         for each in [last, *self.opened]:
             each.close()
-        if self.kind == "postgresql":
+        if self.kind in ("postgresql", "mysql"):
             servers.drop_tables(self.kind, {self.table})
 
 
@@ -263,7 +263,7 @@ while True:
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("kind", ["sqlite", "directory", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", "directory", "postgresql", "mysql"])
 def test_a_killed_process_loses_nothing_that_was_acknowledged(kind, tmp_path):
     place = Place(kind, tmp_path)
     place.store()

@@ -174,11 +174,10 @@ class Folder:
         data = self.files.read(path)
         if data is None:
             return Reached()
-        text = _text_of(data)
-        if text is None:
+        found = re.fullmatch(r"(\d{1,19}) (\d{1,19})", _text_of(data) or "", re.ASCII)
+        if found is None:
             raise CorruptJournal(f"{path} is damaged.", hint="perdure prevalence repair makes it anew.", path=path)
-        newest, last = text.split()
-        return Reached(int(newest), int(last))
+        return Reached(int(found[1]), int(found[2]))
 
     def note(self, reached: Reached) -> None:
         """Note, durably, what there is at least."""
@@ -192,11 +191,12 @@ class Folder:
         data = self.files.read(path)
         if data is None:
             return Standing()
-        text = _text_of(data)
-        if text is None:
+        found = re.fullmatch(
+            r"(writer|standby|filling|deposed) (\d{1,19}) (.*)", _text_of(data) or "", re.ASCII | re.DOTALL
+        )
+        if found is None:
             raise CorruptJournal(f"{path} is damaged.", hint="Take it from a backup.", path=path)
-        role, epoch, of = text.split(" ", 2)
-        return Standing(role, int(epoch), of)
+        return Standing(found[1], int(found[2]), found[3])
 
     def note_standing(self, standing: Standing) -> None:
         """Note it, durably."""
@@ -225,4 +225,9 @@ def _checked(text: str) -> bytes:
 def _text_of(data: bytes) -> str | None:
     """The text of a small file with its checksum before it; None if it is damaged."""
     check, _, text = data.removesuffix(b"\n").partition(b" ")
-    return text.decode() if check == b"%08x" % crc32(text) else None
+    if check != b"%08x" % crc32(text):
+        return None
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return None

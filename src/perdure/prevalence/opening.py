@@ -104,7 +104,7 @@ def open(
             raise InvalidArgument("serve, key and files are for a system in a directory; a store has its own.")
         found, key, internal = Folder(disk.place, Files(disk)), disk.key, {"step": 0, **internal}
     else:
-        found = Folder(os.fspath(directory), files or Files())
+        found = Folder(_path_of(directory), files or Files())
         if name is not None or take_over:
             raise InvalidArgument("name and take_over are for a system in a store.")
     recovery = snapshot_recovery.total_seconds() if isinstance(snapshot_recovery, timedelta) else snapshot_recovery
@@ -113,12 +113,15 @@ def open(
         progress=progress, clock_tolerance=clock_tolerance, freeze=freeze,
         encrypt=encrypt, serve=checked_serve(serve, sync, away, patience),
     )  # fmt: skip
+    if strange := sorted(internal.keys() - given._fields):
+        raise InvalidArgument(f"prevalence.open takes no argument {strange[0]!r}.")
     settings = checked(given._replace(**internal) if clock is None else given._replace(clock=clock, **internal))
     if trust not in (None, "all"):
         raise InvalidArgument(f"trust is 'all' or not given, not {trust!r:.60}.")
+    limits = _limits(until)
     if read_only or until is not None:
         found.identify()
-        recovered = recover(found, _reading_key(found, key, trust), limits=_limits(until), progress=progress)
+        recovered = recover(found, _reading_key(found, key, trust), limits=limits, progress=progress)
         return Follower(found, _reading_key(found, key, trust), recovered, follows=until is None)
     return _open_for_writing(found, root, key, trust, timeout, settings)
 
@@ -143,14 +146,14 @@ def standby(
     It keeps a journal and snapshots of its own in `directory`, and returns when it has a root to read; `StandbyAway`
     if the writer did not give one within `timeout` seconds.
     """
-    folder = Folder(os.fspath(directory), files or Files())
+    folder = Folder(_path_of(directory), files or Files())
     settings = checked(
         Settings(
             "always", snapshot_commands, snapshot_bytes, snapshot_recovery, keep, False, None, code, compress,
             freeze=freeze,
         )
     )  # fmt: skip
-    source = os.fspath(of)
+    source = _path_of(of)
     if not is_address(source, folder):
         source = os.path.abspath(source)
     with contextlib.ExitStack() as stack:
@@ -257,7 +260,23 @@ def _settle(folder: Folder, recovered: Recovered) -> None:
 def _limits(until: int | datetime | None) -> Limits:
     if isinstance(until, datetime):
         return Limits(before=until.timestamp())
+    if until is not None and (not isinstance(until, int) or isinstance(until, bool) or until < 0):
+        raise InvalidArgument(f"until is the number of a command, or a datetime, not {until!r:.60}.")
     return Limits(until=until)
+
+
+def _path_of(place: Any) -> str:
+    """The path of a directory, or an address; raises `InvalidArgument` for a store, or the URL of one."""
+    if isinstance(place, Store):
+        raise InvalidArgument("Standbys are for systems in directories.", hint="A store has backups of its own.")
+    if not isinstance(place, (str, os.PathLike)) or not isinstance(path := os.fspath(place), str):
+        raise InvalidArgument(f"A system is in a directory, or in a store, not in {place!r:.60}.")
+    if "://" in path:
+        raise InvalidArgument(
+            f"{path} is the URL of a store, not a directory.",
+            hint="In a store: prevalence.open(perdure.make_store(url), …). A standby has a directory.",
+        )
+    return path
 
 
 def _given_key(key: KeySource | None) -> Key | None:

@@ -398,6 +398,10 @@ def checked_serve(address: str | None, sync: bool, away: str, patience: float) -
         if sync:
             raise InvalidArgument("sync=True waits for a standby, and none can come.", hint='serve="127.0.0.1:7007"')
         return None
+    if not isinstance(address, str):
+        raise InvalidArgument(f"serve is an address, not {address!r:.60}.", hint='serve="127.0.0.1:7007"')
+    if isinstance(patience, bool) or not isinstance(patience, (int, float)) or not patience >= 0:
+        raise InvalidArgument(f"patience is a number of seconds, not {patience!r:.60}.")
     parse_address(address)
     return Serve(address, sync, "refuse" if away == "refuse" else "alone", patience)
 

@@ -70,6 +70,19 @@ def checked(settings: Settings) -> Settings:
             hint="Only with 'always' is a command that was answered safe from a loss of power.",
         )
     keep = settings.keep
-    if keep is not None and not isinstance(keep, timedelta) and (isinstance(keep, bool) or int(keep) < 1):
+    if keep is not None and not isinstance(keep, timedelta) and not (_is_number(keep, int) and keep >= 1):
         raise InvalidArgument(f"keep is a number of snapshots, a timedelta or None, not {keep!r:.60}.", hint="keep=2")
+    for name in ("time_limit", "snapshot_commands", "snapshot_bytes", "snapshot_recovery"):
+        value = getattr(settings, name)
+        kinds = (int,) if name in ("snapshot_commands", "snapshot_bytes") else (int, float)
+        if value is not None and not (_is_number(value, *kinds) and value > 0):
+            raise InvalidArgument(f"{name} is a number above zero, or None, not {value!r:.60}.")
+    if not (_is_number(settings.clock_tolerance, int, float) and settings.clock_tolerance >= 0):
+        raise InvalidArgument(f"clock_tolerance is a number of seconds, not {settings.clock_tolerance!r:.60}.")
+    if settings.code not in ("recorded", "off"):
+        raise InvalidArgument(f"code is 'recorded' or 'off', not {settings.code!r:.60}.")
     return settings
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
