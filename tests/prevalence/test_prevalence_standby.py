@@ -472,6 +472,29 @@ def test_a_writer_that_could_not_be_told_is_told_later(served, followed, monkeyp
         assert is_soon(is_deposed)
 
 
+def test_of_two_standbys_one_is_promoted(served, followed, tmp_path, opened):
+    system = served()
+    one, other = followed(), followed(place="other")
+    system.root.add("a")
+    one.wait_for(1)
+    other.wait_for(1)
+    new = one.promote()
+    new.root.add("b")
+    for _ in range(2):
+        with pytest.raises(PrevalenceError, match="is not promoted: another standby was promoted before"):
+            other.promote(patience=1)
+    assert list(other.root.open) == ["a"]
+    system.close()  # its directory knows as well
+    with pytest.raises(PrevalenceError, match=f"promoted before .*:{new.directory}"):
+        other.promote(patience=1)
+    other.close()
+    with pytest.raises(PrevalenceError, match="is not promoted"):
+        promote_closed(str(tmp_path / "other"), KEY)
+    new.close()
+    shutil.rmtree(tmp_path / "system")  # nobody is left who knows of the other one
+    assert promote_closed(str(tmp_path / "other"), KEY) == (1, False)
+
+
 def test_a_standby_of_a_later_epoch_deposes(served, followed, monkeypatch):
     system = served()
     standby = followed()

@@ -56,7 +56,7 @@ class Standing(NamedTuple):
 
     role: str = WRITER
     epoch: int = 0
-    of: str = ""  # of a standby: where its writer is
+    of: str = ""  # of a standby: where its writer is; of a deposed writer: who was promoted
 
 
 class Folder:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from struct import Struct
 
-from perdure.errors import ConnectionLost, InvalidArgument, KeyMissing, UntrustedRecord
+from perdure.errors import ConnectionLost, InvalidArgument, KeyMissing, PrevalenceError, UntrustedRecord
 from perdure.prevalence.entries import LARGEST
 from perdure.records.seal import TAG_SIZE, Key
 
@@ -127,6 +127,16 @@ def parse_address(text: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or int(port) > 0xFFFF:
         raise InvalidArgument(f"{text!r:.100} is no address.", hint='An address is "host:port": "127.0.0.1:7007".')
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def listening(address: str, backlog: int) -> socket.socket:
+    """What accepts connections there; raises `PrevalenceError`."""
+    try:
+        return socket.create_server(parse_address(address), backlog=backlog)
+    except OSError as error:
+        raise PrevalenceError(
+            f"Standbys cannot be served at {address}: {error}.", hint="Choose another port."
+        ) from error
 
 
 def connected(address: tuple[str, int]) -> socket.socket:

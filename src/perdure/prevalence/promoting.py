@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import socket
 import threading
 import time
 from typing import Any
@@ -20,7 +22,7 @@ from perdure.prevalence.folder import DEPOSED, FILLING, STANDBY, WRITER, Folder,
 from perdure.prevalence.lines import connected, prove_standby
 from perdure.prevalence.receiving import address_of
 from perdure.prevalence.recovery import Recovered
-from perdure.prevalence.serving import DEPOSE, NUMBER, deposed_error
+from perdure.prevalence.serving import DEPOSE, REFUSED, deposed_error, promotion_of, told_by
 from perdure.prevalence.settings import Settings
 from perdure.prevalence.system import System
 from perdure.records.seal import Key
@@ -40,7 +42,6 @@ def promoted(
 ) -> System[Any]:
     """The system of a standby that follows no more; `fenced`: the old writer knows."""
     epoch = standing.epoch + 1
-    fenced = fenced or depose(standing.of, folder, key, epoch)
     folder.note_standing(Standing(WRITER, epoch))
     if not fenced:
         recovered.said.append(f"The old writer ({standing.of}) could not be told; it is, as soon as it is there.")
@@ -63,9 +64,25 @@ def promote_closed(directory: str, key: Key) -> tuple[int, bool]:
         standing = folder.standing()
         refuse_unfit(standing, folder.directory)
         epoch = standing.epoch + 1
-        fenced = depose(standing.of, folder, key, epoch)
+        fenced, refusal = depose(standing.of, folder, key, epoch)
+        if refusal:
+            raise not_promoted(folder.directory, refusal)
         folder.note_standing(Standing(WRITER, epoch))
     return epoch, fenced
+
+
+def name_here(folder: Folder) -> str:
+    """Who is promoted, for the writer that is deposed: the same each time."""
+    return f"{socket.gethostname()}:{folder.directory}"
+
+
+def not_promoted(directory: str, refusal: str) -> PrevalenceError:
+    """The error of a standby that came too late."""
+    return PrevalenceError(
+        f"{directory} is not promoted: {refusal}",
+        hint="Follow that one. If it is lost, see that the old writer does not run, and promote again.",
+        path=directory,
+    )
 
 
 def refuse_unfit(standing: Standing, directory: str) -> None:
@@ -93,37 +110,44 @@ def refuse_standby(folder: Folder) -> None:
         )
 
 
-def depose(of: str, folder: Folder, key: Key, epoch: int) -> bool:
-    """Tell the writer there that it is deposed: the process, or the directory of one that is dead. Whether it knows."""
+def depose(of: str, folder: Folder, key: Key, epoch: int) -> tuple[bool, str]:
+    """Tell the writer there that it is deposed: the process, or the directory of one that is dead.
+
+    Whether it knows, and why it refuses: another standby was promoted before.
+    """
+    who = name_here(folder)
     try:
         with connected(address_of(of, folder)) as connection:
             line, _ = prove_standby(connection, lambda _: key)
-            line.say(DEPOSE, NUMBER.pack(epoch))
-            line.hear()
-            return True
+            line.say(DEPOSE, promotion_of(epoch, who))
+            kind, content = line.hear()
+            return kind != REFUSED, str(json.loads(content)["why"]) if kind == REFUSED else ""
     except PerdureError:
-        return _depose_dead(of, folder, epoch)
+        return _depose_dead(of, folder, epoch, who)
 
 
-def _depose_dead(of: str, folder: Folder, epoch: int) -> bool:
+def _depose_dead(of: str, folder: Folder, epoch: int, who: str) -> tuple[bool, str]:
     """Where the directory of the old writer is on this machine, and nobody has it open, it says so itself."""
     old = Folder(of, folder.files)
     if not old.exists():
-        return False
+        return False, ""
     try:
         old.identify()
         if old.id != folder.id:
-            return False
+            return False, ""
         with old.writing(0.0):
-            if old.standing().role == WRITER:
-                old.note_standing(Standing(DEPOSED, epoch))
-            return True
+            standing = old.standing()
+            if standing.role == DEPOSED and standing.epoch >= epoch and standing.of not in ("", who):
+                return False, f"another standby was promoted before{told_by(standing.of)}."
+            if standing.role == WRITER:
+                old.note_standing(Standing(DEPOSED, epoch, who))
+            return True, ""
     except (StoreBusy, StorageError):
-        return False
+        return False, ""
 
 
 def _keep_telling(system: System[Any], of: str, folder: Folder, key: Key, epoch: int) -> None:
     while not system.is_closed:
         time.sleep(PAUSE)
-        if depose(of, folder, key, epoch):
+        if any(depose(of, folder, key, epoch)):
             return

@@ -43,6 +43,7 @@ from perdure.prevalence.serving import (
     PLACE,
     REFUSED,
     WELCOME,
+    promotion_of,
 )
 from perdure.prevalence.snapshots import put_in_place
 from perdure.records.seal import Key
@@ -73,6 +74,7 @@ class Receiver:
         self.trouble: PerdureError | None = None  # why the last line ended
         self.is_connected = False
         self.standing = standing
+        self.refusal = ""  # why the writer does not hand over
         self.handed_over = threading.Event()  # the writer has said that it takes no more, and that this is all
         self._standby, self._folder, self._given = standby, folder, given
         self._line: Line | None = None
@@ -98,16 +100,21 @@ class Receiver:
         if self._line is not None:
             self._line.forget()
 
-    def ask_to_depose(self, epoch: int, patience: float) -> bool:
+    def ask_to_depose(self, epoch: int, who: str, patience: float) -> bool:
         """Have the writer stop and send the rest; whether it has confirmed it. A call under way is waited for."""
-        deadline = time.monotonic() + patience
+        deadline, self.refusal = time.monotonic() + patience, ""
         while not self.is_connected and self.trouble is None and time.monotonic() < deadline:
             time.sleep(0.01)
         line = self._line
         if line is not None and self.is_connected:
             with suppress(ConnectionLost):
-                line.say(DEPOSE, NUMBER.pack(epoch))
-                while self._line is line and time.monotonic() < deadline and not self.handed_over.wait(0.02):
+                line.say(DEPOSE, promotion_of(epoch, who))
+                while (
+                    self._line is line
+                    and not self.refusal
+                    and time.monotonic() < deadline
+                    and not self.handed_over.wait(0.02)
+                ):
                     pass
         return self.handed_over.is_set()
 
@@ -194,6 +201,8 @@ class Receiver:
             self._acknowledge(line)
         elif kind == DEPOSED:
             self.handed_over.set()
+        elif kind == REFUSED:
+            self.refusal = str(json.loads(content)["why"])
 
     def _acknowledge(self, line: Line) -> None:
         copy = self._standby.copy

@@ -20,10 +20,10 @@ from struct import Struct
 from struct import error as StructError
 from typing import Any, NamedTuple
 
-from perdure.errors import InvalidArgument, PerdureError, PrevalenceError, StandbyAway, StorageError, WriterDeposed
+from perdure.errors import InvalidArgument, PerdureError, StandbyAway, StorageError, WriterDeposed
 from perdure.prevalence.entries import has_end
 from perdure.prevalence.folder import CODE, JOURNAL, SNAPSHOT, Folder
-from perdure.prevalence.lines import Line, parse_address, prove_writer
+from perdure.prevalence.lines import Line, listening, parse_address, prove_writer
 from perdure.prevalence.reading import read_journal
 from perdure.prevalence.settings import Serve
 from perdure.prevalence.snapshots import Snapshot, newest_good
@@ -40,6 +40,9 @@ BEAT = 2.0  # seconds between signs of life
 PIECE_BYTES = 1 << 20  # of a snapshot, in one message
 SHORT = 1 << 16  # bytes; what a standby says is no longer
 MOST_UNPROVEN = 16  # connections that have not proved themselves yet
+
+
+OnDeposed = Callable[[int, str], None]  # by which epoch, and by whom
 
 
 class Place(NamedTuple):
@@ -63,7 +66,9 @@ class _Attached:
 class Serving:
     """Serves the journal of one system that is open for writing."""
 
-    def __init__(self, folder: Folder, key: Key, given: Serve, epoch: int, last: int, deposed: Callable[[int], None]):
+    def __init__(
+        self, folder: Folder, key: Key, given: Serve, epoch: int, last: int, deposed: Callable[[int, str], None]
+    ):
         self.said: list[str] = []
         self._folder, self._key, self._given, self._epoch = folder, key, given, epoch
         self._on_deposed = deposed
@@ -73,10 +78,10 @@ class Serving:
         self._untold: frozenset[int] = frozenset()
         self._attached: list[_Attached] = []
         self._unproven = self._changes = 0
-        self._deposed = 0  # by which epoch
+        self._deposed, self._deposed_by = 0, ""  # by which epoch, and by whom, if that is known
         self._is_settled = self._is_closed = self._is_alone = False
         self._away_until = time.monotonic() + given.patience
-        self._listener = listening(given.address)
+        self._listener = listening(given.address, MOST_UNPROVEN)
         host, port = self._listener.getsockname()[:2]
         self.address = f"{host}:{port}"
         folder.files.write_new(folder.path("address"), f"{self.address}\n".encode())
@@ -219,11 +224,13 @@ class Serving:
                         self._unproven -= 1
                 kind, content = line.hear(SHORT)
                 if kind == DEPOSE:
-                    self._stop_for(NUMBER.unpack(content)[0])
-                    line.say(DEPOSED, NUMBER.pack(self._last))
+                    if self._stop_for(*_promotion_in(content)):
+                        line.say(DEPOSED, NUMBER.pack(self._last))
+                    else:
+                        self._refuse_promotion(line)
                 elif kind == HELLO:
                     self._welcome(line, json.loads(content))
-            except (PerdureError, OSError, ValueError, KeyError, TypeError, StructError):
+            except (PerdureError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, StructError):
                 return  # it comes again, if it is one of ours
 
     def _welcome(self, line: Line, hello: dict[str, Any]) -> None:
@@ -231,7 +238,7 @@ class Serving:
         if hello["system"] not in ("", folder.id):
             return _refuse(line, f"{folder.directory} is another system.", again=False)
         if hello["epoch"] > self._epoch:
-            self._stop_for(int(hello["epoch"]))
+            self._stop_for(int(hello["epoch"]), "")
         if self._deposed:
             return _refuse(line, self._deposed_error().message, again=True)
         with self._news:
@@ -270,26 +277,42 @@ class Serving:
                     attached.acked = max(attached.acked, NUMBER.unpack(content)[0])
                     self._note_current(attached)
             elif kind == DEPOSE:
+                epoch, who = _promotion_in(content)
+                if self._is_anothers(epoch, who):
+                    self._refuse_promotion(attached.line)
+                    continue
                 attached.is_told = False
-                epoch = NUMBER.unpack(content)[0]
                 # Not by this thread: a command may wait for what it hears.
-                threading.Thread(target=self._stop_for, args=(epoch,), name="perdure deposed", daemon=True).start()
+                threading.Thread(target=self._stop_for, args=(epoch, who), name="perdure deposed", daemon=True).start()
 
     def _note_current(self, attached: _Attached) -> None:
         attached.is_current |= attached.acked >= self._last
         self._news.notify_all()
 
-    def _stop_for(self, epoch: int) -> None:
-        """Take no more commands, as one of that epoch does; returns when the last one is done."""
+    def _stop_for(self, epoch: int, who: str) -> bool:
+        """Take no more commands, as one of that epoch does; returns when the last one is done.
+
+        Whether that is so: one promotion only may have an epoch.
+        """
         if epoch <= self._epoch:
-            return
+            return True
         with self._news:
-            self._deposed = max(self._deposed, epoch)
+            if self._is_anothers(epoch, who):
+                return False
+            if epoch > self._deposed:
+                self._deposed, self._deposed_by = epoch, who
             self._news.notify_all()
-        self._on_deposed(epoch)
+        self._on_deposed(epoch, who)
         with self._news:
             self._is_settled = True
             self._news.notify_all()
+        return True
+
+    def _is_anothers(self, epoch: int, who: str) -> bool:
+        return bool(who) and self._deposed >= epoch and self._deposed_by != who
+
+    def _refuse_promotion(self, line: Line) -> None:
+        _refuse(line, f"another standby was promoted before{told_by(self._deposed_by)}.", again=False)
 
     # -- what they are told -----------------------------------------------------------------------------------
 
@@ -376,14 +399,18 @@ class Serving:
         return Place(max((number for number in numbers if number <= found), default=0))
 
 
-def listening(address: str) -> socket.socket:
-    """What accepts connections there; raises `PrevalenceError`."""
-    try:
-        return socket.create_server(parse_address(address), backlog=MOST_UNPROVEN)
-    except OSError as error:
-        raise PrevalenceError(
-            f"Standbys cannot be served at {address}: {error}.", hint="Choose another port."
-        ) from error
+def promotion_of(epoch: int, who: str) -> bytes:
+    """What a message `DEPOSE` has: the new epoch, and who is promoted."""
+    return NUMBER.pack(epoch) + who.encode()
+
+
+def _promotion_in(content: bytes) -> tuple[int, str]:
+    return NUMBER.unpack_from(content)[0], content[NUMBER.size :].decode()
+
+
+def told_by(who: str) -> str:
+    """For a message: who was promoted, if that is known."""
+    return f" ({who})" if who else ""
 
 
 def _refuse(line: Line, why: str, *, again: bool) -> None:

@@ -23,13 +23,14 @@ from perdure.prevalence.copies import Copy, Entry
 from perdure.prevalence.ends import ALIVE, leave_closed
 from perdure.prevalence.entries import Found
 from perdure.prevalence.folder import FILLING, Folder, Standing
+from perdure.prevalence.lines import listening
 from perdure.prevalence.marks import failed_of
 from perdure.prevalence.moments import Moment, local
-from perdure.prevalence.promoting import promoted, refuse_unfit
+from perdure.prevalence.promoting import depose, name_here, not_promoted, promoted, refuse_unfit
 from perdure.prevalence.receiving import Receiver
 from perdure.prevalence.recovery import Recovered, recover
 from perdure.prevalence.replaying import FileReplay, Raised
-from perdure.prevalence.serving import checked_serve, listening
+from perdure.prevalence.serving import checked_serve
 from perdure.prevalence.settings import Settings
 from perdure.prevalence.snapshotting import TakesSnapshots
 from perdure.prevalence.system import System
@@ -141,8 +142,10 @@ class Standby(TakesSnapshots):
         if self.root is None:
             raise PrevalenceError(f"{self.directory} has nothing to be promoted with.", path=self.directory)
         if serve is not None:
-            listening(serve).close()  # rather before the old writer is told than after it
-        fenced = self._receiver.ask_to_depose(self._receiver.standing.epoch + 1, patience)
+            listening(serve, 1).close()  # rather before the old writer is told than after it
+        fenced, refusal = self._depose(self._receiver.standing.epoch + 1, patience)
+        if refusal:
+            raise not_promoted(self.directory, refusal)
         self._let_go()
         standing = self._receiver.standing
         with self._work:
@@ -158,6 +161,15 @@ class Standby(TakesSnapshots):
                 frozenset(self._known), raised, self._spent,
             )  # fmt: skip
         return promoted(self._folder, self._key, standing, recovered, settings, self._lock, fenced=fenced)
+
+    def _depose(self, epoch: int, patience: float) -> tuple[bool, str]:
+        """Have the writer stop: it sends the rest, or is told from elsewhere. Whether it knows; why it refuses."""
+        receiver = self._receiver
+        if receiver.ask_to_depose(epoch, name_here(self._folder), patience):
+            return True, ""
+        if receiver.refusal:
+            return False, receiver.refusal
+        return depose(receiver.standing.of, self._folder, self._key, epoch)
 
     def close(self) -> None:
         """Follow no more; calling it twice is fine."""

@@ -389,11 +389,11 @@ class System(TakesSnapshots, Generic[Root]):
                 return refusal
         return None
 
-    def _deposed(self, epoch: int) -> None:
+    def _deposed(self, epoch: int, who: str) -> None:
         """A standby was promoted: take nothing more, and remember that."""
         with self._work:
             self._turns.refuse(deposed_error(self.directory, epoch))
-            self._folder.note_standing(Standing(DEPOSED, epoch))
+            self._folder.note_standing(Standing(DEPOSED, epoch, who))
 
     # -- journal and snapshots -------------------------------------------------------------------------------
 
