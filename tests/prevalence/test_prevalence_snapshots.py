@@ -82,6 +82,27 @@ class Locked:
         root.done.append(threading.Lock())
 
 
+class Waits:
+    """Is pickled when a lock is free."""
+
+    gate = threading.Lock()
+
+    def __reduce__(self):
+        with self.gate:
+            return Waits, ()
+
+
+def test_a_child_that_waits_for_a_lock_of_its_parent_is_not_waited_for(opened, monkeypatch):
+    monkeypatch.setattr(taking, "STILL", 0.3)
+    with opened(Tasks, how="fork") as system:
+        system.root.keep(Waits())
+        with Waits.gate:
+            system.snapshot(wait=False)
+        assert system.snapshot().sequence == 1
+    with opened(Tasks) as system:
+        assert isinstance(system.root.done[0], Waits)
+
+
 def test_a_system_that_cannot_be_pickled_any_more_says_so_and_goes_on(opened):
     with opened(Tasks) as system:
         system.execute(Locked())

@@ -30,6 +30,7 @@ from perdure.prevalence.snapshots import SLICE, Told, put_in_place, read_snapsho
 from perdure.records.seal import Key
 
 CHILD_TIME = 3600.0  # seconds that a child may take
+STILL = 60.0  # seconds for which a child may write nothing
 
 
 class Taken(NamedTuple):
@@ -131,13 +132,20 @@ class Taking:
             os._exit(status)
 
     def _child_succeeded(self) -> bool:
-        deadline = time.monotonic() + CHILD_TIME
-        pause = 0.001
+        """Wait for the child; one that writes nothing for long waits for what only its parent has, such as a lock."""
+        files, path = (Files(), self.aside) if self.aside else (self.folder.files, self.path)
+        began = moved = looked = time.monotonic()
+        pause, size = 0.001, -1
         while True:
             found, status = os.waitpid(self.child, os.WNOHANG)
             if found:
                 return status == 0
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now - looked > STILL / 60:
+                looked, before = now, size
+                size = files.size(path) or 0
+                moved = now if size != before else moved
+            if now - moved > STILL or now - began > CHILD_TIME:
                 os.kill(self.child, 9)
                 os.waitpid(self.child, 0)
                 return False
