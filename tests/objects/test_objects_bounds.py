@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from places import Place
 
-from perdure import InvalidArgument, NotFound, Persistable
+from perdure import InvalidArgument, NotFound, Persistable, Store, make_store
 from perdure.clock import FixedClock
 
 HUGE = 10**30
@@ -100,3 +102,37 @@ def test_a_clock_that_tells_no_time_is_named(place: Place, time: Any) -> None:
     assert store.list() == [id_]
     store.save(Item(3))
     assert [commit.time for commit in store.transactions()] == [2000.0, 1000.0]
+
+
+WRONG: dict[str, Callable[[Store, str], Any]] = {
+    "prefetch of a number": lambda store, id_: store.load(id_, prefetch=5),
+    "prefetch of numbers": lambda store, id_: store.load_many([id_], prefetch=[5]),
+    "trust": lambda store, id_: store.load(id_, trust="some"),
+    "missing": lambda store, id_: store.load(id_, missing="some"),
+    "run of no function": lambda store, id_: store.run(id_),
+    "retries that are no number": lambda store, _: store.run(list, retries="x"),
+    "retries below none": lambda store, _: store.run(list, retries=-1),
+    "root": lambda store, id_: store.roots.__setitem__(5, id_),
+    "iterate": lambda store, _: list(store.iterate(5)),
+    "batch": lambda store, _: list(store.iterate(Item, batch=0)),
+    "cache_size": lambda store, _: make_store("memory:", cache_size="x"),
+    "no cache": lambda store, _: make_store("memory:", cache_size=0),
+    "history": lambda store, _: make_store("memory:", history="maybe"),
+    "code": lambda store, _: make_store("memory:", code="maybe"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_a_call_does_not_take_is_named(wrong: Callable[[Store, str], Any]) -> None:
+    store = make_store("memory:")
+    id_ = store.save(Item(1))
+    with pytest.raises(InvalidArgument) as caught:
+        wrong(store, id_)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, TypeError)
+    assert caught.value.hint
+
+
+def test_what_is_no_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="not float"):
+        make_store(tmp_path / "store", key=2.5)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
-from perdure.errors import TransactionError
+from perdure.errors import InvalidArgument, TransactionError
 from perdure.objects.awaiting import AsyncFace
 from perdure.objects.finding import Finding, count, find_ids
 from perdure.objects.iterating import BATCH, iterate, iterate_found
@@ -120,7 +120,7 @@ class Asking(AsyncFace):
         desk = self.desk()
         if cls is None or not (asked or isinstance(cls, str)):
             if asked:
-                raise TypeError("A class is needed to ask for objects by their fields.")
+                raise InvalidArgument("A class is needed to ask for objects by their fields.")
             return iterate(desk, cls, batch, prefetch)
         question = self._finding.asked_as_find(cls, asked)
         ids = desk.view.moving_on(lambda: find_ids(self._finding, desk, question))

@@ -364,11 +364,11 @@ def _condition(backend: Backend, name: str, value: Any, known: Sequence[str]) ->
     operator = OPERATORS[suffix]
     if operator == "in":
         if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-            raise TypeError(f"{name} takes several values, not {type(value).__name__}")
+            raise InvalidArgument(f"{name} takes several values, not {type(value).__name__}")
         return Condition(field, operator, tuple(_asked_for(backend, name, each) for each in value))
     told = _asked_for(backend, name, value)
     if operator == "prefix" and not isinstance(told, str):
-        raise TypeError(f"{name} takes a text, not {type(value).__name__}")
+        raise InvalidArgument(f"{name} takes a text, not {type(value).__name__}")
     return Condition(field, operator, told)
 
 

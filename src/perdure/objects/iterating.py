@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from perdure.backends.base import number_of
-from perdure.errors import ClassNotFound, UntrustedRecord
+from perdure.errors import ClassNotFound, InvalidArgument, UntrustedRecord
 from perdure.objects.instances.classes import is_kind_of
 from perdure.objects.instances.guests import is_guest_class
 from perdure.objects.instances.persistable import Persistable
@@ -32,9 +32,9 @@ TRIES = 3  # to read a batch between the commits of others
 def iterate(desk: Desk, cls: type[Any] | None, batch: int, paths: Paths) -> Iterator[Any]:
     """Every object of `cls` and its subclasses, or of the user's at all."""
     if cls is not None and not (isinstance(cls, type) and (issubclass(cls, Persistable) or is_guest_class(cls))):
-        raise TypeError(f"a class of persistable objects is gone through, not {cls!r}")
+        raise InvalidArgument(f"a class of persistable objects is gone through, not {cls!r}")
     if batch < 1:
-        raise ValueError(f"a batch has at least 1 object, not {batch!r}")
+        raise InvalidArgument(f"a batch has at least 1 object, not {batch!r}")
     return _batches(desk, _Wanted(desk.view, cls), batch, paths)
 
 
@@ -61,7 +61,7 @@ def _batches(desk: Desk, wanted: _Wanted, batch: int, paths: Paths) -> Iterator[
 def iterate_found(desk: Desk, ids: Sequence[str], batch: int, paths: Paths) -> Iterator[Any]:
     """The objects of those ids, in their order; what others have removed meanwhile is left out."""
     if batch < 1:
-        raise ValueError(f"a batch has at least 1 object, not {batch!r}")
+        raise InvalidArgument(f"a batch has at least 1 object, not {batch!r}")
     return _found_batches(desk, ids, batch, paths)
 
 

@@ -178,7 +178,7 @@ class HistoryFace:
 def seconds_kept(history: str) -> float | None:
     """For how many seconds replaced versions are kept at least; None: until they are packed."""
     if history not in ("on", "off"):
-        raise ValueError(f"history is 'on' or 'off', not {history!r}")
+        raise InvalidArgument(f"history is 'on' or 'off', not {history!r}")
     return RECENT if history == "off" else None
 
 

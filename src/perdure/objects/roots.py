@@ -81,7 +81,7 @@ class Roots(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"the name of a root is a str, not {type(name).__name__}")
+            raise InvalidArgument(f"the name of a root is a str, not {type(name).__name__}")
         self._change(lambda names: self._put(names, name, value))
 
     def __delitem__(self, name: str) -> None:

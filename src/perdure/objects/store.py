@@ -12,9 +12,10 @@ from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
 from perdure.backends.base import Backend
 from perdure.clock import Clock, SystemClock
-from perdure.errors import NotFound, PerdureError, StoreClosed
+from perdure.errors import InvalidArgument, NotFound, PerdureError, StoreClosed
 from perdure.ids import Id, IdFactory, parse_id
 from perdure.objects.asking import Asking
+from perdure.objects.bounds import whole_number
 from perdure.objects.coding import CodeRecorder
 from perdure.objects.finding import Finding
 from perdure.objects.instances.columns import ExtraFields
@@ -74,8 +75,8 @@ class Store(Asking, HistoryFace):
         history: HistoryChoice = "on",
         limits: Limits | None = None,
     ):
-        if cache_size < 1:
-            raise ValueError(f"cache_size is a number of objects, at least 1, not {cache_size!r}")
+        if whole_number("cache_size", cache_size) < 1:
+            raise InvalidArgument(f"cache_size is a number of objects, at least 1, not {cache_size!r}")
         self.backend = backend
         self.extra_fields = extra_fields
         self._finding = Finding(backend, extra_fields)
@@ -389,7 +390,7 @@ def _running_task() -> Any:
 
 def _trusts_all(trust: str | None) -> bool:
     if trust not in (None, "all"):
-        raise ValueError(f"trust is 'all' or not given, not {trust!r}")
+        raise InvalidArgument(f"trust is 'all' or not given, not {trust!r}")
     if trust == "all":
         sys.audit("perdure.trust_all")
     return trust == "all"
@@ -399,7 +400,7 @@ def _trusts_all(trust: str | None) -> bool:
 def _allowing(view: View, trust: Trust | None, missing: Missing | None, ids: Iterable[str]) -> Iterator[None]:
     """Within the block the view opens records without a good seal, and with missing classes, if the caller said so."""
     if missing not in (None, "opaque"):
-        raise ValueError(f"missing is 'opaque' or not given, not {missing!r}")
+        raise InvalidArgument(f"missing is 'opaque' or not given, not {missing!r}")
     before = view.trust_all, view.opaque
     view.trust_all = view.trust_all or _trusts_all(trust)
     if missing is not None:
@@ -412,7 +413,7 @@ def _allowing(view: View, trust: Trust | None, missing: Missing | None, ids: Ite
 
 def _checked_code(code: CodeChoice) -> CodeChoice:
     if code not in CODE_CHOICES:
-        raise ValueError(f"code is one of {', '.join(map(repr, CODE_CHOICES))}, not {code!r}")
+        raise InvalidArgument(f"code is one of {', '.join(map(repr, CODE_CHOICES))}, not {code!r}")
     return code
 
 

@@ -369,6 +369,8 @@ def key_from(given: KeySource | None) -> Key | None:
     """The key that was given, or that is in the file that was; None where there is only its id, or nothing."""
     if given is None or isinstance(given, KeyId):
         return None
+    if not isinstance(given, (Key, str, os.PathLike)):
+        raise InvalidArgument(f"a key is a Key or the path of its file, not {type(given).__name__}")
     return given if isinstance(given, Key) else read_key_file(given)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import tee
 from typing import Any
 
-from perdure.errors import CannotLoad, CorruptRecord, PerdureError
+from perdure.errors import CannotLoad, CorruptRecord, InvalidArgument, PerdureError
 from perdure.keys import KeyRing
 from perdure.pickling import lasting, outside
 from perdure.pickling.classes import find, find_global
@@ -376,7 +376,7 @@ def _is_trusting(trust: str | None, call: str) -> bool:
     if trust is None:
         return False
     if trust != "all":
-        raise ValueError(f"trust is either left out or 'all', not {trust!r}")
+        raise InvalidArgument(f"trust is either left out or 'all', not {trust!r}")
     sys.audit("perdure.trust_all", call)
     return True
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from perdure.errors import CannotIndex
+from perdure.errors import CannotIndex, InvalidArgument
 from perdure.objects.instances.classes import ClassFacts
 from perdure.objects.instances.indexing import cannot_index, plain
 from perdure.records.values import INTERNAL, NO_FIELDS, Fields, Plain
@@ -49,10 +49,12 @@ class ExtraFields:
         self._warned: set[str] = set()
         for key, accessor in given.items():
             if not callable(accessor):
-                raise TypeError(f"extra_fields[{key!r}] is a function of an object, not {type(accessor).__name__}")
+                raise InvalidArgument(
+                    f"extra_fields[{key!r}] is a function of an object, not {type(accessor).__name__}"
+                )
             self._taken.append((_column(key), accessor))
         if len({name.lower() for name in self.names}) < len(self.names):  # to SQLite and MySQL case is no difference
-            raise ValueError(f"extra_fields names a column twice: {', '.join(self.names)}")
+            raise InvalidArgument(f"extra_fields names a column twice: {', '.join(self.names)}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,7 +116,7 @@ def _column(key: Any) -> Column:
         name, type_ = getattr(key, "name", None), getattr(key, "type", None)
         compiled = getattr(type_, "compile", None)
         if not isinstance(name, str) or compiled is None:
-            raise TypeError(f"extra_fields is keyed by names or SQLAlchemy columns, not by {key!r:.60}")
+            raise InvalidArgument(f"extra_fields is keyed by names or SQLAlchemy columns, not by {key!r:.60}")
         sql = "TEXT" if str(type_) == "VARCHAR" else type_  # of any length: not every database has such a VARCHAR
         found = Column(name, sql, _kinds(type_), getattr(type_, "length", None))
     if not name or not name.isprintable():

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from perdure.errors import PerdureError
+from perdure.errors import InvalidArgument, PerdureError
+from perdure.objects.bounds import whole_number
 from perdure.objects.transactions.commits import Desk
 from perdure.objects.transactions.transaction import Transaction
 
@@ -26,8 +27,10 @@ FIRST_WAIT, LONGEST_WAIT = 0.005, 1.0  # seconds
 
 def run(desk: Desk, function: Callable[..., T], args: Any, kwargs: Any, *, retries: int, note: str) -> T:
     """What the function gives; see `Store.run`."""
+    if not callable(function):
+        raise InvalidArgument(f"run takes a function, not {function!r:.60}", hint="Give it without calling it.")
     if inspect.iscoroutinefunction(function):
-        raise TypeError(f"{function.__qualname__} is a coroutine function: run it by `await store.arun(…)`.")
+        raise InvalidArgument(f"{function.__qualname__} is a coroutine function: run it by `await store.arun(…)`.")
     for attempt in attempts(desk, retries):
         try:
             with Transaction(desk, note, keeps_earlier=True):
@@ -59,8 +62,6 @@ class Attempt:
 
 def attempts(desk: Desk, retries: int) -> Iterator[Attempt]:
     """The attempts that there are; one only inside an open transaction."""
-    if retries < 0:
-        raise ValueError(f"retries is a number of further attempts, not {retries}")
-    most = 1 if desk.is_in_transaction else retries + 1
+    most = 1 if desk.is_in_transaction else whole_number("retries", retries) + 1
     for number in range(1, most + 1):
         yield Attempt(number, most)

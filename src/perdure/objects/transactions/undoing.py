@@ -18,6 +18,7 @@ from perdure.errors import (
     ClassNotFound,
     ConflictError,
     CorruptRecord,
+    InvalidArgument,
     NotFound,
     SnapshotTooOld,
     StillReferred,
@@ -69,7 +70,7 @@ def undo(desk: Desk, revision: int, note: str = "") -> int:
 def _commit(backend: Backend, revision: int) -> Commit:
     described = backend.describe()
     if isinstance(revision, bool) or not isinstance(revision, int):
-        raise TypeError(f"what is undone is named by its revision, not by {type(revision).__name__}")
+        raise InvalidArgument(f"what is undone is named by its revision, not by {type(revision).__name__}")
     if not 0 < revision <= described.revision:
         raise NotFound(f"There is no commit {revision}; the newest is {described.revision}.")
     if revision <= described.oldest:

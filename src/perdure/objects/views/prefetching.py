@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from perdure.errors import NoSuchPath
+from perdure.errors import InvalidArgument, NoSuchPath
 from perdure.objects.instances import states
 from perdure.objects.instances.ghosts import real_class
 from perdure.objects.instances.guests import is_record
@@ -26,11 +26,21 @@ def prefetch(reader: Reader, objects: Iterable[Any], paths: Paths) -> None:
     that is neither a reference nor a container of any, nor None.
     """
     beginning = [obj for obj in objects if isinstance(obj, Persistable)]
-    for path in (paths,) if isinstance(paths, str) else paths:
+    for path in paths_of(paths):
         level = beginning
         for name in path.split("."):
             level = _step(level, name, path)
             reader.load_states(level)
+
+
+def paths_of(paths: Any) -> Iterable[str]:
+    """One path or several; raises `InvalidArgument` for what is none."""
+    found = (paths,) if isinstance(paths, str) else tuple(paths) if isinstance(paths, Iterable) else (paths,)
+    if not all(isinstance(path, str) for path in found):
+        raise InvalidArgument(
+            f"prefetch is a path of attributes or several, not {paths!r:.60}.", hint='Write prefetch="items.owner".'
+        )
+    return found
 
 
 def _step(level: list[Any], name: str, path: str) -> list[Any]:
