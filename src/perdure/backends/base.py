@@ -294,6 +294,10 @@ class Backend(ABC):
         found = self.find(query._replace(order=(), limit=None, offset=0))
         return found.revision, len(found.ids)
 
+    def columns(self) -> list[str]:
+        """The names of columns besides the backend's own that rows of records have, for other programs to read."""
+        return []
+
     def class_names(self) -> list[str]:
         """The names of all classes that records have, each once; maybe of some that they only had before."""
         return list(dict.fromkeys(parse_unverified(frame).class_name for frame in self.scan()))

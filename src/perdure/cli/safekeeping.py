@@ -126,6 +126,12 @@ def _tell(done: Restored, options: argparse.Namespace, source: str) -> int:
         f" {counted(done.records, 'record')}, {counted(done.written, 'revision')} of them written now. Read again, all"
         f" is the same; {seals}."
     )
+    if done.unfilled:
+        print(
+            f"Columns that have got nothing, or not of every record: {', '.join(map(clean, done.unfilled))}. Give the"
+            " functions for them as extra_fields to perdure.copy_store, or let store.reindex fill them.",
+            file=sys.stderr,
+        )
     return 0
 
 

@@ -79,6 +79,7 @@ class Restored(NamedTuple):
 
     `written` are the revisions that were not there yet, of all up to `revision`. `sealed` is whether every seal was
     found good; None where the key is not on this machine. `torn` are the bytes of a backup that were left aside.
+    `unfilled` are extra fields of the store that not every record told: columns have NULL there.
     """
 
     revision: int
@@ -87,6 +88,7 @@ class Restored(NamedTuple):
     pieces: int
     sealed: bool | None
     torn: int = 0
+    unfilled: tuple[str, ...] = ()
 
 
 class Repaired(NamedTuple):

@@ -65,6 +65,7 @@ class ReplayingContract:
         assert told(backend, 5) == told(source, 5)
         assert backend.commits() == source.commits()
         assert backend.removals() == {"Item.2": 4, "Item.9": 4}
+        assert backend.columns() == []
         assert [version.frame for version in backend.history("Item.9")] == [None]
         with pytest.raises(SnapshotTooOld):
             backend.read(["Item.1"], at=3)

@@ -84,7 +84,7 @@ def restore(
     found = _key_of(origin, key)
     with open_target(url, origin.key, options) as store:
         backend = _target(store.backend, origin, found, encrypt=origin.encrypted or None)
-        return fill(backend, origin, found, progress)._replace(torn=contents.torn)
+        return fill(backend, origin, found, progress)._replace(torn=contents.torn, unfilled=_unfilled(store))
 
 
 def copy_store(
@@ -94,12 +94,14 @@ def copy_store(
     key: KeySource | None = None,
     encrypt: bool | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Restored:
     """Copy a store with its whole history to another place, of whichever kind.
 
     Others may go on with it meanwhile: what is copied is its newest revision at the beginning. Cut off, or called again
     later, it goes on where the target ends. The copy of an encrypted store is encrypted; with `encrypt` (True or False)
-    it is as that says, for which the key must be here. Raises `NotEmpty` for a target that holds something else,
+    it is as that says, for which the key must be here. `options` are those of `make_store` for the target: with its
+    `extra_fields` columns get what headers of records tell. Raises `NotEmpty` for a target that holds something else,
     `InvalidArgument` for one that is encrypted and should not be, or the other way round, `KeyMissing`, and what
     opening a store raises.
     """
@@ -114,13 +116,13 @@ def copy_store(
             size_of(backend, 0, described.revision), lambda: _steps(backend, described.revision),
             described.encrypted and not to_open,
         )  # fmt: skip
-        with open_target(target, described.key, {}) as other:
+        with open_target(target, described.key, options) as other:
             if other.backend.describe().store == described.store:
                 raise InvalidArgument(f"{source} and {target} are the same store.", hint="Name another place.")
             wanted = encrypt if encrypt is not None else origin.encrypted or None
             copied = fill(_target(other.backend, origin, store.key, encrypt=wanted), origin, store.key, progress)
             other.backend.reserve(max(backend.describe().next_number - other.backend.describe().next_number, 0))
-            return copied
+            return copied._replace(unfilled=_unfilled(other))
 
 
 def _target(backend: Backend, origin: Origin, key: Key | None, *, encrypt: bool | None) -> Backend:
@@ -171,6 +173,16 @@ def fill(backend: Backend, origin: Origin, key: Key | None, progress: Progress |
     _read_again(backend, origin.revision, telling.digest())
     sealed = None if key is None else True
     return Restored(origin.revision, written, records, pieces + len(known), sealed)
+
+
+def _unfilled(store: Store) -> tuple[str, ...]:
+    """The extra fields of a store that not every record of the user's tells, or that nobody has asked for."""
+    given = () if store.extra_fields is None else store.extra_fields.names
+    known = {name.lower() for name in given}
+    lacking = {name for name in at_rest(store.backend).columns() if name.lower() not in known}
+    for frame in store.backend.scan(internal=False) if given else ():
+        lacking.update(set(given).difference(parse_unverified(frame).fields))
+    return tuple(sorted(lacking))
 
 
 def _read_again(backend: Backend, revision: int, digest: bytes) -> None:

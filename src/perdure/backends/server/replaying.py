@@ -11,12 +11,18 @@ from perdure.records.values import Batch, Past
 
 
 class Replaying(ServerTables):
-    """`removals`, `begin`, `mark_encrypted` and `replay_part`."""
+    """`removals`, `columns`, `begin`, `mark_encrypted` and `replay_part`."""
 
     @reads
     def removals(self) -> dict[str, int]:
         rows = self._rows("SELECT id, revision FROM {records} WHERE class = 0")
         return {expect(str, id_): expect(int, revision) for id_, revision in rows}
+
+    @reads
+    def columns(self) -> list[str]:
+        own = self._schema.columns[self.table_name]
+        found = self._connection.read(self._found_columns)
+        return sorted(column for table, column in found if table == self.table_name and column not in own)
 
     def begin(self, oldest: int, key: int) -> None:
         self._refuse_write()

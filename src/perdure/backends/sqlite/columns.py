@@ -39,6 +39,11 @@ class SqliteColumns:
             if name.lower() not in found:
                 connection.execute(f"ALTER TABLE {self._records} ADD COLUMN {_quoted(name)} {kind or ''}")
 
+    def further(self, connection: sqlite3.Connection) -> list[str]:
+        """All that are there, whoever has added them."""
+        found = [str(row[1]) for row in connection.execute(f"PRAGMA table_info({self._records})")]
+        return [name for name in found if name.lower() not in _OWN]
+
     def write(self, connection: sqlite3.Connection, drafts: Iterable[Draft], numbers: Sequence[int]) -> None:
         """Put what the drafts tell into the rows, which are there."""
         if not self._types:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from perdure.backends.base import runs_of
 from perdure.backends.damage import reads
 from perdure.backends.sqlite.buffers import SqlitePieces
+from perdure.backends.sqlite.columns import SqliteColumns
 from perdure.backends.sqlite.index import INDEXED_FORMAT, SqliteIndex
 from perdure.backends.sqlite.rows import HEAD, id_in
 from perdure.backends.sqlite.schema import ENCRYPTED_FORMAT, raise_format
@@ -24,9 +25,10 @@ _REMOVALS = (
 
 
 class SqlitePast(SqlitePieces):
-    """`removals`, `begin`, `mark_encrypted` and `replay_part`."""
+    """`removals`, `columns`, `begin`, `mark_encrypted` and `replay_part`."""
 
     _index: SqliteIndex
+    _columns: SqliteColumns
     _class_numbers: ClassNumbers
 
     @abstractmethod
@@ -37,6 +39,10 @@ class SqlitePast(SqlitePieces):
     def removals(self) -> dict[str, int]:
         rows = self._connection.read(lambda connection: connection.execute(_REMOVALS).fetchall())
         return {id_in(head, number): revision for number, revision, head in rows}
+
+    @reads
+    def columns(self) -> list[str]:
+        return self._connection.read(self._columns.further)
 
     def begin(self, oldest: int, key: int) -> None:
         def work(connection: sqlite3.Connection) -> None:
