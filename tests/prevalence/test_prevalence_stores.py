@@ -25,8 +25,10 @@ from perdure.errors import (
     KeyMissing,
     OutcomeUnknown,
     ReadOnly,
+    StorageError,
     StoreBusy,
     SystemNotFound,
+    TransactionError,
     WriterDeposed,
 )
 from perdure.files import Files
@@ -347,6 +349,26 @@ def test_what_is_missing_or_damaged_in_the_store_is_told(simple):
     with pytest.raises(CorruptJournal, match=r"missing|ends at"):
         open_system(simple.store())
     assert verify(folder, store.key).wrong
+
+
+def test_what_a_system_has_committed_is_not_undone(simple):
+    store = simple.store()
+    with open_system(store) as system:
+        system.root.add("one")
+        with pytest.raises(TransactionError, match="of a prevalent system"):
+            store.undo(store.transactions(limit=1)[0].revision)
+    with open_system(store) as system:
+        assert list(system.root.open) == ["one"]
+
+
+def test_a_piece_that_is_removed_while_the_system_is_open_is_told(simple):
+    store = simple.store()
+    system = open_system(store)
+    system.root.add("one")
+    first = system._folder.files.disk._pieces(system._folder.files.disk._file(system._journal._file.path))[0]
+    store.remove(first.id)
+    with pytest.raises(StorageError, match="a piece of it is gone"):
+        system.close()
 
 
 def test_a_look_at_a_system_in_a_store_on_the_command_line(simple, capsys):

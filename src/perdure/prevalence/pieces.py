@@ -10,8 +10,7 @@ from typing import Any
 
 from perdure.errors import CorruptRecord
 from perdure.objects.instances.persistable import Persistable
-from perdure.pickling.classes import name_of
-from perdure.records.values import INTERNAL, PLAIN, Draft, Plain, Record
+from perdure.records.values import INTERNAL, PLAIN, SYSTEM_FILE, SYSTEM_PIECE, Draft, Plain, Record
 
 
 class SystemOwner(Persistable):
@@ -49,7 +48,7 @@ class SystemPiece(Persistable):
     content: bytes
 
 
-FILES, PIECES = name_of(SystemFile), name_of(SystemPiece)
+FILES, PIECES = SYSTEM_FILE, SYSTEM_PIECE
 INDEXED = {FILES: ("system",), PIECES: ("file",)}
 
 

@@ -136,6 +136,8 @@ class StoreDisk(Disk):
             pieces = self._pieces(file)
             missing = [piece.id for piece in pieces if piece.content is None]
             stored = {number_of(record.id): state_of(record)["content"] for record in self._records(missing)}
+            if len(stored) < len(missing):  # somebody has removed it, past this system
+                raise OSError(errno.EIO, "a piece of it is gone from the store", file.name)
             parts: list[bytes] = []
             end = 0
             for piece in pieces:

@@ -33,6 +33,10 @@ NO_FIELDS: Fields = {}
 CLASS_FIELD = "class"  # of a record whose class has a stable name: where that class was, as `module:Name`
 
 CODE, SOURCE = "perdure:Code", "perdure:Source"  # classes of code records, and of the texts of modules in them
+SYSTEM_FILE, SYSTEM_PIECE = (
+    "perdure:SystemFile",
+    "perdure:SystemPiece",
+)  # files of prevalent systems, and pieces
 
 
 class Record(NamedTuple):

@@ -35,7 +35,20 @@ from perdure.objects.views.naming import class_named
 from perdure.objects.views.view import View
 from perdure.records.buffers import digests_of
 from perdure.records.frame import decode
-from perdure.records.values import CODE, INTERNAL, KIND_BITS, SOURCE, VALUE, Batch, Buffer, Commit, Draft, Record
+from perdure.records.values import (
+    CODE,
+    INTERNAL,
+    KIND_BITS,
+    SOURCE,
+    SYSTEM_FILE,
+    SYSTEM_PIECE,
+    VALUE,
+    Batch,
+    Buffer,
+    Commit,
+    Draft,
+    Record,
+)
 
 
 def undo(desk: Desk, revision: int, note: str = "") -> int:
@@ -83,6 +96,7 @@ def _batch(desk: Desk, commit: Commit, note: str) -> Batch:
     backend, seen, revision = view.backend, view.revision, commit.revision
     before = _records(desk, backend.ids_of(commit.numbers, revision - 1), revision - 1)
     after = _records(desk, backend.ids_of(commit.numbers, revision), revision)
+    _refuse_systems(commit, [*before.values(), *after.values()])
     _refuse_erased(commit, before, after)
     after = {id_: record for id_, record in after.items() if id_ in before or record.class_name not in (CODE, SOURCE)}
     bases = _bases(desk, {*before, *after}, after, revision)
@@ -114,6 +128,14 @@ def _records(desk: Desk, ids: list[str], at: int) -> dict[str, Record]:
     view = desk.view
     frames = view.backend.read(ids, at)
     return {id_: decode(frame, view.key, trust_all=view.trust_all) for id_, frame in frames.items()}
+
+
+def _refuse_systems(commit: Commit, records: Iterable[Record]) -> None:
+    if any(record.class_name in (SYSTEM_FILE, SYSTEM_PIECE) for record in records):
+        raise TransactionError(
+            f"Revision {commit.revision} is of a prevalent system, whose journal is not undone.",
+            hint="prevalence.open(store, until=…) shows the system as it was.",
+        )
 
 
 def _refuse_erased(commit: Commit, before: dict[str, Record], after: dict[str, Record]) -> None:
