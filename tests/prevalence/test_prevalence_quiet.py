@@ -464,6 +464,35 @@ def number_of(quiet):
     return quiet.number
 
 
+@functools.total_ordering
+class Total:
+    """Has methods that are called otherwise than their code."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __eq__(self, other):
+        return self.number == other.number
+
+    def __lt__(self, other):
+        return self.number < other.number
+
+    __hash__ = None
+
+
+def compares(root):
+    root.seen.append(root.first >= root.second)
+
+
+def test_classes_with_generated_methods_are_compared():
+    root = Many()
+    root.first, root.second = Total(2), Total(1)
+    noted = changes_of(root)
+    twin_of(compares)(noted, root)
+    assert root.seen == [True]
+    assert not noted.lost
+
+
 def test_what_is_usual_is_noted():
     root = Many()
     before, noted = shown(root), changes_of(root)

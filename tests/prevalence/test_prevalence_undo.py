@@ -8,6 +8,7 @@ import copy
 import functools
 import heapq
 import pickle
+import sys
 import traceback
 from dataclasses import dataclass, field
 
@@ -267,6 +268,28 @@ class Private:
 
     def hide(self):
         self.__hidden = 2
+
+
+def text_of_locals(root, name):
+    return "{name} {number}".format(number=len(root), name=locals()["name"])
+
+
+def evaluated(root, name):
+    return eval("name") + str(len(globals())) + str(len(root))
+
+
+def of_its_frame(root):
+    return sys._getframe(0).f_code.co_name
+
+
+def shown(root, name):
+    return sorted(vars()), dir(), [*root, name]
+
+
+@pytest.mark.parametrize("function", [text_of_locals, evaluated, of_its_frame, shown])
+def test_what_asks_for_its_own_frame_has_no_twin(function):
+    """It would see that of whoever calls for the twin."""
+    assert twin_of(function) is None
 
 
 def test_of_what_there_is_no_twin():

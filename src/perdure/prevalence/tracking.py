@@ -20,9 +20,9 @@ def twin_of(function: FunctionType) -> Twin | None:
         return _twins[function]
     except KeyError:
         _twins[function] = None  # for those that call themselves while it is made
-    from perdure.prevalence.twins import Refused, made_twin  # reading is all that many programs do
+    from perdure.prevalence.twins import NO_TWIN, made_twin  # reading is all that many programs do
 
-    with suppress(OSError, TypeError, SyntaxError, ValueError, Refused):
+    with suppress(*NO_TWIN):
         _twins[function] = made_twin(function)
     return _twins[function]
 

@@ -12,6 +12,7 @@ import __future__
 import ast
 import inspect
 import textwrap
+from tokenize import TokenError
 from types import CodeType, FunctionType
 from typing import Any, cast
 
@@ -33,8 +34,12 @@ class Refused(Exception):
     """The source has something of which no twin can be made."""
 
 
+NO_TWIN = (OSError, TypeError, SyntaxError, ValueError, IndexError, RecursionError, TokenError, Refused)
+"""What `made_twin` raises where there is none: it is `inspect`, `ast` and `compile` that meet strange sources."""
+
+
 def made_twin(function: FunctionType) -> Twin:
-    """The twin of a function; raises `Refused`, or what `inspect` and `compile` raise, where there is none."""
+    """The twin of a function; raises one of `NO_TWIN`."""
     if function.__closure__ or "<" in function.__code__.co_filename:
         raise Refused
     lines, first = inspect.getsourcelines(function)
@@ -75,7 +80,10 @@ def _compiled(tree: ast.Module, function: FunctionType) -> Any:
     # What a module imports is called in another way than what it defines: the compiler has to see it.
     whole = ast.Module([*_imports_of(function), *tree.body], [])
     made = compile(whole, function.__code__.co_filename, "exec", future, dont_inherit=True)
-    code = next(each for each in made.co_consts if isinstance(each, CodeType) and each.co_name == function.__name__)
+    name = function.__code__.co_name  # the function may have been given another one since
+    code = next((each for each in made.co_consts if isinstance(each, CodeType) and each.co_name == name), None)
+    if code is None:
+        raise Refused
     return FunctionType(code, function.__globals__, function.__name__)
 
 
@@ -156,6 +164,8 @@ def _reads_only(definition: ast.FunctionDef, known: dict[str, Any]) -> bool:
     return True
 
 
+_ITS_FRAME = frozenset({"locals", "globals", "vars", "dir", "eval", "exec"})
+_FRAMES = frozenset({"_getframe", "currentframe"})
 _GIVEN = (ast.Name, ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.Load)
 _READERS = frozenset({
     "abs", "all", "any", "bool", "bytes", "dict", "divmod", "enumerate", "float", "format", "frozenset", "hash", "int",
@@ -181,6 +191,8 @@ class _Rewriter(ast.NodeTransformer):
         for name in (getattr(node, "id", ""), getattr(node, "attr", "")):
             if name.startswith("__") and not name.endswith("__"):
                 raise Refused  # inside of a class it has another name
+        if getattr(node, "id", "") in _ITS_FRAME or getattr(node, "attr", "") in _FRAMES:
+            raise Refused  # it would be asked of another function's frame
         return self.visit_test(node) if isinstance(node, _TESTS) else super().visit(node)
 
     # What is read by an operator, a loop or a test has to be quiet.
@@ -256,6 +268,8 @@ class _Rewriter(ast.NodeTransformer):
         return _call("get_item", self.visit(node.value), self._key(node), at=node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _FRAMES:
+            raise Refused
         arguments = [self.visit(argument) for argument in node.args]
         keywords = [self.visit(keyword) for keyword in node.keywords]
         if isinstance(node.func, ast.Attribute):
