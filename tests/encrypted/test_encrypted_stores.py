@@ -163,7 +163,34 @@ def test_a_store_that_holds_something_is_not_made_an_encrypted_one(lair: Lair) -
     with pytest.raises(InvalidArgument, match="1 revision") as caught:
         lair.open("other", encrypt=True)
     assert "perdure copy --encrypt" in caught.value.hint
+    with pytest.raises(InvalidArgument, match="1 revision"):
+        lair.open("other", encrypt=True, read_only=True)
     assert lair.open("other", encrypt=False).load("int.1") == 1
+
+
+@pytest.mark.parametrize("other_encrypts", [True, False])
+def test_somebody_else_may_fill_it_while_it_is_opened(
+    other_encrypts: bool, lair: Lair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lair.kind == "memory":
+        return  # of which nobody else knows
+    lair.open().close()
+    marks = type(at_rest(lair.open().backend)).mark_encrypted
+
+    def after_another(backend: Any) -> None:
+        monkeypatch.undo()
+        with lair.open(encrypt=other_encrypts or None) as other:
+            other.save(Pen("blue"))
+        marks(backend)
+
+    monkeypatch.setattr(type(at_rest(lair.open().backend)), "mark_encrypted", after_another)
+    if other_encrypts:
+        store = lair.open(encrypt=True)
+        assert store.load(store.save(Pen("red"))).ink == "red"
+        assert check(store) == []
+    else:
+        with pytest.raises(InvalidArgument, match="not encrypted"):
+            lair.open(encrypt=True)
 
 
 def test_columns_for_everybody_are_refused(tmp_path: Path) -> None:

@@ -255,14 +255,21 @@ def opened_for(backend: Backend, key: Key | None, encrypt: bool | None) -> Backe
     if not described.encrypted and not encrypt:
         return backend
     require_library()
-    if not described.encrypted:
-        if described.revision:
-            raise InvalidArgument(
-                f"The store is not encrypted, and holds {described.revision} revisions already.",
-                hint="`perdure copy --encrypt` makes a copy that is encrypted.",
-            )
-        backend.mark_encrypted()
+    if not described.encrypted and (described.revision or not _is_marked(backend)):
+        raise InvalidArgument(
+            f"The store is not encrypted, and holds {backend.revision()} revisions already.",
+            hint="`perdure copy --encrypt` makes a copy that is encrypted.",
+        )
     return EncryptedBackend(backend, key)
+
+
+def _is_marked(backend: Backend) -> bool:
+    """Make an encrypted store of one that was empty; whether it is one now: others may have filled it meanwhile."""
+    try:
+        backend.mark_encrypted()
+    except ValueError:
+        return backend.describe().encrypted
+    return True
 
 
 def at_rest(backend: Backend) -> Backend:
