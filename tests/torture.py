@@ -90,7 +90,7 @@ def _testing(part: str, seed: int) -> list[str]:
 
 
 def _fuzzing(folder: str, seed: int, scale: int) -> list[str]:
-    told = [f"-seed={seed}", f"-max_total_time={FUZZED_SECONDS * scale}", "-timeout=20", "-rss_limit_mb=4000"]
+    told = [f"-seed={seed}", f"-max_total_time={FUZZED_SECONDS * scale}", "-timeout=200", "-rss_limit_mb=4000"]
     return [sys.executable, "hostile/fuzz.py", folder, *told, f"-artifact_prefix={HERE / 'hostile' / 'found-'}"]
 
 

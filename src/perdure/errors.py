@@ -13,12 +13,16 @@ from typing import Any, ClassVar
 
 
 class PerdureError(Exception):
-    """Something that perdure could not do. `str()` gives the message followed by the hint."""
+    """Something that perdure could not do. `str()` gives the message followed by the hint.
+
+    What a message repeats of somebody's bytes cannot steer a terminal: it is escaped.
+    """
 
     retryable: ClassVar[bool] = False
     usual_hint: ClassVar[str] = ""  # where nothing more particular is known
 
     def __init__(self, message: str, *, hint: str = "", ids: Iterable[str] = (), path: str = "", **details: Any):
+        message = message if message.isprintable() else _shown(message)
         super().__init__(message)
         self.message = message
         self.hint = hint or self.usual_hint
@@ -38,6 +42,10 @@ class PerdureError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.hint, self.ids, self.path, self.details)
+
+
+def _shown(text: str) -> str:
+    return "".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text)
 
 
 def _rebuild(

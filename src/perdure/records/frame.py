@@ -24,6 +24,7 @@ from zlib import crc32
 
 from perdure import kernels
 from perdure.errors import CorruptRecord, KeyMissing, NewerFormat, PerdureError, UntrustedRecord
+from perdure.ids import is_id
 from perdure.records.buffers import table_size
 from perdure.records.compression import SMALLEST, compressed, decompressed
 from perdure.records.seal import TAG_SIZE, Key
@@ -47,6 +48,7 @@ NARROW_HEAD = _NARROW.size
 WIDE_HEAD = _WIDE.size
 _LENGTH_AT = NARROW_HEAD - 4  # where the length of the payload stands
 _LENGTH_SIZE = 8  # bytes before a compressed payload, with its length
+_PLAIN = frozenset({str, int, float, bool, type(None)})  # types of fields
 _MANY = 1000  # heads that are remembered
 _FREE = 1 << 20  # bytes of a payload that are unpacked anyway
 _SECOND = SHAPED | BUFFERED | COMPRESSED  # what format 1 does not know
@@ -246,9 +248,18 @@ def parse_unverified(frame: bytes) -> Record:
         record = _parse(frame)
     except (StructError, ValueError, RecursionError) as error:
         raise CorruptRecord(f"The record's header cannot be read: {error}.") from error
-    if not isinstance(record.fields, dict):
-        raise CorruptRecord(f"The fields of the record{_named(frame)} are no mapping.")
+    _expect_header(record, frame)
     return record
+
+
+def _expect_header(record: Record, frame: bytes) -> None:
+    """Raise `CorruptRecord` for a header that no release of perdure writes: what it tells is shown and looked up."""
+    fields = record.fields
+    if not isinstance(fields, dict) or not _PLAIN.issuperset(map(type, fields.values())):
+        raise CorruptRecord(f"The fields of the record{_named(frame)} are no mapping of plain values.")
+    ids = (record.id, *record.references) if record.id else record.references
+    if not (all(map(is_id, ids)) and record.class_name.isprintable() and record.code.isprintable()):
+        raise CorruptRecord(f"The header of the record{_named(frame)} names something by what is no name.")
 
 
 def unpacked(record: Record, most: Unpacking | None = None) -> Record:

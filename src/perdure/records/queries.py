@@ -13,6 +13,7 @@ from math import isnan
 from struct import pack, unpack
 from typing import Any, Literal, NamedTuple
 
+from perdure.errors import CorruptRecord
 from perdure.records.values import Fields, Plain
 
 LONGEST_TEXT = 1000  # bytes of UTF-8; the longest that an index of each database takes
@@ -96,6 +97,14 @@ def sort_key(value: Plain) -> bytes:
     return _NUMBER + _float_key(nearest) + _rest(value - int(nearest))
 
 
+def stored_key(fields: Fields, field: str) -> bytes:
+    """The key of what a header tells; None if it tells nothing. Raises `CorruptRecord` for what no release writes."""
+    try:
+        return sort_key(fields.get(field))
+    except ValueError as error:
+        raise CorruptRecord(f"A record tells as {field!r} what cannot be compared: {error}.") from error
+
+
 def matches(fields: Fields, query: Query) -> bool:
     """Whether the conditions hold for an object with these fields; a field that it lacks counts as None."""
     return matcher(query)(fields)
@@ -106,7 +115,7 @@ def matcher(query: Query) -> Callable[[Fields], bool]:
     tests = [(condition.field, _test(condition)) for condition in query.conditions]
 
     def holds(fields: Fields) -> bool:
-        return all(test(sort_key(fields.get(field))) for field, test in tests)
+        return all(test(stored_key(fields, field)) for field, test in tests)
 
     return holds
 
@@ -115,7 +124,7 @@ def arrange(found: Iterable[tuple[str, int, Fields]], query: Query) -> list[str]
     """The ids of (id, number, fields), put into the query's order and cut to its limit."""
     rows = sorted(found, key=lambda row: row[1])
     for field, descending in reversed(query.order):
-        rows.sort(key=lambda row: sort_key(row[2].get(field)), reverse=descending)
+        rows.sort(key=lambda row: stored_key(row[2], field), reverse=descending)
     end = None if query.limit is None else query.offset + query.limit
     return [id_ for id_, _, _ in rows[query.offset : end]]
 

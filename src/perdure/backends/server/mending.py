@@ -7,7 +7,7 @@ from perdure.backends.server.connection import Cursor
 from perdure.backends.server.tables import ServerTables
 from perdure.errors import CorruptRecord, NewerFormat
 from perdure.records.frame import parse_unverified
-from perdure.records.queries import sort_key
+from perdure.records.queries import stored_key
 from perdure.records.values import INTERNAL, Record
 
 Classes = dict[tuple[str, bool], int]  # name, internal or not -> the number that stands for it
@@ -91,7 +91,7 @@ class Mending(ServerTables):
         for of, field in indexed:
             if of == right and field.decode() in record.fields:
                 sql = "INSERT INTO {fields} (number, field, class, value) VALUES (%s, %s, %s, %s)"
-                values = (number, field, right, sort_key(record.fields[field.decode()]))
+                values = (number, field, right, stored_key(record.fields, field.decode()))
                 cursor.execute(self._schema.spell(sql), values)
 
     def _classes(self, cursor: Cursor) -> Classes:

@@ -10,7 +10,7 @@ from perdure.backends.sqlite.replaying import SqlitePast
 from perdure.backends.sqlite.writing import name_classes
 from perdure.errors import CorruptRecord, NewerFormat
 from perdure.records.frame import parse_unverified
-from perdure.records.queries import sort_key
+from perdure.records.queries import stored_key
 from perdure.records.values import INTERNAL, Record
 
 _TOGETHER = 500  # records that are in memory at a time
@@ -70,7 +70,7 @@ class SqliteMending(SqlitePast):
             connection.execute("DELETE FROM indexed WHERE number = ?", (number,))
         for (of, field), place in places.items():
             if of == right and field in record.fields:
-                row = (place, sort_key(record.fields[field]), number)
+                row = (place, stored_key(record.fields, field), number)
                 connection.execute("INSERT INTO indexed VALUES (?, ?, ?)", row)
 
     @staticmethod
