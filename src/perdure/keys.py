@@ -19,6 +19,7 @@ from perdure.records.seal import Key
 KEY_FORMAT = 1
 _HEADER = re.compile(r"perdure key (\d+) ([0-9a-f]{8})")
 _SUFFIX = ".key"
+_LONGEST = 4096  # bytes that are looked at: no key file has as many
 
 
 class KeyRing:
@@ -102,7 +103,7 @@ class KeyRing:
 
 def read_key_file(path: str | os.PathLike[str], *, files: Files | None = None) -> Key:
     """The key in a file that `write_key_file` made; raises `KeyMissing`, `CorruptRecord` or `NewerFormat`."""
-    data = (files or Files()).read(os.fspath(path))
+    data = (files or Files()).read(os.fspath(path), 0, _LONGEST)
     if data is None:
         raise KeyMissing(
             f"There is no key file {path}.", hint="Give the file to: perdure key import FILE", path=str(path)

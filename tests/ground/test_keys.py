@@ -112,6 +112,14 @@ def test_a_key_file_that_is_missing_damaged_or_newer_is_named(tmp_path: Path):
         read_key_file(path)
 
 
+def test_a_file_without_end_is_no_key_file(tmp_path: Path):
+    path = tmp_path / "key"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(CorruptRecord, match="no key file"):
+        read_key_file(path)
+
+
 def test_a_file_under_another_keys_name_is_refused(ring: KeyRing):
     key = ring.make()
     (ring.directory / f"{key.name}.key").rename(ring.directory / "00000001.key")

@@ -20,7 +20,7 @@ from perdure.pickling import outside
 from perdure.pickling.compare import same_state
 from perdure.pickling.outline import outside_references
 from perdure.pickling.outside import OutsideReference
-from perdure.pickling.plain import load_plain
+from perdure.pickling.own.reading import read_values
 from perdure.records.frame import encoder, parse_unverified
 from perdure.records.values import VALUE, Draft
 
@@ -470,7 +470,7 @@ def test_without_a_seal_nothing_is_resolved(table):
     with pytest.raises(UntrustedRecord, match="_outside"):
         perdure.loads(forged("Row", 1), resources={"table": table})
     with pytest.raises(UntrustedRecord):
-        load_plain(forged("Row", 1))
+        read_values(forged("Row", 1))
     assert table.asked == []
 
 
@@ -480,28 +480,6 @@ def test_trust_all_resolves_only_what_is_registered(table):
     assert perdure.loads(data, trust="all", resources={"table": table})["here"][0] is row
     with pytest.raises(UnknownTag):
         perdure.loads(forged("os.system", "true"), trust="all", resources={"table": table})
-
-
-def test_the_plain_reader_shows_references_to_who_asks(table):
-    shown = load_plain(forged("Row", ("a", 1)), show_outside=True)
-    (found,) = shown["here"]
-    assert (type(found), found.tag, found.key) == (OutsideReference, "Row", ("a", 1))
-    assert repr(found) == "<Row ('a', 1), outside of the store>"
-    assert table.asked == []
-
-
-def test_the_plain_reader_takes_no_tag_that_is_no_text():
-    with pytest.raises(perdure.CorruptRecord):
-        load_plain(forged(["Row"], 1), show_outside=True)
-
-
-def test_the_plain_reader_shows_nothing_else():
-    class Evil:
-        def __reduce__(self):
-            return print, ("executed",)
-
-    with pytest.raises(UntrustedRecord):
-        load_plain(pickle.dumps([Evil()]), show_outside=True)
 
 
 def test_references_of_a_payload_are_found_without_executing_anything(table):

@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 import perdure
 from perdure import Limits, PerdureError, Persistable, UntrustedRecord
 from perdure.pickling.own import registry
-from perdure.pickling.own.reading import read
+from perdure.pickling.own.reading import read, read_values
 from perdure.pickling.own.values import EXCEPTIONS
 from perdure.records.seal import Key
 
@@ -295,6 +295,18 @@ def test_of_two_classes_of_one_name_the_one_that_is_there():
             assert type(perdure.loads(pickle.dumps(made()))) is made
     finally:
         del sys.modules["passing_by"]
+
+
+def test_values_alone_ask_no_class_of_the_program():
+    for value in VALUES:
+        data, has_class = pickle.dumps([value]), type(value).__module__ == "owned" or "owned." in repr(value)
+        if has_class:
+            with pytest.raises(UntrustedRecord, match="names the class owned:"):
+                read_values(data)
+        else:
+            assert repr(read_values(data)) == repr([value])
+    with pytest.raises(perdure.CorruptRecord, match="follow its end"):
+        read_values(b"N.N.")
 
 
 # -- limits ------------------------------------------------------------------------------------------------------

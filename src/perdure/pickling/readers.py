@@ -29,8 +29,7 @@ from perdure.pickling.outline import path_to
 from perdure.pickling.outside import Resolver, Resources, resources_of
 from perdure.pickling.own.limits import LIMITS, Limits
 from perdure.pickling.rebuilding import CHECKED, Rebuilder, Reshaped, check_named, check_shape
-from perdure.pickling.scan import Source
-from perdure.pickling.sources import Next, take_pickle
+from perdure.pickling.sources import Next, Source, take_pickle
 from perdure.pickling.together import resolved_together
 from perdure.records.frame import MAGIC, decode
 from perdure.records.seal import Key

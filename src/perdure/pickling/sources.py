@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import pickle
+from typing import Protocol
 
 from perdure.pickling.opcodes import COUNTED, LAYOUTS, NO_OPCODE, corrupt
-from perdure.pickling.scan import Source
 from perdure.records.frame import MAGIC, NARROW_HEAD, WIDE_HEAD, frame_length, refuse_newer
 
 _CHUNK = 1 << 20
 _STOP = pickle.STOP[0]
+
+
+class Source(Protocol):
+    """What is read from: a binary file, or anything with these two methods."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes."""
+
+    def readline(self) -> bytes:
+        """The bytes up to the next line feed, with it."""
 
 
 class Next:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from perdure.errors import CorruptRecord, NewerFormat, PerdureError, UntrustedRecord
-from perdure.pickling.plain import load_plain
+from perdure.pickling.own.reading import read_values
 from perdure.prevalence.codes import read_code
 from perdure.prevalence.entries import (
     FAILED,
@@ -199,7 +199,7 @@ def _shown(kind: int, short: bytes, sequence: int, unpacker: Unpacker) -> Any:
     try:
         if kind & PACKED:
             short = unpacker.unpack(short, sequence)
-        value = load_plain(completed(short))
+        value = read_values(completed(short))
     except PerdureError:
         return None
     return value if not kind & KEYWORDS else {"args": value[0], **value[1]} if isinstance(value, tuple) else None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from perdure.pickling.own.building import Building, Outside
-from perdure.pickling.own.limits import LIMITS, Limits
+from perdure.pickling.own.limits import LIMITS, Limits, Refused
 from perdure.pickling.own.machine import Machine
 
 
@@ -30,6 +30,22 @@ def reader(
     machine = Machine(data, building, limits=limits, buffers=buffers, encoding=encoding, errors=errors, memo=memo)
     building.machine = machine
     return machine
+
+
+class _OfValues(Building):
+    """Makes values of the standard library, and of no class of the program's."""
+
+    def _class(self, name: str, hint: str = "") -> Any:
+        raise Refused(f"it names the class {name}")
+
+
+def read_values(data: bytes) -> Any:
+    """The one value in `data`, if no code of the program's is needed for it; else `UntrustedRecord`."""
+    building = _OfValues()
+    building.machine = machine = Machine(data, building)
+    value = machine.load()
+    machine.require_end()
+    return value
 
 
 def read(data: bytes, **settings: Any) -> Any:
