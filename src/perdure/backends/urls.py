@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,6 +84,8 @@ def refuse_options(url: str, *, after: str = "?") -> None:
     place = min((position for sign in after if (position := url.find(sign)) >= 0), default=-1)
     if place < 0 or not url[place + 1 :]:
         return
+    from difflib import get_close_matches  # only a mistake pays for it
+
     name = url[place + 1 :].partition("=")[0]
     scheme = url.partition(":")[0]
     raise UnknownScheme(

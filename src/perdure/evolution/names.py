@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -47,6 +46,8 @@ def read_names(path: str | os.PathLike[str]) -> Names:
     data = Files().read(place)
     if data is None:
         raise NotFound(f"There is no file {os.fspath(path)}.", path=place)
+    import tomllib  # only who has such a file pays for it
+
     try:
         text = data.decode()
         told = tomllib.loads(text)

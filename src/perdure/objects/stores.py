@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,7 +19,6 @@ import platformdirs
 
 from perdure.backends.base import Backend
 from perdure.backends.encrypted import at_rest, opened_for
-from perdure.backends.filesystem.backend import FilesystemBackend
 from perdure.backends.memory import MemoryBackend
 from perdure.backends.naming import checked_path
 from perdure.backends.sqlite.backend import NO_COLUMNS, SqliteBackend
@@ -130,6 +128,8 @@ class FilesystemStore(Store):
         timeout = _seconds(timeout)
 
         def opened(new_key: Callable[[], int]) -> Backend:
+            from perdure.backends.filesystem.backend import FilesystemBackend  # only who has one pays for it
+
             return FilesystemBackend(place, new_key=new_key, create=create, read_only=read_only, timeout=timeout)
 
         backend, found = _with_key(opened, key, encrypt, fields)
@@ -428,6 +428,8 @@ def _warn_of_unknown(extra: dict[str, Any]) -> None:
     for name in extra:
         if name in _KNOWN:
             continue
+        import difflib  # only a mistake pays for it
+
         near = difflib.get_close_matches(name, _KNOWN, 1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
         warnings.warn(f"No store has an argument {name!r}{meant}", stacklevel=3)

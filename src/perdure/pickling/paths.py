@@ -11,7 +11,6 @@ import copyreg
 import importlib
 import io
 import pickle
-import socket
 import sys
 import threading
 import types
@@ -38,7 +37,6 @@ _ADVICE: tuple[tuple[tuple[type, ...], str], ...] = (
         (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType),
         "Keep what it yields (a list), or the arguments that it is made from.",
     ),
-    ((socket.socket,), "Keep the address instead, and connect again in __setstate__."),
     ((types.ModuleType,), "Keep the module's name instead, and import it where it is used."),
     ((threading.Thread,), "Leave the thread out in __getstate__ and start a new one after loading."),
     (
@@ -48,6 +46,7 @@ _ADVICE: tuple[tuple[tuple[type, ...], str], ...] = (
     ((weakref.ReferenceType,), "Keep the object itself, or leave the weak reference out in __getstate__."),
     ((memoryview,), "Keep bytes(view) instead."),
 )
+_SOCKET = "Keep the address instead, and connect again in __setstate__."
 _LAMBDA = "Define it with `def` at the top level of a module."
 _LOCAL_FUNCTION = "Move the function to the top level of its module."
 _LOCAL_CLASS = "Move the class to the top level of its module."
@@ -212,7 +211,8 @@ def _holder_of(obj: Any, qualname: str) -> str:
 
 def _reason(obj: Any, error: Exception) -> str:
     bases = type(obj).__mro__
-    for classes, advice in _ADVICE:
+    sockets = (sys.modules["socket"].socket,) if "socket" in sys.modules else ()  # not imported for this
+    for classes, advice in (*_ADVICE, (sockets, _SOCKET)):
         if any(base is cls for base in bases for cls in classes):  # issubclass would ask the user's metaclass
             return f"cannot pickle {_class(obj)!r} instances. {advice}"
     if isinstance(error, TypeError) and "pickle" in str(error):
