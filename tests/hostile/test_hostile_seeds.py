@@ -10,21 +10,8 @@ import targets
 from hypothesis import given
 from hypothesis import strategies as st
 
-import perdure
-from perdure.pickling.declared import DECLARED
-
-CLASSES = [cls for name, cls in DECLARED.known.items() if name.startswith("victim:")]
-DECLARED.clear()  # what the import above has registered: other tests want none
 SEEDS = sorted((Path(__file__).parent / "seeds").iterdir())
 SMALL = [data for _, data in routes.records() if len(data) < 300]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def registered():
-    for cls in CLASSES:
-        perdure.register_class(cls)
-    yield
-    DECLARED.clear()
 
 
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.name)
