@@ -177,10 +177,12 @@ def test_a_driver_that_is_missing_is_named(monkeypatch, url):
         make_store(url)
 
 
-def test_nothing_for_servers_is_imported_without_need(tmp_path):
+def test_nothing_is_imported_without_need(tmp_path):
     program = (
         "import sys, perdure; perdure.make_store('sqlite:///s.db').close();"
-        " foreign = 'sqlalchemy', 'psycopg', 'pymysql', 'perdure.backends.server.backend';"
+        " foreign = 'sqlalchemy', 'psycopg', 'pymysql', 'perdure.backends.server.backend', 'socket', 'tomllib',"
+        " 'difflib', 'asyncio', 'numpy', 'cryptography', 'perdure.flows', 'perdure.prevalence', 'perdure.upkeep',"
+        " 'perdure.backends.filesystem.backend';"
         " sys.exit(str([each for each in sys.modules if each.startswith(foreign)]))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
