@@ -102,6 +102,9 @@ def _copy_arguments(parser: Parser) -> None:
         action=argparse.BooleanOptionalAction,
         help="whether the copy is encrypted; by default it is as the store is",
     )
+    parser.add_argument(
+        "--new-key", action="store_true", help="seal, and encrypt, everything anew with a key of the copy's own"
+    )
     add_json(parser)
 
 
@@ -109,7 +112,8 @@ def call_copy(options: argparse.Namespace) -> int:
     """`perdure copy`."""
     with progress_bar("record") as progress:
         key = os.environ.get(KEY_VARIABLE) or None
-        done = copy_store(options.source, options.target, key=key, encrypt=options.encrypt, progress=progress)
+        how = {"encrypt": options.encrypt, "new_key": options.new_key}
+        done = copy_store(options.source, options.target, key=key, progress=progress, **how)
     options.store = options.target
     return _tell(done, options, options.source)
 
@@ -231,11 +235,13 @@ COMMANDS = {
         call_copy,
         "Every revision is carried over, with its frames as they are, and read again at the end. Cut off, the same\n"
         "command goes on where it was; repeated later, it brings what came since. With --encrypt or --no-encrypt the\n"
-        "copy is made through the key, which must be here.",
+        "copy is made through the key, which must be here; with --new-key it gets another one, made here, since the\n"
+        "first one may be known to others. Keep a copy of it: perdure key export.",
         [
             "perdure copy jobs/ sqlite:///jobs.db",
             "perdure copy sqlite:///jobs.db postgresql://me@host/jobs",
             "perdure copy jobs/ sqlite:///secret.db --encrypt",
+            "perdure copy sqlite:///secret.db sqlite:///again.db --new-key",
         ],
     ),
 }

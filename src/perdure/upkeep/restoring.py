@@ -23,8 +23,9 @@ from perdure.objects.reports import Restored
 from perdure.objects.store import Store
 from perdure.objects.stores import KeyId, KeySource, key_from, make_store
 from perdure.records.buffers import digests_of
-from perdure.records.frame import parse_unverified
+from perdure.records.frame import decode, encoder, parse_unverified
 from perdure.records.seal import TAG_SIZE, Key
+from perdure.records.values import Draft
 from perdure.upkeep.backup_files import BackupFile
 from perdure.upkeep.large import check_pieces
 from perdure.upkeep.past import Filling, Step, Telling, revisions_of, size_of, told
@@ -93,6 +94,7 @@ def copy_store(
     *,
     key: KeySource | None = None,
     encrypt: bool | None = None,
+    new_key: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Restored:
@@ -100,29 +102,53 @@ def copy_store(
 
     Others may go on with it meanwhile: what is copied is its newest revision at the beginning. Cut off, or called again
     later, it goes on where the target ends. The copy of an encrypted store is encrypted; with `encrypt` (True or False)
-    it is as that says, for which the key must be here. `options` are those of `make_store` for the target: with its
-    `extra_fields` columns get what headers of records tell. Raises `NotEmpty` for a target that holds something else,
-    `InvalidArgument` for one that is encrypted and should not be, or the other way round, `KeyMissing`, and what
-    opening a store raises.
+    it is as that says. With `new_key` the copy gets a key of its own, and everything in it is sealed, and encrypted,
+    with that: for when others may have come to know the old one. Both take the store's key. `options` are those of
+    `make_store` for the target: with its `extra_fields` columns get what headers of records tell.
+    Raises `NotEmpty` for a target that holds something else, `InvalidArgument` for one that is encrypted and should not
+    be, or the other way round, `KeyMissing`, `UntrustedRecord` for a bad seal, and what opening a store raises.
     """
     with make_store(source, key=key, read_only=True) as store:
         described = store.backend.describe()
-        to_open = described.encrypted and encrypt is False
+        to_open = new_key or (described.encrypted and encrypt is False)
         if to_open and store.key is None:
-            raise KeyMissing(f"{source} is encrypted, and its key {described.key:08x} is not on this machine.")
+            raise KeyMissing(f"The key {described.key:08x} of {source} is not on this machine.")
         backend = store.backend if to_open else at_rest(store.backend)
         origin = Origin(
             described.key, described.oldest, described.revision, described.next_number, backend.indexes(),
             size_of(backend, 0, described.revision), lambda: _steps(backend, described.revision),
             described.encrypted and not to_open,
         )  # fmt: skip
-        with open_target(target, described.key, options) as other:
+        with open_target(target, None if new_key else described.key, options) as other:
             if other.backend.describe().store == described.store:
                 raise InvalidArgument(f"{source} and {target} are the same store.", hint="Name another place.")
-            wanted = encrypt if encrypt is not None else origin.encrypted or None
-            copied = fill(_target(other.backend, origin, store.key, encrypt=wanted), origin, store.key, progress)
+            wanted = encrypt if encrypt is not None else described.encrypted or None
+            found = store.key
+            if new_key:
+                found, origin = _sealed_anew(origin, store.key, other)
+            copied = fill(_target(other.backend, origin, found, encrypt=wanted), origin, found, progress)
             other.backend.reserve(max(backend.describe().next_number - other.backend.describe().next_number, 0))
             return copied._replace(unfilled=_unfilled(other))
+
+
+def _sealed_anew(origin: Origin, old: Key | None, target: Store) -> tuple[Key, Origin]:
+    """The key of the target, which is not that of the origin, and all of the origin sealed with it."""
+    key = target.key
+    if key is None or key == old:
+        raise InvalidArgument(
+            "The store to be filled has the same key, or one that is not on this machine.", hint="Name a new place."
+        )
+    encode = encoder(key, compress=True)
+
+    def anew(frame: bytes) -> bytes:
+        record = decode(frame, old)
+        return encode(Draft(record.id, 0, *record[2:]), record.revision)
+
+    def steps() -> Iterator[Step]:
+        for past, pieces in origin.steps():
+            yield Step(past._replace(frames={id_: anew(frame) for id_, frame in past.frames.items()}), pieces)
+
+    return key, origin._replace(key=key.id, steps=steps)
 
 
 def _target(backend: Backend, origin: Origin, key: Key | None, *, encrypt: bool | None) -> Backend:
@@ -237,9 +263,9 @@ def _key_of(origin: Origin, given: KeySource | None) -> Key | None:
     return found
 
 
-def open_target(url: str | os.PathLike[str], key: int, options: Mapping[str, Any]) -> Store:
-    """The store to be filled; made if it is not there, to be sealed with the key of that id."""
-    store: Any = make_store(url, key=KeyId(key), **options)
+def open_target(url: str | os.PathLike[str], key: int | None, options: Mapping[str, Any]) -> Store:
+    """The store to be filled; made if it is not there, to be sealed with the key of that id, or one of its own."""
+    store: Any = make_store(url, key=None if key is None else KeyId(key), **options)
     if not isinstance(store, Store):
         raise InvalidArgument(f"{url} is kept by {type(store).__name__}, which is no perdure.Store.")
     return store
