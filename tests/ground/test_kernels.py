@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure import kernels
+from perdure.backends.frames import by_id, numbers_in
 from perdure.errors import PerdureError
 from perdure.records.frame import NARROW_HEAD, TAG_SIZE, crc32, decoder, encoder
 from perdure.records.seal import Key
@@ -193,6 +195,88 @@ def test_class_names_that_stay_or_do_not_fit_are_left_the_same_way(name):
     assert compiled == plain
     compiled, plain = both(make_splicer, [None], 2)
     assert compiled[0][0] is plain[0][0] is TypeError
+
+
+@needs_kernels
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=1, max_size=600))
+def test_seals_are_those_of_hashlib(secret, data):
+    assert COMPILED.blake2b(secret, data) == hashlib.blake2b(data, key=secret, digest_size=TAG_SIZE).digest()
+
+
+@needs_kernels
+def test_seals_of_every_length_are_those_of_hashlib():
+    data = bytes(range(256)) * 5
+    for size in (*range(1, 520), len(data)):
+        expected = hashlib.blake2b(data[:size], key=KEY.secret, digest_size=TAG_SIZE).digest()
+        assert COMPILED.blake2b(KEY.secret, data[:size]) == expected, size
+
+
+class Other(Key):
+    """A key that seals in its own way."""
+
+    def __init__(self, secret: bytes):
+        super().__init__(secret)
+        self.fork = hashlib.blake2b(key=secret, digest_size=TAG_SIZE, salt=b"other").copy
+
+    def verifies(self, data: bytes, tag: bytes) -> bool:
+        state = self.fork()
+        state.update(data)
+        return state.digest() == tag
+
+
+@needs_kernels
+def test_a_key_of_another_kind_seals_in_its_own_way():
+    other, draft = Other(KEY.secret), Draft("Item.17", 0, 0x28, "shop:Item", 2, "", (), {}, b"payload")
+    compiled, plain = both(lambda: encoder(other), draft, 3)
+    assert compiled == plain
+    assert compiled[0][:-TAG_SIZE] == make_encoder()(draft, 3)[:-TAG_SIZE]
+    assert compiled[0] != make_encoder()(draft, 3)
+    for key in (other, KEY):
+        compiled, plain = both(lambda key=key: decoder(key), compiled[0] if key is other else plain[0])
+        assert compiled == plain
+
+
+ODD_IDS = [
+    "Item.7",
+    "Item.007",
+    "x.1_0",
+    "x. 5",
+    "x.\u0663",
+    "x.",
+    ".5",
+    "7",
+    "x.-1",
+    "x.123456789012345678901",
+    "\ud800.1",
+]
+
+
+@needs_kernels
+@given(st.lists(st.sampled_from(ODD_IDS), max_size=3))
+def test_numbers_of_ids_are_the_same(ids):
+    compiled, plain = both(lambda: numbers_in, ids)
+    assert compiled == plain
+
+
+ROWS = [
+    (),
+    (None,),
+    (b"",),
+    ("text",),
+    (b"x" * 30,),
+    (b"x" * 5 + b"\x80" + b"x" * 400,),
+    (b"\xff" * 300,),
+    (b"a", b"b"),
+    [b"a"],
+]
+
+
+@needs_kernels
+@given(st.lists(st.integers(0, len(ROWS) + 1), max_size=3))
+def test_frames_by_their_ids_are_the_same(places):
+    good = [(usual_frame(0x28, b"one"),), (usual_frame(0x28, b"x" * 70_000),)]
+    compiled, plain = both(lambda: by_id, [[*ROWS, *good][place] for place in places])
+    assert compiled == plain
 
 
 @needs_kernels

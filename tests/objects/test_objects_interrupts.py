@@ -15,7 +15,7 @@ import time
 import pytest
 from chances import dice, more
 
-from perdure import Persistable, TransactionError, make_store
+from perdure import Persistable, TransactionError, kernels, make_store
 from perdure.files import Files
 from perdure.objects.instances import persistable, states
 from perdure.objects.payloads import direct
@@ -41,6 +41,12 @@ def stored(url, *ids):
     """What another program sees."""
     with make_store(url) as store:
         return [store.load(id_).number for id_ in ids]
+
+
+@pytest.fixture
+def line_by_line(monkeypatch):
+    """What the compiled part does at once, as touching is, in lines of Python, which an interruption can cut off."""
+    monkeypatch.setattr(kernels, "compiled", None)
 
 
 def interrupt(monkeypatch, owner, name, *, after=False, times=1):
@@ -132,7 +138,7 @@ def test_what_an_interruption_left_in_a_ghost_does_not_come_back(url, monkeypatc
     assert vars(job) == vars(make_store(url).load(id_)) == {"name": "job", "number": 5, "parts": []}
 
 
-def test_an_object_is_touched_again_after_its_waking_was_interrupted(url, monkeypatch):
+def test_an_object_is_touched_again_after_its_waking_was_interrupted(url, monkeypatch, line_by_line):
     store = make_store(url)
     job = Job("job")
     id_ = store.save(job)
@@ -144,7 +150,7 @@ def test_an_object_is_touched_again_after_its_waking_was_interrupted(url, monkey
     assert stored(url, id_) == [3]
 
 
-def test_a_commit_right_after_an_interrupted_waking(url, monkeypatch):
+def test_a_commit_right_after_an_interrupted_waking(url, monkeypatch, line_by_line):
     store = make_store(url)
     job = Job("job")
     id_ = store.save(job)

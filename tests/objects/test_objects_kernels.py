@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -507,3 +508,57 @@ def test_within_a_transaction_a_closed_store_saves_nothing(way):
     store.close()
     with pytest.raises(perdure.StoreClosed):
         store.save(Part(name="two"))
+
+
+# -- waking ---------------------------------------------------------------------------------------------------
+
+
+def a_loaded_one(**options: Any) -> tuple[Store, Part]:
+    backend = MemoryBackend()
+    (id_,) = Store(backend, KEY, code="off").save_many([Part(number=7)])
+    store = Store(backend, KEY, code="off", **options)
+    return store, store.load(id_)
+
+
+def test_a_touch_enlists_and_a_change_is_seen(way):
+    store, obj = a_loaded_one()
+    view, entry = store.desk().view, entry_of(obj)
+    assert (type(obj) is Part, entry.state, len(view.enlisted)) == (False, DOZING, 0)
+    assert obj.number == 7
+    assert (type(obj) is Part, entry.state, view.enlisted[id(obj)] is obj) == (True, AWAKE, True)
+    assert not obj.changed
+    obj.number = 8
+    assert obj.changed
+
+
+def test_a_touch_waits_for_who_has_the_view(way):
+    store, obj = a_loaded_one()
+    view, seen = store.desk().view, []
+    reader = threading.Thread(target=lambda: seen.append(obj.number))
+    with view.lock:
+        reader.start()
+        reader.join(0.05)
+        assert (seen, entry_of(obj).state, view.enlisted) == ([], DOZING, {})
+    reader.join(10)
+    assert (seen, entry_of(obj).state) == ([7], AWAKE)
+
+
+def test_a_retired_view_enlists_nothing(way):
+    store, obj = a_loaded_one()
+    view = store.desk().view
+    view.retire()
+    assert (obj.number, type(obj) is Part, view.enlisted) == (7, True, {})
+
+
+def test_touching_many_makes_room(way):
+    backend = MemoryBackend()
+    ids = Store(backend, KEY, code="off").save_many([Part(number=number) for number in range(300)])
+    store = Store(backend, KEY, code="off", cache_size=50)
+    objects = [store.load(id_) for id_ in ids]
+    assert sum(obj.number for obj in objects) == 300 * 299 // 2
+    assert len(store.desk().view.enlisted) <= 51
+
+
+def test_what_cannot_be_awaken_is_left_to_python():
+    for obj in (None, 7, Part(), object()):
+        assert COMPILED.awaken(obj) is False

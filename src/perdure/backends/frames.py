@@ -1,14 +1,20 @@
-"""Frames in rows of SQL tables, and the ids inside them."""
+"""Frames in rows of SQL tables, the ids inside them, and the numbers of these."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from perdure import kernels
+from perdure.backends.base import number_of
 from perdure.records.frame import NARROW_HEAD, id_of
 
 
 def by_id(rows: Iterable[tuple[bytes]]) -> dict[str, bytes]:
     """The frames under the ids in them; one whose id cannot be read is left out."""
+    if kernels.compiled is not None:
+        found: dict[str, bytes] = kernels.compiled.frames_by_id(rows)
+        if found is not NotImplemented:
+            return found
     try:
         # `id_of` written out for the common head: this line is run for every record of a bulk load.
         return {
@@ -17,6 +23,16 @@ def by_id(rows: Iterable[tuple[bytes]]) -> dict[str, bytes]:
         }
     except (IndexError, UnicodeDecodeError):
         return {id_: frame for (frame,) in rows if (id_ := readable_id(frame))}
+
+
+def numbers_in(ids: Iterable[str]) -> list[int]:
+    """The numbers of ids whose shape was checked before."""
+    listed = [*ids]
+    if kernels.compiled is not None:
+        found: list[int] = kernels.compiled.numbers_in(listed)
+        if found is not NotImplemented:
+            return found
+    return [number_of(id_) for id_ in listed]
 
 
 def readable_id(head: bytes | None) -> str:

@@ -3,7 +3,7 @@
 #include "saving.h"
 
 static PyTypeObject *draft_type;
-static PyObject *no_fields, *class_of; /* the descriptor of object.__class__ */
+static PyObject *no_fields;
 static PyObject *code_for_name, *fields_name, *simple_name;
 
 /* Whether somebody else holds a container that is an attribute: `is_held` of perdure/objects/instances/states.py. */
@@ -86,7 +86,7 @@ let_doze(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyObject
     if (!PyType_Check(ghost) || is_held(graph)) {
         return 0;
     }
-    if (Py_TYPE(class_of)->tp_descr_set(class_of, obj, ghost) < 0) {
+    if (assign_class(obj, ghost) < 0) {
         return -1;
     }
     set_slot(entry, in_entry.state, small[DOZING]);
@@ -168,8 +168,7 @@ add_drafting(PyObject *module)
     code_for_name = PyUnicode_InternFromString("_code_for");
     fields_name = PyUnicode_InternFromString("_fields");
     simple_name = PyUnicode_InternFromString("encode_simple_in_python");
-    class_of = Py_XNewRef(PyDict_GetItemString(PyBaseObject_Type.tp_dict, "__class__"));
-    if (code_for_name == NULL || fields_name == NULL || simple_name == NULL || class_of == NULL) {
+    if (code_for_name == NULL || fields_name == NULL || simple_name == NULL) {
         return -1;
     }
     return PyModule_AddFunctions(module, methods);

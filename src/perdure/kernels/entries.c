@@ -9,7 +9,8 @@ PyObject *entries, *known_facts, *small[4];
 struct InEntry in_entry;
 struct InFacts in_facts;
 
-static PyObject *gone; /* called with an entry whose object is gone */
+static PyObject *gone;     /* called with an entry whose object is gone */
+static PyObject *class_of; /* the descriptor of object.__class__ */
 
 int
 find_slots(PyTypeObject *type, const Slot *slots)
@@ -44,6 +45,12 @@ entry_at(PyObject *obj)
     PyObject *entry = address == NULL ? NULL : PyDict_GetItemWithError(entries, address);
     Py_XDECREF(address);
     return entry;
+}
+
+int
+assign_class(PyObject *obj, PyObject *cls)
+{
+    return Py_TYPE(class_of)->tp_descr_set(class_of, obj, cls);
 }
 
 PyObject *
@@ -136,5 +143,6 @@ add_entries(PyObject *module)
             return -1;
         }
     }
-    return PyModule_AddFunctions(module, methods);
+    class_of = Py_XNewRef(PyDict_GetItemString(PyBaseObject_Type.tp_dict, "__class__"));
+    return class_of == NULL ? -1 : PyModule_AddFunctions(module, methods);
 }

@@ -85,6 +85,9 @@ as_long(PyObject *number)
     return value;
 }
 
+/* The number at the end of an id, a text; -1 if it has none. */
+long long number_in(PyObject *id);
+
 /* The object of an entry, a new reference; NULL without an exception where it is gone. */
 PyObject *alive(PyObject *entry);
 
@@ -96,6 +99,9 @@ is_of(PyObject *entry, PyObject *obj)
     Py_XDECREF(own);
     return own == obj;
 }
+
+/* Give an object another class, as `object.__class__` does it; -1 with an exception. */
+int assign_class(PyObject *obj, PyObject *cls);
 
 /* The entry at an address, borrowed; NULL, maybe with an exception. */
 PyObject *entry_at(PyObject *obj);

@@ -25,7 +25,8 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     vectorcallfunc call;
-    PyObject *fork, *begin, *slow, *as_json;
+    Sealing sealing;
+    PyObject *begin, *slow, *as_json;
     Py_ssize_t limit; /* bytes of a payload from which on it may be compressed */
     int next;
     Kind kinds[KINDS];
@@ -144,11 +145,11 @@ framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields
     }
     Py_ssize_t names_size = PyBytes_GET_SIZE(kind->names);
     Py_ssize_t size = HEAD + id_size + names_size + refs_size + fields_size + PyBytes_GET_SIZE(payload) + CRC;
-    PyObject *frame = PyBytes_FromStringAndSize(NULL, size);
+    PyObject *frame = PyBytes_FromStringAndSize(NULL, size + TAG);
     if (frame == NULL) {
         return NULL;
     }
-    unsigned char *start = (unsigned char *)PyBytes_AS_STRING(frame), *at = start, tag[TAG];
+    unsigned char *start = (unsigned char *)PyBytes_AS_STRING(frame), *at = start;
     at = put(at, PyBytes_AS_STRING(kind->head), HEAD - LENGTHS);
     put_little(at, (uint64_t)refs_size, 2);
     put_little(at + 2, (uint64_t)fields_size, 2);
@@ -159,12 +160,8 @@ framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields
     at = put(at, told, fields_size);
     at = put(at, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload));
     put_little(at, crc32_of(start, at - start), CRC);
-    if (seal(self->fork, frame, tag) < 0) {
-        Py_DECREF(frame);
-        return NULL;
-    }
-    if (_PyBytes_Resize(&frame, size + TAG) == 0) {
-        memcpy(PyBytes_AS_STRING(frame) + size, tag, TAG);
+    if (sealed(&self->sealing, start, size, start + size) < 0) {
+        Py_CLEAR(frame);
     }
     return frame;
 }
@@ -201,7 +198,7 @@ static int
 clear_encoder(PyObject *encoder)
 {
     FrameEncoder *self = (FrameEncoder *)encoder;
-    Py_CLEAR(self->fork);
+    Py_CLEAR(self->sealing.fork);
     Py_CLEAR(self->begin);
     Py_CLEAR(self->slow);
     Py_CLEAR(self->as_json);
@@ -215,7 +212,7 @@ static int
 traverse_encoder(PyObject *encoder, visitproc visit, void *arg)
 {
     FrameEncoder *self = (FrameEncoder *)encoder;
-    Py_VISIT(self->fork);
+    Py_VISIT(self->sealing.fork);
     Py_VISIT(self->begin);
     Py_VISIT(self->slow);
     Py_VISIT(self->as_json);
@@ -233,17 +230,20 @@ free_encoder(PyObject *encoder)
 static PyObject *
 new_encoder(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *fork, *begin, *slow, *as_json;
+    PyObject *secret, *fork, *begin, *slow, *as_json;
     Py_ssize_t limit;
-    if (!PyArg_ParseTuple(args, "OOOOn", &fork, &begin, &slow, &as_json, &limit)) {
+    if (!PyArg_ParseTuple(args, "OOOOOn", &secret, &fork, &begin, &slow, &as_json, &limit)) {
         return NULL;
     }
     FrameEncoder *self = (FrameEncoder *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->call = encode;
-        self->fork = Py_NewRef(fork), self->begin = Py_NewRef(begin);
+        self->begin = Py_NewRef(begin);
         self->slow = Py_NewRef(slow), self->as_json = Py_NewRef(as_json);
         self->limit = limit;
+        if (begin_sealing(&self->sealing, secret, fork) < 0) {
+            Py_CLEAR(self);
+        }
     }
     return (PyObject *)self;
 }
@@ -251,7 +251,7 @@ new_encoder(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static PyTypeObject FrameEncoderType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "perdure.kernels._compiled.FrameEncoder",
-    .tp_doc = "FrameEncoder(fork, begin, slow, as_json, limit)(draft, revision) gives the frame.",
+    .tp_doc = "FrameEncoder(secret, fork, begin, slow, as_json, limit)(draft, revision) gives the frame.",
     .tp_basicsize = sizeof(FrameEncoder),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_new = new_encoder,

@@ -3,14 +3,11 @@
 #ifndef PERDURE_FRAMES_H
 #define PERDURE_FRAMES_H
 
-#include "kernels.h"
-
-#include <stdint.h>
+#include "seals.h"
 
 #define HEAD 28   /* bytes of a narrow head */
 #define LENGTHS 8 /* its end: the lengths of references, fields and payload */
 #define CRC 4
-#define TAG 16
 #define TAIL (CRC + TAG)
 #define NEWEST 2 /* format */
 
@@ -23,11 +20,21 @@
 /* CRC-32 as zlib has it. */
 uint32_t crc32_of(const unsigned char *data, Py_ssize_t size);
 
-/* The tag of `body`, bytes, into `tag`, of 16 bytes; -1 with an exception. `fork` gives a new state of the seal. */
-int seal(PyObject *fork, PyObject *body, unsigned char *tag);
+/* What seals with a key: in C, or as another kind of key does it. */
+typedef struct {
+    int is_ours;
+    Seal seal;
+    PyObject *fork; /* gives a state as those of hashlib, which has taken the key */
+} Sealing;
+
+/* Take what Python gives: a secret of 32 bytes or None, and `fork`, which is held; -1 with an exception. */
+int begin_sealing(Sealing *sealing, PyObject *secret, PyObject *fork);
+
+/* The tag of `size` bytes at `data`, of which there are some, into `tag`; -1 with an exception. */
+int sealed(const Sealing *sealing, const unsigned char *data, Py_ssize_t size, unsigned char *tag);
 
 /* 1 if the tag at the end of a frame is good, 0 if not, -1 with an exception. */
-int is_sealed(PyObject *fork, const unsigned char *frame, Py_ssize_t size);
+int is_sealed(const Sealing *sealing, const unsigned char *frame, Py_ssize_t size);
 
 /* A little-endian number of up to four bytes. */
 static inline uint32_t

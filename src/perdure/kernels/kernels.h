@@ -14,8 +14,11 @@ int add_joining(PyObject *module);
 int add_loading(PyObject *module);
 int add_naming(PyObject *module);
 int add_opening(PyObject *module);
+int add_rows(PyObject *module);
 int add_saving(PyObject *module);
 int add_sealing(PyObject *module);
+int add_seals(PyObject *module);
 int add_splicing(PyObject *module);
+int add_waking(PyObject *module);
 
 #endif

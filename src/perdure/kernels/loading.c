@@ -26,30 +26,6 @@ typedef struct {
     Py_ssize_t position;
 } Filling;
 
-/* The number at the end of an id, 0 or more; -1 if it is none. */
-static long long
-number_in(PyObject *id)
-{
-    Py_ssize_t size;
-    const char *text = PyUnicode_AsUTF8AndSize(id, &size);
-    if (text == NULL) {
-        PyErr_Clear();
-        return -1;
-    }
-    Py_ssize_t start = size;
-    while (start > 0 && text[start - 1] >= '0' && text[start - 1] <= '9') {
-        start--;
-    }
-    if (start == size || size - start > 18 || start == 0 || text[start - 1] != '.') {
-        return -1;
-    }
-    long long number = 0;
-    for (; start < size; start++) {
-        number = 10 * number + (text[start] - '0');
-    }
-    return number;
-}
-
 static int
 is_shape(PyObject *shape)
 {

@@ -10,7 +10,8 @@
 typedef struct {
     PyObject_HEAD
     vectorcallfunc call;
-    PyObject *fork, *middle, *slow;
+    Sealing sealing;
+    PyObject *middle, *slow;
     PyObject *middles; /* dict: version, lengths and bytes from code to shape -> what `middle` told of them */
 } FrameDecoder;
 
@@ -70,7 +71,7 @@ opened(FrameDecoder *self, PyObject *frame)
             return NULL;
         }
     }
-    if (is_sealed(self->fork, data, size) <= 0) {
+    if (is_sealed(&self->sealing, data, size) <= 0) {
         return NULL;
     }
     PyObject *middle = middle_of(self, frame, data, code_at, values_at);
@@ -112,7 +113,7 @@ static int
 clear_decoder(PyObject *decoder)
 {
     FrameDecoder *self = (FrameDecoder *)decoder;
-    Py_CLEAR(self->fork);
+    Py_CLEAR(self->sealing.fork);
     Py_CLEAR(self->middle);
     Py_CLEAR(self->slow);
     Py_CLEAR(self->middles);
@@ -123,7 +124,7 @@ static int
 traverse_decoder(PyObject *decoder, visitproc visit, void *arg)
 {
     FrameDecoder *self = (FrameDecoder *)decoder;
-    Py_VISIT(self->fork);
+    Py_VISIT(self->sealing.fork);
     Py_VISIT(self->middle);
     Py_VISIT(self->slow);
     Py_VISIT(self->middles);
@@ -141,8 +142,8 @@ free_decoder(PyObject *decoder)
 static PyObject *
 new_decoder(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *fork, *middle, *slow;
-    if (!PyArg_ParseTuple(args, "OOO", &fork, &middle, &slow)) {
+    PyObject *secret, *fork, *middle, *slow;
+    if (!PyArg_ParseTuple(args, "OOOO", &secret, &fork, &middle, &slow)) {
         return NULL;
     }
     FrameDecoder *self = (FrameDecoder *)type->tp_alloc(type, 0);
@@ -150,9 +151,9 @@ new_decoder(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     self->call = decode;
-    self->fork = Py_NewRef(fork), self->middle = Py_NewRef(middle), self->slow = Py_NewRef(slow);
+    self->middle = Py_NewRef(middle), self->slow = Py_NewRef(slow);
     self->middles = PyDict_New();
-    if (self->middles == NULL) {
+    if (self->middles == NULL || begin_sealing(&self->sealing, secret, fork) < 0) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
@@ -161,7 +162,7 @@ new_decoder(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static PyTypeObject FrameDecoderType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "perdure.kernels._compiled.FrameDecoder",
-    .tp_doc = "FrameDecoder(fork, middle, slow)(frame) gives the parts of its record.",
+    .tp_doc = "FrameDecoder(secret, fork, middle, slow)(frame) gives the parts of its record.",
     .tp_basicsize = sizeof(FrameDecoder),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_new = new_decoder,

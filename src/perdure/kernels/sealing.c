@@ -1,6 +1,6 @@
 /* Checksums and seals of frames, for all that makes or opens them.
 
-   BLAKE2b is that of hashlib: each seal begins with a copy of the state that has taken the key. */
+   A `Key` of ours seals by seals.c; one of another kind by its own `fork`. */
 
 #include "frames.h"
 
@@ -44,24 +44,50 @@ crc32_of(const unsigned char *data, Py_ssize_t size)
     return crc ^ 0xFFFFFFFFu;
 }
 
-/* The tag of `body`, bytes, into `tag`; -1 with an exception. */
 int
-seal(PyObject *fork, PyObject *body, unsigned char *tag)
+begin_sealing(Sealing *sealing, PyObject *secret, PyObject *fork)
 {
-    PyObject *state = PyObject_CallNoArgs(fork);
-    if (state == NULL) {
+    sealing->fork = Py_NewRef(fork);
+    sealing->is_ours = secret != Py_None;
+    if (sealing->is_ours && (!PyBytes_CheckExact(secret) || PyBytes_GET_SIZE(secret) != SECRET)) {
+        PyErr_SetString(PyExc_TypeError, "a secret is 32 bytes");
         return -1;
     }
-    PyObject *none = PyObject_CallMethodOneArg(state, update_name, body);
+    if (sealing->is_ours) {
+        take_key(&sealing->seal, (const unsigned char *)PyBytes_AS_STRING(secret));
+    }
+    return 0;
+}
+
+/* What the state of another kind of key says, a new reference; NULL with an exception. */
+static PyObject *
+told_by(PyObject *fork, PyObject *body)
+{
+    PyObject *state = PyObject_CallNoArgs(fork), *digest = NULL;
+    PyObject *none = state == NULL ? NULL : PyObject_CallMethodOneArg(state, update_name, body);
+    if (none != NULL) {
+        digest = PyObject_CallMethodNoArgs(state, digest_name);
+    }
     Py_XDECREF(none);
-    PyObject *digest = none == NULL ? NULL : PyObject_CallMethodNoArgs(state, digest_name);
-    Py_DECREF(state);
-    if (digest == NULL) {
-        return -1;
+    Py_XDECREF(state);
+    return digest;
+}
+
+int
+sealed(const Sealing *sealing, const unsigned char *data, Py_ssize_t size, unsigned char *tag)
+{
+    if (sealing->is_ours) {
+        seal_bytes(&sealing->seal, data, (size_t)size, tag);
+        return 0;
     }
-    if (!PyBytes_CheckExact(digest) || PyBytes_GET_SIZE(digest) != TAG) {
+    PyObject *body = PyBytes_FromStringAndSize((const char *)data, size);
+    PyObject *digest = body == NULL ? NULL : told_by(sealing->fork, body);
+    Py_XDECREF(body);
+    if (digest != NULL && (!PyBytes_CheckExact(digest) || PyBytes_GET_SIZE(digest) != TAG)) {
         PyErr_SetString(PyExc_TypeError, "a seal is 16 bytes");
-        Py_DECREF(digest);
+        Py_CLEAR(digest);
+    }
+    if (digest == NULL) {
         return -1;
     }
     memcpy(tag, PyBytes_AS_STRING(digest), TAG);
@@ -79,18 +105,14 @@ is_same(const unsigned char *one, const unsigned char *other)
     return !differing;
 }
 
-/* 1 if the seal at the end of a frame is good, 0 if not, -1 with an exception. */
 int
-is_sealed(PyObject *fork, const unsigned char *frame, Py_ssize_t size)
+is_sealed(const Sealing *sealing, const unsigned char *frame, Py_ssize_t size)
 {
     unsigned char tag[TAG];
-    PyObject *body = PyBytes_FromStringAndSize((const char *)frame, size - TAG);
-    if (body == NULL || seal(fork, body, tag) < 0) {
-        Py_XDECREF(body);
-        return -1;
+    if (size <= TAG) {
+        return 0;
     }
-    Py_DECREF(body);
-    return is_same(tag, frame + size - TAG);
+    return sealed(sealing, frame, size - TAG, tag) < 0 ? -1 : is_same(tag, frame + size - TAG);
 }
 
 int

@@ -11,7 +11,8 @@ enum { OLD, NEW, ENCODED, LENGTHS_TOLD, TELLS, NAME_PARTS };                    
 enum { D_ID, D_BASE, D_FLAGS, D_CLASS, D_VERSION, D_CODE, D_REFERENCES, D_FIELDS, D_PAYLOAD, D_PARTS }; /* a draft */
 
 typedef struct {
-    PyObject *fork, *heads, *signs, *learn, *named, *fields, *no_fields;
+    Sealing sealing;
+    PyObject *heads, *signs, *learn, *named, *fields, *no_fields;
     PyTypeObject *draft;
     const char *revision; /* four bytes */
 } Splicer;
@@ -83,11 +84,11 @@ spliced(Splicer *self, PyObject *old, Py_ssize_t class_at, Py_ssize_t class_end,
     PyObject *name = PyTuple_GET_ITEM(known, ENCODED);
     const char *data = PyBytes_AS_STRING(old);
     Py_ssize_t size = PyBytes_GET_SIZE(old), body = class_at + PyBytes_GET_SIZE(name) + size - TAG - class_end;
-    PyObject *frame = PyBytes_FromStringAndSize(NULL, body);
+    PyObject *frame = PyBytes_FromStringAndSize(NULL, body + TAG);
     if (frame == NULL) {
         return NULL;
     }
-    unsigned char *start = (unsigned char *)PyBytes_AS_STRING(frame), *at = start, tag[TAG];
+    unsigned char *start = (unsigned char *)PyBytes_AS_STRING(frame), *at = start;
     at = put(at, data, 12);
     at = put(at, self->revision, 4);
     at = put(at, PyBytes_AS_STRING(PyTuple_GET_ITEM(known, LENGTHS_TOLD)), 4);
@@ -95,12 +96,8 @@ spliced(Splicer *self, PyObject *old, Py_ssize_t class_at, Py_ssize_t class_end,
     at = put(at, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name));
     at = put(at, data + class_end, size - TAIL - class_end);
     put_little(at, crc32_of(start, at - start), CRC);
-    if (seal(self->fork, frame, tag) < 0) {
-        Py_DECREF(frame);
-        return NULL;
-    }
-    if (_PyBytes_Resize(&frame, body + TAG) == 0) {
-        memcpy(PyBytes_AS_STRING(frame) + body, tag, TAG);
+    if (sealed(&self->sealing, start, body, start + body) < 0) {
+        Py_CLEAR(frame);
     }
     return frame;
 }
@@ -159,7 +156,7 @@ sort_in(Splicer *self, PyObject *frame, PyObject *head, PyObject *found, PyObjec
                    || class_end > size - TAIL) {
             done = PyList_Append(rest, frame);
         } else {
-            int good = is_sealed(self->fork, (const unsigned char *)data, size);
+            int good = is_sealed(&self->sealing, (const unsigned char *)data, size);
             if (good > 0) {
                 draft = draft_of(self, frame, head, known, class_at, class_end);
                 done = draft == NULL ? -1 : PyList_Append(found, draft);
@@ -174,14 +171,14 @@ sort_in(Splicer *self, PyObject *frame, PyObject *head, PyObject *found, PyObjec
     return done;
 }
 
-/* splice(frames, revision, fork, heads, signs, learn, named, fields, no_fields, draft): drafts, and the frames that
-   must be looked at as a whole. */
+/* splice(frames, revision, secret, fork, heads, signs, learn, named, fields, no_fields, draft): drafts, and the frames
+   that must be looked at as a whole. */
 static PyObject *
 splice(PyObject *module, PyObject *args)
 {
     Splicer self;
-    PyObject *frames, *revision;
-    if (!PyArg_ParseTuple(args, "O!SOO!O!OOOOO!", &PyList_Type, &frames, &revision, &self.fork, &PyDict_Type,
+    PyObject *frames, *revision, *secret, *fork;
+    if (!PyArg_ParseTuple(args, "O!SOOO!O!OOOOO!", &PyList_Type, &frames, &revision, &secret, &fork, &PyDict_Type,
                           &self.heads, &PyTuple_Type, &self.signs, &self.learn, &self.named, &self.fields,
                           &self.no_fields, &PyType_Type, &self.draft)) {
         return NULL;
@@ -192,6 +189,10 @@ splice(PyObject *module, PyObject *args)
     }
     if (!usual) {
         PyErr_SetString(PyExc_TypeError, "signs are bytes, a revision has four, and drafts are tuples");
+        return NULL;
+    }
+    if (begin_sealing(&self.sealing, secret, fork) < 0) {
+        Py_DECREF(self.sealing.fork);
         return NULL;
     }
     self.revision = PyBytes_AS_STRING(revision);
@@ -214,6 +215,7 @@ splice(PyObject *module, PyObject *args)
     }
     Py_XDECREF(found);
     Py_XDECREF(rest);
+    Py_DECREF(self.sealing.fork);
     return both;
 }
 

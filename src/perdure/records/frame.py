@@ -27,7 +27,7 @@ from perdure.errors import CorruptRecord, KeyMissing, NewerFormat, PerdureError,
 from perdure.ids import is_id
 from perdure.records.buffers import table_size
 from perdure.records.compression import SMALLEST, compressed, decompressed
-from perdure.records.seal import TAG_SIZE, Key
+from perdure.records.seal import TAG_SIZE, Key, own_secret
 from perdure.records.shape import Shape, parse_shape
 from perdure.records.values import BUFFERED, COMPRESSED, ENCRYPTED, FOREIGN, NO_FIELDS, SHAPED, Draft, Fields, Record
 
@@ -101,7 +101,7 @@ def encoder(key: Key, *, compress: bool = False) -> Encoder:
         return _begin(draft, id_size, key.id, revision)
 
     if kernels.compiled is not None:
-        sealing: Encoder = kernels.compiled.FrameEncoder(fork, begin, encode, _as_json, limit)
+        sealing: Encoder = kernels.compiled.FrameEncoder(own_secret(key), fork, begin, encode, _as_json, limit)
         return sealing
     return encode
 
@@ -171,7 +171,8 @@ def decoder(key: Key | None, *, trust_all: bool = False, foreign: Unpacking | No
     if key is None:
         return decode_any
     if kernels.compiled is not None:
-        opening: Callable[[bytes], Parts] = kernels.compiled.FrameDecoder(key.fork, _middle_of, decode_any)
+        given = own_secret(key), key.fork, _middle_of, decode_any
+        opening: Callable[[bytes], Parts] = kernels.compiled.FrameDecoder(*given)
         return opening
     return _usual_decoder(key, decode_any)
 

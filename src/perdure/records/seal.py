@@ -57,3 +57,8 @@ class Key:
 
     def __reduce__(self) -> tuple[type[Key], tuple[bytes]]:
         return Key, (self.secret,)
+
+
+def own_secret(key: Key) -> bytes | None:
+    """What the compiled part seals with by itself; None for a key of another kind, which seals in its own way."""
+    return key.secret if type(key) is Key else None

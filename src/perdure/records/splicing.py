@@ -16,7 +16,7 @@ from zlib import crc32
 
 from perdure import kernels
 from perdure.records.frame import MAGIC, NARROW_HEAD, TAIL, WIDE, Encoder
-from perdure.records.seal import TAG_SIZE, Key
+from perdure.records.seal import TAG_SIZE, Key, own_secret
 from perdure.records.values import BUFFERED, COMPRESSED, INTERNAL, NO_FIELDS, PLAIN, Draft, Fields
 
 _MANY = 1000  # heads, and names, that are remembered
@@ -80,6 +80,7 @@ class Splicer:
         encode: Encoder,
     ):
         self._fork = key.fork
+        self._secret = own_secret(key)
         self._rename = rename
         self._signs = tuple(signs)
         self._tells_fields = tells_fields
@@ -96,8 +97,8 @@ class Splicer:
         rest: list[bytes] = []
         if kernels.compiled is not None:
             found, rest = kernels.compiled.splice(
-                list(frames), revision.to_bytes(4, "little"), self._fork, self._heads, self._signs, self._learn,
-                self._named, _Head.fields, NO_FIELDS, SplicedDraft,
+                list(frames), revision.to_bytes(4, "little"), self._secret, self._fork, self._heads, self._signs,
+                self._learn, self._named, _Head.fields, NO_FIELDS, SplicedDraft,
             )  # fmt: skip
             return found, rest
         heads, signs, fork, same, crc = self._heads, self._signs, self._fork, compare_digest, crc32

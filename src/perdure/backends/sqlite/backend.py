@@ -27,7 +27,7 @@ from perdure.backends.base import (
     too_old,
 )
 from perdure.backends.damage import expect, reads, reads_each
-from perdure.backends.frames import by_id, readable_id
+from perdure.backends.frames import by_id, numbers_in, readable_id
 from perdure.backends.naming import checked_path
 from perdure.backends.sqlite.buffers import put_pieces
 from perdure.backends.sqlite.columns import SqliteColumns
@@ -330,7 +330,7 @@ class SqliteBackend(SqliteMending):
         if len(ids) < 2:
             sql = f"SELECT {columns} FROM records WHERE number = ? AND revision <= ?"
             return self._rows(sql, (number_of(ids[0]), until) if ids else (None, until))
-        numbers = sorted({*map(number_of, ids)})
+        numbers = sorted({*numbers_in(ids)})
         first, last = numbers[0], numbers[-1]
         if not is_dense(first, last, len(numbers)):
             sql = f"SELECT {columns} FROM {LISTED} records ON number = value WHERE revision <= ?"
@@ -407,7 +407,7 @@ class SqliteBackend(SqliteMending):
     def _apply(self, connection: sqlite3.Connection, batch: Batch, encode: Encoder, known: ClassNumbers) -> int:
         meta = self._meta(connection)
         revision: int = meta["revision"] + 1
-        numbers = [int(draft[0].rpartition(".")[2]) for draft in batch.drafts]
+        numbers = numbers_in([draft[0] for draft in batch.drafts])
         removed = {number_of(id_): str(id_) for id_ in batch.removals}
         new = {number: draft[0] for draft, number in zip(batch.drafts, numbers, strict=True) if not draft[1]}
         if not batch.counted:

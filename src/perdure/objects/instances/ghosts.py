@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from perdure import kernels
 from perdure.errors import StoreClosed
 from perdure.objects.instances.persistable import DOZING, ENTRIES, GHOST, Persistable, entry_of
 
@@ -77,6 +78,8 @@ def own_slots(cls: type[Any]) -> list[str]:
 
 def wake(obj: Any, *, writing: bool = False) -> None:
     """Make an ordinary object of a ghost or dozing one."""
+    if not writing and kernels.compiled is not None and kernels.compiled.awaken(obj):
+        return
     entry = ENTRIES.get(id(obj))
     if entry is not None:
         entry.view.wake(entry, obj, writing=writing)

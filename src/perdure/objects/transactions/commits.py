@@ -396,7 +396,7 @@ class Commit:
         dismiss(view, self.removals)
         if receipt.revision == view.revision + 1:
             view.revision = receipt.revision
-            if receipt.mark is not None and not view.in_transaction:
+            if receipt.mark is not None:
                 view.mark = receipt.mark
         else:  # what others wrote meanwhile, and what was merged with it, is read anew
             with suppress(StorageError, StoreBusy):  # the commit is there; the next load moves on

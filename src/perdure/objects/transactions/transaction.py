@@ -337,12 +337,12 @@ def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:
         let_go(desk.view, error.ids)
         raise
     if not values:
-        return [_id_of(desk.view, obj) for obj in objects]
+        return [ENTRIES[id(obj)].id if id(obj) in ENTRIES else _id_of(desk.view, obj) for obj in objects]
     return [values.get(place) or _id_of(desk.view, obj) for place, obj in enumerate(objects)]
 
 
 def _id_of(view: View, obj: Any) -> str:
-    entry = ENTRIES.get(id(obj)) or view.own_entry(obj)
+    entry = view.own_entry(obj)
     assert entry is not None
     return entry.id
 
