@@ -194,7 +194,7 @@ def test_a_save_right_after_an_interrupted_move_overwrites_nothing(url, monkeypa
     assert stored(url, *ids) == [2, 2]
 
 
-def test_a_loaded_object_whose_loading_was_interrupted_is_not_new(url, monkeypatch):
+def test_a_loaded_object_whose_loading_was_interrupted_is_not_new(url, monkeypatch, line_by_line):
     id_ = make_store(url).save(Job("job"))
     store = make_store(url)
     interrupt(monkeypatch, direct, "hash")

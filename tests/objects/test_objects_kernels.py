@@ -562,3 +562,24 @@ def test_touching_many_makes_room(way):
 def test_what_cannot_be_awaken_is_left_to_python():
     for obj in (None, 7, Part(), object()):
         assert COMPILED.awaken(obj) is False
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_what_is_wrong_in_a_record_that_is_touched_is_told_the_same(head, payload):
+    name, whole = f"{__name__}:Part", HEADS[head] + PAYLOADS[payload]
+    backend = store_of(
+        Draft("Part.2", 0, SHAPED | PLAIN, name, 0, "", ("Part.1",), {}, whole),
+        Draft("Part.3", 0, SHAPED | PLAIN, name, 0, "", ("Part.2",), {}, SHAPE.head + PAYLOADS["good"]),
+    )
+
+    def touch() -> Any:
+        obj = Store(backend, KEY, code="off").load("Part.3").b
+        try:
+            return obj.a, told(obj)
+        except PerdureError as error:
+            assert (entry_of(obj).state, object.__getattribute__(obj, "__dict__")) == (GHOST, {})
+            return type(error), str(error), error.ids
+
+    compiled, pure = both_ways(touch)
+    assert compiled == pure

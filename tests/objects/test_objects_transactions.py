@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from places import Holder
@@ -992,3 +993,16 @@ def test_an_sqlite_file_that_is_taken_away(tmp_path):
             account.balance = 3
     with make_store(f"sqlite:///{path}") as again:
         assert again.load(account.persistent_id).balance == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what others commit is watched on Linux only")
+def test_a_transaction_after_an_own_commit_asks_the_backend_for_nothing(tmp_path, monkeypatch):
+    store = make_store(f"sqlite:///{tmp_path / 'store.db'}", code="off")
+    account = Account(1)
+    store.save(account)
+    with store.transaction():
+        account.balance = 2
+    monkeypatch.setattr(type(store.backend), "revision", None)
+    with store.transaction() as tx:
+        account.balance = 3
+    assert tx.revision == 3

@@ -83,6 +83,18 @@ make_entry(PyObject *obj, PyObject *view, PyObject *facts, PyObject *id, PyObjec
     return entry;
 }
 
+/* new_entry(obj, view, facts, id, number, state, flags): the entry of a new object, or of one that is to be read. */
+static PyObject *
+new_entry(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    long state = count == 7 && entry_type != NULL ? as_long(args[5]) : -1;
+    if (state < GHOST || state > LOADING) {
+        PyErr_SetString(PyExc_TypeError, "new_entry takes what the function in Python takes");
+        return NULL;
+    }
+    return make_entry(args[0], args[1], args[2], args[3], args[4], (int)state, args[6]);
+}
+
 static PyObject *
 bind_entries(PyObject *module, PyObject *args)
 {
@@ -132,6 +144,8 @@ bind_facts(PyObject *module, PyObject *args)
 static PyMethodDef methods[] = {
     {"bind_entries", bind_entries, METH_VARARGS, "bind_entries(Entry, ENTRIES, gone)"},
     {"bind_facts", bind_facts, METH_VARARGS, "bind_facts(ClassFacts, facts by addresses of classes)"},
+    {"new_entry", (PyCFunction)(void (*)(void))new_entry, METH_FASTCALL,
+     "new_entry(obj, view, facts, id, number, state, flags)"},
     {NULL, NULL, 0, NULL},
 };
 

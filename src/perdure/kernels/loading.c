@@ -79,7 +79,7 @@ is_direct(PyObject *facts, PyObject *parts)
 
 /* The values of the attributes, a new list; NULL, and no exception, if Python is to say what is wrong with them. */
 static PyObject *
-values_of(Filling *self, PyObject *parts)
+values_of(PyObject *held, PyObject *parts)
 {
     PyObject *shape = PyTuple_GET_ITEM(parts, SHAPE), *references = PyTuple_GET_ITEM(parts, REFERENCES);
     PyObject *links = PyTuple_GET_ITEM(shape, LINKS);
@@ -101,7 +101,7 @@ values_of(Filling *self, PyObject *parts)
         }
         PyObject *obj = NULL;
         if (target >= 0 && target < PyTuple_GET_SIZE(references)) {
-            obj = PyDict_GetItemWithError(self->held, PyTuple_GET_ITEM(references, target));
+            obj = PyDict_GetItemWithError(held, PyTuple_GET_ITEM(references, target));
         }
         if (obj == NULL) {
             PyErr_Clear();
@@ -202,7 +202,7 @@ take(Filling *self, PyObject *id, PyObject *parts)
             return 0;
         }
     }
-    PyObject *values = is_direct(facts, parts) ? values_of(self, parts) : NULL;
+    PyObject *values = is_direct(facts, parts) ? values_of(self->held, parts) : NULL;
     if (values == NULL) {
         Py_XDECREF(obj);
         return PyErr_Occurred() ? -1 : 0;
@@ -218,6 +218,26 @@ take(Filling *self, PyObject *id, PyObject *parts)
     Py_XDECREF(obj);
     Py_DECREF(values);
     return taken;
+}
+
+/* fill_one(entry, obj, parts, held): whether a ghost got its state; if not, nothing was done. */
+static PyObject *
+fill_one(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 4 || !is_entry(args[0]) || !PyDict_Check(args[3]) || !is_of(args[0], args[1])) {
+        Py_RETURN_FALSE;
+    }
+    PyObject *entry = args[0], *parts = args[2], *id = slot_of(entry, in_entry.id);
+    if (!is_in_state(entry, GHOST) || !are_usual(id, parts) || !is_direct(slot_of(entry, in_entry.facts), parts)) {
+        Py_RETURN_FALSE;
+    }
+    PyObject *values = values_of(args[3], parts);
+    if (values == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+    }
+    int filled = fill(entry, args[1], parts, values);
+    Py_DECREF(values);
+    return filled < 0 ? NULL : Py_NewRef(Py_True);
 }
 
 /* The next pair that is for Python. */
@@ -310,6 +330,11 @@ static PyTypeObject FillingType = {
     .tp_iternext = next_unusual,
 };
 
+static PyMethodDef functions[] = {
+    {"fill_one", (PyCFunction)(void (*)(void))fill_one, METH_FASTCALL, "fill_one(entry, obj, parts, held)"},
+    {NULL, NULL, 0, NULL},
+};
+
 int
 add_loading(PyObject *module)
 {
@@ -317,7 +342,7 @@ add_loading(PyObject *module)
     loads = pickle == NULL ? NULL : PyObject_GetAttrString(pickle, "loads");
     Py_XDECREF(pickle);
     no_arguments = PyTuple_New(0);
-    if (loads == NULL || no_arguments == NULL) {
+    if (loads == NULL || no_arguments == NULL || PyModule_AddFunctions(module, functions) < 0) {
         return -1;
     }
     return PyModule_AddType(module, &FillingType);

@@ -154,10 +154,11 @@ def _gone(entry: Any) -> None:
     entry.view.forget(entry)
 
 
-def new_entry(
-    obj: Any, view: Sight, facts: Facts, id_: str, number: int, state: int, revision: int = 0, flags: int = 0
-) -> Entry:
+def new_entry(obj: Any, view: Sight, facts: Facts, id_: str, number: int, state: int, flags: int = 0) -> Entry:
     """Make the entry of `obj`, which has none."""
+    if kernels.compiled is not None:
+        made: Entry = kernels.compiled.new_entry(obj, view, facts, id_, number, state, flags)
+        return made
     entry = Entry(obj, _gone)
     entry.address = address = id(obj)
     entry.view = view
@@ -165,7 +166,7 @@ def new_entry(
     entry.id = id_
     entry.number = number
     entry.state = state
-    entry.revision = revision
+    entry.revision = 0
     entry.flags = flags
     entry.digest = 0
     entry.forced = False

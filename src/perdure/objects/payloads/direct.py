@@ -10,6 +10,7 @@ from io import BytesIO
 from pickle import UnpicklingError, loads
 from typing import Any
 
+from perdure import kernels
 from perdure.errors import CannotLoad, ClassNotFound, CorruptRecord, PerdureError, UntrustedRecord
 from perdure.objects.instances import states
 from perdure.objects.instances.persistable import DOZING, GHOST, LOADING, Entry
@@ -24,6 +25,11 @@ _attribute = object.__getattribute__
 
 def fill_directly(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) -> None:
     """Give a ghost of a simple class its state; run for each object of a bulk."""
+    if kernels.compiled is None or not kernels.compiled.fill_one(entry, obj, parts, held):
+        _fill(entry, obj, parts, held)
+
+
+def _fill(entry: Entry, obj: Any, parts: Parts, held: dict[str, Any]) -> None:
     _, revision, flags, _, _, _, references, _, payload, shape = parts
     try:
         entry.state = LOADING

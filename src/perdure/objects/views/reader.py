@@ -78,9 +78,7 @@ class Reader(Whole):
         if facts.guest:
             guest: Entry = self.guests().adopt(obj, facts, id_, number)
             return guest
-        entry = self.by_id[id_] = self._entries[number] = new_entry(
-            obj, self, facts, id_, number, AWAKE, 0, facts.flags
-        )
+        entry = self.by_id[id_] = self._entries[number] = new_entry(obj, self, facts, id_, number, AWAKE, facts.flags)
         self.enlisted[entry.address] = obj
         return entry
 
