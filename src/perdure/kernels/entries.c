@@ -16,12 +16,17 @@ int
 find_slots(PyTypeObject *type, const Slot *slots)
 {
     for (; slots->name != NULL; slots++) {
-        PyObject *descriptor = PyDict_GetItemString(type->tp_dict, slots->name);
-        if (descriptor == NULL || Py_TYPE(descriptor) != &PyMemberDescr_Type) {
+        PyObject *descriptor = PyObject_GetAttrString((PyObject *)type, slots->name);
+        if (descriptor == NULL) {
+            return -1;
+        }
+        if (Py_TYPE(descriptor) != &PyMemberDescr_Type || PyDescr_TYPE(descriptor) != type) {
             PyErr_Format(PyExc_TypeError, "%s has no slot %s", type->tp_name, slots->name);
+            Py_DECREF(descriptor);
             return -1;
         }
         *slots->offset = ((PyMemberDescrObject *)descriptor)->d_member->offset;
+        Py_DECREF(descriptor);
     }
     return 0;
 }
@@ -157,6 +162,8 @@ add_entries(PyObject *module)
             return -1;
         }
     }
-    class_of = Py_XNewRef(PyDict_GetItemString(PyBaseObject_Type.tp_dict, "__class__"));
+    PyObject *of_object = PyObject_GetAttrString((PyObject *)&PyBaseObject_Type, "__dict__");
+    class_of = of_object == NULL ? NULL : PyMapping_GetItemString(of_object, "__class__");
+    Py_XDECREF(of_object);
     return class_of == NULL ? -1 : PyModule_AddFunctions(module, methods);
 }
