@@ -167,10 +167,12 @@ class Hiding:
 
     def _current(self) -> tuple[bytes, Cipher]:
         """The salt under which this process hides now."""
-        if self._left <= 0:
-            self._salt, self._left = new_salt(), _MESSAGES
+        salt = self._salt  # read once: other threads may change it meanwhile
+        if self._left <= 0 or not salt:
+            salt = self._salt = new_salt()
+            self._left = _MESSAGES
         self._left -= 1
-        return self._salt, self._cipher(self._salt)
+        return salt, self._cipher(salt)
 
     def _cipher(self, salt: bytes) -> Cipher:
         found = self._ciphers.get(salt)
