@@ -297,6 +297,17 @@ UNCERTAIN = {
     "a pickle in bytes as text": (
         pickle.dumps(b"\xff\xfe\x80\x02cshop\nCart\n.", 2), "BINUNICODE", "another pickle"
     ),
+    "a pickle in bytes of protocol 0": (pickle.dumps(b"cshop\nCart\n.", 0), "UNICODE", "another pickle"),
+    "a later one in bytes of protocol 0": (pickle.dumps(b"\x80\x02cshop\nCart\n.", 0), "UNICODE", "another pickle"),
+    "a name of ten bytes in bytes of protocol 0": (
+        pickle.dumps(b"\x80\x04\x8c\x0alib.models\x8c\x04Cart\x93.", 0), "UNICODE", "another pickle"
+    ),
+    "a pickle in a text of protocol 0": (pickle.dumps("cshop\nCart\n.", 0), "UNICODE", "another pickle"),
+    "a pickle in that, in bytes": (
+        pickle.dumps(pickle.dumps("cshop\nCart\n.", 0)), "SHORT_BINBYTES", "another pickle"
+    ),
+    "a pickle in a line of Python 2": (b"S'cshop\\nCart\\n.'\n.", "STRING", "another pickle"),
+    "a later one in a line of Python 2": (b"(lS\"\\x80\\x02cshop\\nCart\\n.\"\na.", "STRING", "another pickle"),
     "an uncertain pickle in bytes": (
         pickle.dumps(b"\x80\x02cshop\nOther\n\x82\x01."), "SHORT_BINBYTES", "another pickle"
     ),

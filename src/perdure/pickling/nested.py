@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator, Sequence
 
 from perdure.errors import CannotRename, CorruptRecord
@@ -61,7 +62,8 @@ def _contents(run: Followed, renames: Renames) -> Iterator[tuple[Op, bytes]]:
         raw = run.code.data[op.operand : op.end]
         if renames.may_be_in(raw):
             yield op, raw
-            if not raw.isascii() and (encode := _AS_BYTES.get(op.code)) is not None:
+            encode = _AS_BYTES.get(op.code)
+            if encode is not None and (b"\\" in raw or not raw.isascii()):
                 yield op, encode(raw)
 
 
@@ -71,7 +73,16 @@ def _text_as_bytes(raw: bytes) -> bytes:
 
 
 def _line_as_bytes(raw: bytes) -> bytes:
-    return raw.decode("raw_unicode_escape", "replace").encode("latin-1", "replace")
+    return raw[:-1].decode("raw_unicode_escape", "replace").encode("latin-1", "replace")
+
+
+def _quoted_as_bytes(raw: bytes) -> bytes:
+    """What Python 2 wrote as a line: between quotation marks, with its escapes."""
+    return _ESCAPED.sub(lambda match: _meant(match[1]), raw.strip()[1:-1])
+
+
+def _meant(escape: bytes) -> bytes:
+    return bytes([int(escape[1:], 16)]) if escape[:1] == b"x" else _ESCAPES.get(escape, escape)
 
 
 def _beginnings(content: bytes) -> Iterator[int]:
@@ -85,7 +96,9 @@ def _beginnings(content: bytes) -> Iterator[int]:
 
 
 _PROTOCOLS = {bytes([number]) for number in range(HIGHEST_PROTOCOL + 1)}
+_ESCAPED = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
+_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _AS_BYTES = {
     pickle.UNICODE[0]: _line_as_bytes, pickle.BINUNICODE[0]: _text_as_bytes, pickle.SHORT_BINUNICODE[0]: _text_as_bytes,
-    pickle.BINUNICODE8[0]: _text_as_bytes,
+    pickle.BINUNICODE8[0]: _text_as_bytes, pickle.STRING[0]: _quoted_as_bytes,
 }  # fmt: skip

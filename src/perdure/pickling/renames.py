@@ -217,4 +217,15 @@ def _spellings(module: str, *, below: bool) -> tuple[list[bytes], list[bytes]]:
     needles = [name + mark for name in (*names, *escaped) for mark in ((b"\n", b":", b".") if below else (b"\n", b":"))]
     needles += [len(name).to_bytes(4, "little") + name for name in names]
     needles += [len(name).to_bytes(1, "little") + name for name in names if len(name) < 256]
+    needles += [escape(needle) for needle in needles for escape in (_in_text, _in_native)]
     return list(dict.fromkeys([*names, *escaped])), needles
+
+
+def _in_text(needle: bytes) -> bytes:
+    """As it stands in a text of protocol 0, where that holds a pickle."""
+    return b"".join(b"\\u%04x" % byte if byte in b"\0\n\r\\\x1a" else bytes([byte]) for byte in needle)
+
+
+def _in_native(needle: bytes) -> bytes:
+    """The same in a `str` that Python 2 wrote as a line."""
+    return repr(needle)[2:-1].encode()
