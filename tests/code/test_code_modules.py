@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from perdure.code.modules import find_closure, written_imports
+from perdure.code.modules import called_imports, find_closure, written_imports
 from perdure.code.sources import importable_name, read_source
 from perdure.code.values import BINARY, INTERACTIVE, UNKNOWN
 
@@ -36,6 +36,31 @@ def names(*modules):
 )
 def test_written_imports(text, found):
     assert list(written_imports(text, "shop.orders", False)) == found
+
+
+def test_calls_that_import_by_a_name_that_is_written_out():
+    text = """
+    importlib.import_module('a')
+    import_module( "b.c" )
+    il.import_module(name="d")
+    __import__('e', globals())
+    import_module(
+        ".near", __package__)
+    import_module("f" + name), import_module(name), import_module(f"g{name}"), reimport_modules("h")
+    """
+    found = ["a", "b.c", "d", "e", "shop.near"]
+    assert list(called_imports(text, "shop.orders", False)) == found
+    assert list(called_imports("import_module('.near', __name__)", "shop", True)) == ["shop.near"]
+    assert list(called_imports("import_module('...far', 'x')", "shop", True)) == []
+
+
+def test_modules_that_calls_import(project):
+    project.write("one.py", "import importlib\ndef job():\n    return importlib.import_module('late.part')\n")
+    project.write("late/__init__.py", "")
+    project.write("late/part.py", "import two\n")
+    project.write("two.py", "")
+    project.load("one")
+    assert names("one") == ["late", "late.part", "one", "two"]
 
 
 def test_relative_imports_of_a_package():

@@ -2,7 +2,8 @@
 
 - Own is all but the standard library, installed distributions and perdure; editable installs and scripts are own.
 - A module uses what its text imports, at whatever depth of indentation, and what its globals come from. What the text
-  imports counts also before it is loaded, so that the closure is the same in every process.
+  imports counts also before it is loaded, so that the closure is the same in every process. Calls of `import_module`
+  and `__import__` count where the name is written out in them.
 - A package's submodules are not used merely because something else has loaded them.
 """
 
@@ -36,6 +37,7 @@ _INSTALLED = re.compile(r"[\\/](?:site|dist)-packages[\\/]")
 _IMPORT = re.compile(r"import\b[ \t]*(\((?:[^)#]|#[^\n]*)*\)|[^\n#;]+)")
 _BEFORE_IMPORT = re.compile(r"(?:^|[:;])[ \t]*(?:from[ \t]+(\.*[ \t]*[\w.]*)[ \t]*)?$")
 _COMMENT = re.compile(r"#[^\n]*")
+_CALL = re.compile(r"""import_(?:module|_)\s*\(\s*(?:name\s*=\s*)?(["'])(\.*[\w.]+)\1\s*[,)]""")
 
 
 class Closure(NamedTuple):
@@ -85,6 +87,13 @@ def written_imports(text: str, name: str, is_package: bool) -> Iterator[str]:
         elif base := _absolute(before[1].replace(" ", ""), name, is_package):
             yield base
             yield from (f"{base}.{member}" for member in members if member.isidentifier())
+
+
+def called_imports(text: str, name: str, is_package: bool) -> Iterator[str]:
+    """The names that calls of `import_module` and `__import__` in `text` have as literals."""
+    for match in _CALL.finditer(text):
+        if found := _absolute(match[2], name, is_package):
+            yield found
 
 
 def root_of(source: Source) -> str:
@@ -257,6 +266,7 @@ def _absolute(origin: str, name: str, is_package: bool) -> str | None:
 def _used_by(source: Source) -> Iterator[str]:
     """The names of modules that a module's text and its globals come from."""
     yield from written_imports(source.text, source.name, source.is_package)
+    yield from called_imports(source.text, source.name, source.is_package)
     if source.module is None:
         return
     globals_ = namespace(source.module)
