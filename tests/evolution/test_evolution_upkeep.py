@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import uuid
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -189,6 +191,41 @@ def test_plan_counts_classes_versions_and_shapes_importing_nothing(define, monke
     assert (price.attributes, price.records) == (("net", "tax"), 3)
     assert rows["shop:Frozen", 0, False].attributes == ("x", "y")
     assert [row.older for row in plan(store)] == [0] * len(plan(store))
+
+
+def test_plan_counts_objects_inside_of_classes_that_had_no_version(define):
+    """Their old step is needed as long as there are such, also where no layout is told."""
+    inside = "\nclass Line:\n    pass\nclass Empty:\n    pass\nclass Bag(dict):\n    pass\n"
+    shop = define("shop", FIRST + inside)
+    line, other, holder = shop.Line(), shop.Line(), shop.Plain()
+    line.count, line.note, other.count = 1, "", 2
+    holder.values = [line, other, shop.Line, shop.Empty(), shop.Bag(a=1), uuid.UUID(int=1), partial(shop.Line)]
+    store = perdure.make_store("memory:")
+    id_ = store.save(holder)
+    shop = define(
+        "shop",
+        FIRST
+        + inside.replace("class Line", "@perdure.versioned('shop.Line', version=2, formerly='shop:Line')\nclass Line"),
+    )
+    perdure.upgrade(shop.Line, 1, rename={"count": "amount"})
+
+    def rows(*, history=False):
+        return [(row.class_name, row.version, row.attributes, row.records, row.older)
+                for row in plan(store, history=history) if row.nested]  # fmt: skip
+
+    assert rows() == [
+        ("shop:Bag", 0, (), 1, 0),
+        ("shop:Empty", 0, (), 1, 0),
+        ("shop:Line", 0, ("count",), 1, 0),
+        ("shop:Line", 0, ("count", "note"), 1, 0),
+    ]
+    assert upgrade(store).written == 1
+    assert store.load(id_).values[0].amount == 1
+    assert [row for row in rows() if "Line" in row[0]] == [
+        ("shop.Line", 2, ("amount",), 1, 0),
+        ("shop.Line", 2, ("amount", "note"), 1, 0),
+    ]
+    assert ("shop:Line", 0, ("count",), 0, 1) in rows(history=True)
 
 
 def test_what_payloads_say_of_classes_is_renamed_at_rest(define):

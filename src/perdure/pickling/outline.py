@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ def joined(name: str, steps: str) -> str:
 
 
 class Layout(NamedTuple):
-    """A class whose layout a payload tells: its name, the names of its attributes, its version."""
+    """A class of a payload: its name, the names of its attributes, as told or of one object, its version."""
 
     name: str
     names: tuple[str, ...]
@@ -68,30 +69,59 @@ class Layout(NamedTuple):
 
 
 def told_layouts(payload: bytes, flags: int) -> tuple[tuple[str, ...] | None, list[Layout]]:
-    """The names of the attributes in the state of a record, and the layouts that its payload tells, each once.
+    """The names of the attributes in the state of a record, and the layouts of what is inside of it, each once.
 
-    None, and none, where it cannot be followed.
+    Those that the payload tells, and of other objects the attributes that they have; the standard library's classes,
+    and perdure's own, only where they are told. None, and none, where it cannot be followed.
     """
-    found: list[Layout] = []
-    made = _outline(payload, flags, found)
+    inside: list[_StandIn] = []
+    made = _outline(payload, flags, inside)
     names = None
     if isinstance(made, _StandIn) and flags & KIND_BITS in (STATE, REDUCED):
         state = by_name(made.state, None)
         names = None if state is None else tuple(map(str, state))
-    return names, list(dict.fromkeys(found))
+    return names, list(dict.fromkeys(filter(None, map(_layout, inside))))
 
 
-class _StandIn:
+def _layout(made: _StandIn) -> Layout | None:
+    told = made.told
+    if told is None:
+        top = made.name.partition(":")[0].partition(".")[0]
+        if not top or top in _NOT_TOLD or (made.is_called and type(made.state) is not dict):  # or of a function
+            return None
+        told = Layout(made.name, (), 0)
+    return told if told.names else told._replace(names=tuple(sorted(map(str, by_name(made.state, None) or ()))))
+
+
+_NOT_TOLD = sys.stdlib_module_names | {outside.MODULE}
+
+
+class _Kind(type):
+    """Tells objects that a call has made from those that `__new__` made alone, as pickles make plain ones."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        made.is_called = True
+        return made
+
+
+class _StandIn(metaclass=_Kind):
     """Any object of any class: what it was made with, and what was put into it."""
 
     args: tuple[Any, ...]
     state: Any
     items: list[Any]
     pairs: list[tuple[Any, Any]]
+    name = ""
+    told: Layout | None = None
+    among: list[_StandIn] | None = None  # where each is noted that is made
+    is_called = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         made = super().__new__(cls)
         made.args, made.state, made.items, made.pairs = args, None, [], []
+        if cls.among is not None:
+            cls.among.append(made)
         return made
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -115,39 +145,40 @@ class _StandIn:
         self.pairs.append((key, value))
 
 
-def _stand_in_class(name: str = "", *_: Any) -> type[_StandIn]:
-    return type("_StandIn", (_StandIn,), {"name": name})
-
-
 class _Outliner(pickle.Unpickler):
-    told: list[Layout] | None = None
+    inside: list[_StandIn] | None = None
+
+    def _class(self, name: str = "", *_: Any, told: Layout | None = None) -> Any:
+        return _Kind("_StandIn", (_StandIn,), {"name": str(name), "told": told, "among": self.inside})
 
     def _tell(self, name: str, text: str, version: int = 0, *_: str) -> Any:
-        if self.told is not None:
-            self.told.append(Layout(name, told_by(text, version).names, version))
-        return _stand_in_class(name)
+        told = Layout(name, told_by(text, version).names, version)
+        cls: type[_StandIn] = self._class(name, told=told)
+        if told.names:
+            cls.__new__(cls)  # so that it is noted also where another function makes the objects
+        return cls
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name == outside.MODULE:
             if global_name == outside.NAME:
                 return OutsideReference
             if global_name == references.named.__name__:
-                return _stand_in_class  # it gives the class that it is called with the name of
+                return self._class  # it gives the class that it is called with the name of
             if global_name == lasting.SHAPE:
                 return self._tell
-        return _stand_in_class(f"{module_name}:{global_name}")
+        return self._class(f"{module_name}:{global_name}")
 
     def persistent_load(self, pid: Any) -> Any:
         return _StandIn(pid)
 
 
-def _outline(payload: bytes, flags: int, told: list[Layout] | None = None) -> Any:
+def _outline(payload: bytes, flags: int, inside: list[_StandIn] | None = None) -> Any:
     if flags & BUFFERED:
         return None
     try:
         shape = parse_shape(payload) if flags & SHAPED else None
         unpickler = _Outliner(io.BytesIO(payload if shape is None else payload[len(shape.head) :]), buffers=repeat(b""))
-        unpickler.told = told
+        unpickler.inside = inside
         graph = unpickler.load()
         if shape is not None:
             return _made((), dict(zip(shape.names, graph, strict=True)))

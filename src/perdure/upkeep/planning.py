@@ -1,7 +1,8 @@
 """Which classes, versions and shapes a store holds, so that one knows which upgrades are still needed.
 
 - Nothing is imported, and nothing of the records is made: headers tell it, and payloads gone through with stand-ins.
-- Values inside of records are told where they say the layout of their class; large ones are not looked into.
+- Objects inside of records are told by the layout that they say, or the attributes that they have; what is in large
+  payloads is not looked into.
 """
 
 from __future__ import annotations
