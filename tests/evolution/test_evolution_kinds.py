@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 import perdure
@@ -44,6 +46,47 @@ def test_a_class_may_become_one_of_another_kind(define, old, new, referred):
         assert len(loaded) == 0
     upgrade(again)
     assert reopened(store).load(ids[1]).x == 1
+
+
+INSIDE = {
+    "data": "@dataclass\nclass Line:\n    x: int\n    new: list = field(default_factory=list)\n",
+    "slots of data": "@dataclass(slots=True)\nclass Line:\n    x: int\n    new: list = field(default_factory=list)\n",
+    "slots": "class Line:\n    __slots__ = ('x', 'gone')\n",
+    "slots and more": "class Line:\n    __slots__ = ('x', '__dict__')\n",
+    "a list with slots": "class Line(list):\n    __slots__ = ('x', 'gone')\n",
+}
+
+
+@pytest.mark.parametrize("new", INSIDE)
+@pytest.mark.parametrize("reader", ["store", "loads", "own reader"])
+def test_a_plain_class_of_objects_inside_may_become_another_kind(define, new, reader):
+    """Its records tell no layout; it is by having one now that it is seen to have changed."""
+    head = "from dataclasses import dataclass, field\n"
+    base = "list" if new == "a list with slots" else ""
+    shop = define("shop", f"{head}{HOLDER}class Line({base}):\n    pass\n")
+    holder, line = shop.Holder(), shop.Line()
+    line.x, line.gone = 1, 2
+    holder.lines = [line, shop.Line]
+    store = perdure.make_store("memory:")
+    id_, dumped = store.save(holder), perdure.dumps(holder.lines)
+    shop = define("shop", head + HOLDER + INSIDE[new])
+    again = reopened(store)
+    if reader == "own reader":
+        perdure.register_class(shop.Line)
+        again = perdure.Store(store.backend, perdure.Key.new())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", perdure.EvolutionWarning)
+        found, cls = perdure.loads(dumped) if reader == "loads" else again.load(id_).lines
+    assert cls is shop.Line
+    assert type(found) is shop.Line
+    assert found.x == 1
+    assert getattr(found, "new", []) == []
+    assert hasattr(found, "new") == ("data" in new)
+    assert getattr(found, "gone", 2) == 2
+    if reader == "store":
+        assert upgrade(again).written == 1
+        assert upgrade(reopened(store)).written == 0
+        assert reopened(store).load(id_).lines[0].x == 1
 
 
 def test_slots_that_became_a_dict_are_no_change(define):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from perdure.errors import ClassNotFound
-from perdure.pickling.declared import DECLARED, MARK
+from perdure.pickling.declared import DECLARED
 from perdure.pickling.lasting import (
     KEEP,
     KEEPING,
@@ -75,8 +75,11 @@ def check_shape(name: str, text: str, version: int = 0, hint: str = "") -> Any:
 
 
 def check_named(found: Any) -> Any:
-    """What was found under a name alone; stops the reading if it has got a version since, and so maybe upgrades."""
-    if DECLARED.known and isinstance(found, type) and MARK in found.__dict__:
+    """What was found under a name alone; stops the reading if it has got a layout or a version since.
+
+    Then its objects have their attributes elsewhere by now, new ones, or upgrades.
+    """
+    if isinstance(found, type) and layout_of(found) is not None:
         raise Reshaped
     return found
 
@@ -170,7 +173,7 @@ class Rebuilder(pickle._Unpickler):
             return self._missing.setdefault(name, Missing(name, hint))
         if not isinstance(found, type):
             self._others[id(found)] = name
-        elif MARK in found.__dict__:  # it had no version yet, if nothing tells another
+        elif layout_of(found) is not None:  # it had no version and no layout yet, if nothing tells another
             self.told.setdefault(id(found), (found, Told(NAMES, (), 0)))
         return found
 

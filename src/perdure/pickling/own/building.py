@@ -17,8 +17,7 @@ from typing import Any
 
 from perdure.errors import CannotLoad, PerdureError
 from perdure.pickling import lasting, references
-from perdure.pickling.declared import MARK
-from perdure.pickling.layouts import ARGUMENTS, NAMES, Told, by_name, evolved, made_of_fields, put, told_by
+from perdure.pickling.layouts import ARGUMENTS, NAMES, Told, by_name, evolved, layout_of, made_of_fields, put, told_by
 from perdure.pickling.opaque import Missing, OpaqueValue
 from perdure.pickling.outside import NAME as OUTSIDE
 from perdure.pickling.outside import is_plain
@@ -72,7 +71,7 @@ class Building:
             raise Refused(f"it names {name}, which is no plain value, and no class that this program has registered")
         self._classes[id(cls)] = cls
         self.machine.know(cls)
-        if MARK in cls.__dict__:  # it had no version yet, if nothing tells another
+        if layout_of(cls) is not None:  # it had no version and no layout yet, if nothing tells another
             self._told.setdefault(id(cls), Told(NAMES, (), 0))
         return cls
 
