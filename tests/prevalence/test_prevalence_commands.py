@@ -317,6 +317,30 @@ def test_a_command_that_never_ends_is_cut_off(opened):
         assert system.root.done == ["spinning"]
 
 
+def leave(tasks):
+    tasks.done.append("leaves")
+    raise SystemExit(3)
+
+
+class Leaves:
+    def apply(self, tasks):
+        leave(tasks)
+
+
+@pytest.mark.parametrize("food_taster", [False, True])
+def test_a_taster_does_not_wait_longer_and_outcomes_are_the_same(opened, food_taster):
+    with opened(Tasks, time_limit=0.2, food_taster=food_taster) as system:
+        with pytest.raises(CommandTimeout, match=r"Tasks\.spin"):
+            system.root.spin(60)
+        with pytest.raises(SystemExit):
+            system.execute(Leaves())
+        assert system.root.done == []
+        system.root.add("a")
+        assert system.sequence == (1 if food_taster else 3)
+    with opened(Tasks) as system:
+        assert (system.root.done, list(system.root.open)) == ([], ["a"])
+
+
 class Stubborn:
     """Commands that stop whatever is to stop them."""
 

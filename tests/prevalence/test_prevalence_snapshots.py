@@ -8,12 +8,13 @@ import pickle
 import threading
 import time
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 from tasks import Tasks
 
 from perdure.clock import FixedClock
-from perdure.errors import ReadOnly
+from perdure.errors import PrevalenceError, ReadOnly
 from perdure.prevalence import taking
 from perdure.prevalence.codes import read_code
 from perdure.prevalence.reading import read_journal
@@ -208,6 +209,35 @@ def test_reading_what_belongs_together(opened):
     finally:
         stop.set()
         thread.join()
+
+
+def test_no_command_is_given_where_none_is_carried_out(opened):
+    """Else it would wait for another one, which waits for the end of the block."""
+    with opened(Tasks) as system:
+        with system.steady(), system.steady() as root:
+            with pytest.raises(PrevalenceError, match="inside a block of steady"):
+                root.add("a")
+            with pytest.raises(PrevalenceError, match="inside a block of steady"):
+                asyncio.run(system.execute_async(Tasks.add, "a"))
+        system.root.add("a")
+        assert system.execute(AsksTasks(system)) == "refused"
+        assert list(system.root.open) == ["a"]
+
+
+class AsksTasks:
+    """A command that gives another one to its system, in its own way."""
+
+    systems: ClassVar = []
+
+    def __init__(self, system):
+        self.systems[:] = [system]
+
+    def apply(self, tasks):
+        try:
+            asyncio.run(self.systems[0].execute_async(Tasks.add, "b"))
+        except PrevalenceError:
+            return "refused"
+        return "done"
 
 
 def test_tasks_of_asyncio_share_syncs_and_do_not_block_the_loop(opened):

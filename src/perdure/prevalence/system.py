@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -59,6 +60,7 @@ class System(TakesSnapshots, Generic[Root]):
         self._lock = lock
         self._work = threading.RLock()
         self._turns = Turns(self._process)
+        self._steady: list[int] = []  # the thread that is in a block of `steady`, for each that it is in
         newest = recovered.newest
         epoch = max(folder.standing().epoch, newest.head.epoch if newest is not None else 0)
         self._journal = Journal(
@@ -86,7 +88,7 @@ class System(TakesSnapshots, Generic[Root]):
         self._closed = False
         self._always = settings.durability == "always"
         self._watch = Watch(settings.time_limit) if settings.time_limit else None
-        self._taster = Taster(self.root) if settings.food_taster else None
+        self._taster = Taster(self.root, self._watch) if settings.food_taster else None
         self._serving: Serving | None = None
         if settings.serve is not None:
             try:
@@ -132,6 +134,7 @@ class System(TakesSnapshots, Generic[Root]):
         """The same for asyncio: the loop goes on meanwhile. Tasks that wait share one sync, and one thread for all."""
         import asyncio
 
+        self._refuse_here("execute_async")
         kind, args = _called(command, args)
         loop = asyncio.get_running_loop()
         waiting: Any = loop.create_future()
@@ -152,9 +155,14 @@ class System(TakesSnapshots, Generic[Root]):
 
     @contextmanager
     def steady(self) -> Iterator[Root]:
-        """No command is carried out inside the block: for reading several things that belong together."""
+        """No command is carried out inside the block, and none is taken there: for reading what belongs together."""
         with self._work:
-            yield self.root
+            before = self._steady
+            try:
+                self._steady = [*before, get_ident()]
+                yield self.root
+            finally:
+                self._steady = before
 
     def check_replay(self) -> None:
         """Replay the journal beside the system and compare; `ReplayDiffers` names the first command that differs.
@@ -213,13 +221,22 @@ class System(TakesSnapshots, Generic[Root]):
 
     def submit(self, kind: Kind, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Carry out one command, and give its answer."""
-        if local.moment is not None:
-            self._refuse_inside("execute")
+        if local.moment is not None or self._steady:
+            self._refuse_here("execute")
         ticket = self._ticket(kind, args, keywords)
         self._turns.take(ticket)
         if ticket.error is not None:
             return ticket.outcome()
         return ticket.result
+
+    def _refuse_here(self, what: str) -> None:
+        """Raise where a command would wait for what only ends after it."""
+        self._refuse_inside(what)
+        if get_ident() in self._steady:
+            raise PrevalenceError(
+                f"{what}() was called inside a block of steady(), in which no command is carried out.",
+                hint="Call it after the block.",
+            )
 
     def _ticket(
         self,

@@ -7,18 +7,21 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from typing import Any
 
 from perdure.prevalence.moments import Moment, local
 from perdure.prevalence.pickles import dump_deep, dump_system, load_system
 from perdure.prevalence.turns import Ticket
+from perdure.prevalence.watching import Watch
 
 
 class Taster:
     """A second copy of a root."""
 
-    def __init__(self, root: Any):
+    def __init__(self, root: Any, watch: Watch | None = None):
         self._real = root
+        self._watch = watch
         self._moment = Moment(self)
         self._copy = _copied(root)
 
@@ -28,7 +31,7 @@ class Taster:
         for ticket in group:
             try:
                 self._try(ticket, sequence + len(good) + 1, now, seed)
-            except Exception as error:  # noqa: BLE001 (that is its outcome)
+            except BaseException as error:  # noqa: BLE001 (that is its outcome, as it is without a taster)
                 ticket.error = error
                 self._copy = _copied(self._real)
                 for place, earlier in enumerate(good, sequence + 1):
@@ -41,9 +44,11 @@ class Taster:
         moment = self._moment
         moment.reset()
         moment.sequence, moment.time, moment.seed = sequence, now, seed
-        local.moment = moment
+        kind, value = ticket.kind, ticket.kind.copied(ticket.stored)
         try:
-            ticket.kind.carry_out(self._copy, ticket.stored.flags, ticket.kind.copied(ticket.stored))
+            local.moment = moment
+            with nullcontext() if self._watch is None else self._watch.over(kind, sequence):
+                kind.carry_out(self._copy, ticket.stored.flags, value)
         finally:
             local.moment = None
 
