@@ -116,8 +116,14 @@ class Turns:
     def _lead(self, leader: Leader) -> None:
         with self._gate:
             leader.group, self._waiting = self._waiting, []
-        self._process(leader.group)
+        group = leader.group
+        self._process(group)
         leader.is_done = True
+        if not self._waiting and len(group) == 1 and group[0] is leader:  # the usual case: nobody else is concerned
+            with self._gate:
+                if not self._waiting:
+                    self._leader = None
+                    return
         self._hand_over(leader)
 
     def _hand_over(self, leader: Leader) -> None:
