@@ -350,11 +350,11 @@ class System(TakesSnapshots, Generic[Root]):
                 moment.sequence = sequence
                 noted = changes_of(root)
                 try:
+                    call, stored = ticket.kind.carry_out_noting, ticket.stored
                     if watch is None:
-                        ticket.result = ticket.kind.carry_out_noting(root, ticket.stored.flags, ticket.value, noted)
+                        ticket.result = call(root, stored.flags, ticket.value, noted)
                     else:
-                        with watch.over(ticket.kind, sequence):
-                            ticket.result = ticket.kind.carry_out_noting(root, ticket.stored.flags, ticket.value, noted)
+                        ticket.result = watch.run(ticket.kind, sequence, call, root, stored.flags, ticket.value, noted)
                 except BaseException as error:  # noqa: BLE001 (whatever it raised is its outcome)
                     self._raised.add(sequence)
                     ticket.error = error

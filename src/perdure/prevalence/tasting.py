@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import io
-from contextlib import nullcontext
 from typing import Any
 
 from perdure.prevalence.moments import Moment, local
@@ -47,8 +46,10 @@ class Taster:
         kind, value = ticket.kind, ticket.kind.copied(ticket.stored)
         try:
             local.moment = moment
-            with nullcontext() if self._watch is None else self._watch.over(kind, sequence):
+            if self._watch is None:
                 kind.carry_out(self._copy, ticket.stored.flags, value)
+            else:
+                self._watch.run(kind, sequence, kind.carry_out, self._copy, ticket.stored.flags, value)
         finally:
             local.moment = None
 

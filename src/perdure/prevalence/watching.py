@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from perdure.errors import CommandTimeout
 from perdure.prevalence.commands import Kind
+
+SHORTEST = 0.05  # seconds between two attempts to cut one command off
 
 
 class Watch:
@@ -28,28 +29,38 @@ class Watch:
         self._fired = False
         self._watcher: threading.Thread | None = None
 
-    @contextmanager
-    def over(self, kind: Kind, sequence: int) -> Iterator[None]:
-        """Cut what is in the block off after the time; raises `CommandTimeout` that names the command."""
+    def run(self, kind: Kind, sequence: int, call: Callable[..., Any], *args: Any) -> Any:
+        """What the call gives; cut off after the time, it raises `CommandTimeout` that names the command."""
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._run, name="perdure time limit", daemon=True)
             self._watcher.start()
+        self._begin()
+        try:
+            try:
+                answer = call(*args)
+            finally:
+                fired = self._end()
+        except _Cut:
+            self._end()
+            raise self._timeout(kind, sequence) from None
+        if fired:
+            raise self._timeout(kind, sequence)
+        return answer
+
+    def _begin(self) -> None:
         with self._gate:
             self._thread, self._fired = threading.get_ident(), False
             self._deadline = time.monotonic() + self._seconds
             self._gate.notify()
-        try:
-            yield
-        except _Cut:
-            raise self._timeout(kind, sequence) from None
-        finally:
-            with self._gate:
-                self._deadline = None
-                fired = self._fired
-                if fired:  # it may not have been delivered yet
-                    _raise_in(self._thread, None)
+
+    def _end(self) -> bool:
+        """Cut nothing off any more; whether it was done. What was not delivered yet comes here."""
+        with self._gate:
+            self._deadline, fired = None, self._fired
         if fired:
-            raise self._timeout(kind, sequence)
+            for _ in range(100):  # to take it back would leave the interpreter looking for it for ever
+                pass
+        return fired
 
     def _timeout(self, kind: Kind, sequence: int) -> CommandTimeout:
         return CommandTimeout(
@@ -68,17 +79,15 @@ class Watch:
                 if left > 0:
                     self._gate.wait(left)
                     continue
-                self._fired, self._deadline = True, time.monotonic() + self._seconds
+                self._fired, self._deadline = True, time.monotonic() + max(self._seconds, SHORTEST)
                 _raise_in(self._thread, _Cut)
 
 
-def _raise_in(thread: int, error: Any) -> None:
-    """Have the interpreter raise `error` in that thread; None takes back what was not delivered yet."""
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    """Have the interpreter raise `error` in that thread."""
     import ctypes  # only who sets a limit needs it
 
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), error if error is None else ctypes.py_object(error)
-    )
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 class _Cut(BaseException):
