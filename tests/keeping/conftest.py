@@ -13,4 +13,7 @@ from pasts import Places
 def places(tmp_path: Path) -> Iterator[Places]:
     places = Places(tmp_path)
     yield places
-    places.close()
+    try:
+        assert places.problems() == []
+    finally:
+        places.close()

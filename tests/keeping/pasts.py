@@ -7,8 +7,11 @@ from typing import Any
 
 from perdure import Persistable, Store, make_store
 from perdure.backends.base import Backend
+from perdure.objects.reports import Problem
 from perdure.objects.stores import KeyId
+from perdure.records.seal import Key
 from perdure.records.values import Version
+from perdure.upkeep import check
 
 LARGE = bytes(range(256)) * 400  # bytes that are a large piece
 
@@ -21,10 +24,15 @@ class Note(Persistable):
 
 
 class Places:
-    """Where stores are made, of one kind or another; nothing of them is left on a server."""
+    """Where stores are made, of one kind or another; nothing of them is left on a server.
+
+    At the end of a test each store that was opened is whole, unless the test has said that it is `damaged`.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.damaged = False
+        self._opened: dict[tuple[str, str], tuple[Store, dict[str, Key]]] = {}
         self._stores: list[Store] = []
         self._tables: set[tuple[str, str]] = set()
 
@@ -41,12 +49,23 @@ class Places:
     def open(self, kind: str, name: str = "store", **settings: Any) -> Store:
         store = make_store(self.url(kind, name), **settings)
         self._stores.append(store)
+        self._opened[kind, name] = store, {"key": settings["key"]} if isinstance(settings.get("key"), Key) else {}
         return store
 
     def empty(self, kind: str, name: str, of: Store) -> Backend:
         """The backend of a new store that is to be filled from another."""
         key = {} if kind == "memory" else {"key": KeyId(of.backend.describe().key)}
         return self.open(kind, name, **key).backend
+
+    def problems(self) -> list[Problem]:
+        """What check finds in the stores that were opened: each opened anew, but for those that are in memory."""
+        found: list[Problem] = []
+        for (kind, name), (store, key) in [*self._opened.items()]:
+            again = store if kind == "memory" or self.damaged else self.open(kind, name, **key)
+            has_key = again.key is not None and (kind != "memory" or again.key.id == again.backend.describe().key)
+            if has_key and not self.damaged:  # one in memory that was filled has another
+                found += check(again)
+        return found
 
     def close(self) -> None:
         for store in self._stores:

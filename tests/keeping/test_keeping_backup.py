@@ -256,6 +256,7 @@ def test_what_was_sealed_by_nobody_is_refused(places: Places, tmp_path: Path) ->
 
 
 def test_a_damaged_record_is_told_and_nothing_is_written(places: Places, tmp_path: Path) -> None:
+    places.damaged = True
     store = places.open("directory")
     id_ = store.save(Note("one"))
     store.backup(tmp_path / "b")

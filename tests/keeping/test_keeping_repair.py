@@ -179,6 +179,7 @@ def test_indexes_and_counter_are_made_right_by_what_the_records_tell(kind: str, 
 
 
 def test_what_has_no_good_copy_stays_and_is_told(kind: str, places: Places, tmp_path: Path) -> None:
+    places.damaged = True
     store = settled(places, kind)
     note = store.roots["notes"][1].persistent_id
     before = everything(store.backend)
@@ -194,6 +195,7 @@ def test_what_has_no_good_copy_stays_and_is_told(kind: str, places: Places, tmp_
 
 @pytest.mark.parametrize("place", [3, 4, 12, 14, 30, -30, -18, -3])  # in the head, the id, the payload and the tail
 def test_whatever_byte_of_a_record_is_changed_repair_tells_and_leaves_it(kind: str, place: int, places: Places) -> None:
+    places.damaged = True
     store = settled(places, kind)
     note = store.roots["notes"][1].persistent_id
     before = everything(store.backend)
