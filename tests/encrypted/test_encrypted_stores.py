@@ -322,6 +322,17 @@ def test_every_flipped_bit_is_found() -> None:
     assert check(store) == []
 
 
+@pytest.mark.parametrize("left", [b"", b"\xb7", b"\xb7PD\x03", b"x" * 40, b"\xff" * 400])
+def test_what_is_left_of_a_record_is_told_by_check(left: bytes, tmp_path: Path) -> None:
+    with make_store(tmp_path / "store", encrypt=True, code="off") as store:
+        id_ = store.save(Pen("blue"))
+    (tmp_path / "store" / id_).write_bytes(left)
+    with make_store(tmp_path / "store") as store:
+        assert id_ in {problem.id for problem in check(store)}
+        with pytest.raises(CorruptRecord):
+            store.load(id_)
+
+
 def test_records_and_parts_of_them_that_were_exchanged_are_found() -> None:
     """By whoever may write, and knows how frames are made, but has no key."""
     from perdure.records.frame import encoder

@@ -26,7 +26,7 @@ from perdure.objects.reports import Problem
 from perdure.objects.store import Store
 from perdure.objects.views.memory import CollectionPaused
 from perdure.records.buffers import digests_of
-from perdure.records.frame import decoder, flags_of, id_of, record_of
+from perdure.records.frame import decoder, parse_unverified, record_of
 from perdure.records.seal import Key
 from perdure.records.values import BUFFERED, ENCRYPTED, Fields, Record
 from perdure.upkeep.histories import check_histories
@@ -82,8 +82,10 @@ def _check_encrypted(backend: Backend) -> Iterator[Problem]:
     """Records of an encrypted store that are not: somebody else put them there."""
     if backend.describe().encrypted:
         for frame in backend.scan():
-            if not flags_of(frame) & ENCRYPTED:
-                yield Problem(id_of(frame), "is not encrypted, as all else in the store is")
+            with suppress(CorruptRecord, NewerFormat):  # which is told of the record already
+                record = parse_unverified(frame)
+                if not record.flags & ENCRYPTED:
+                    yield Problem(record.id, "is not encrypted, as all else in the store is")
 
 
 def _told(what: str, found: Iterable[Problem]) -> Iterator[Problem]:
