@@ -153,6 +153,15 @@ def test_5b_a_flipped_byte_in_the_head_of_the_file(place):
         open_system(place)
 
 
+def test_5c_a_flipped_byte_in_the_seal_of_the_head(place):
+    use(place, "a")
+    path = journals(place)[0]
+    flip(path, parse_head(path.read_bytes(), str(path)).end - 1)
+    with pytest.raises(UntrustedRecord, match=r"The head of .* \(byte 0\)") as caught:
+        open_system(place)
+    assert (caught.value.path, caught.value.offset) == (str(path), 0)
+
+
 def three_files(place):
     use(place, "a", "b")
     use(place, "c", "d")

@@ -223,9 +223,10 @@ def _checked(data: bytes, head: Head, starts: Sequence[int], key: Key | None, pa
     sealer = None if key is None else key.fork()
     if sealer is not None and not _goes_on(sealer, data, 0, head.end):
         raise UntrustedRecord(
-            f"The journal file {path} does not carry a good seal of the system's key.",
-            hint="If you know where it comes from, open it with trust='all'.",
+            f"The head of the journal file {path} (byte 0) does not carry a good seal of the system's key.",
+            hint="Take the file from a backup; if you know where it comes from, open it with trust='all'.",
             path=path,
+            offset=0,
         )
     for at in starts:
         entry = _valid(data, at)
