@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 import perdure
-from perdure import PerdureError, Persistable, Store, make_store
+from perdure import PerdureError, Persistable, Store, UntrustedRecord, make_store
 from perdure.cli import main
+from perdure.records.buffers import pack_table, read_table, table_size
 from perdure.records.frame import encoder, parse_unverified
 from perdure.records.seal import Key
 from perdure.records.values import Draft, Record
@@ -87,6 +89,27 @@ def test_whatever_a_header_tells_steers_no_terminal(changed, words, capsys, monk
     main([{"ID": id_, "STORE": str(place)}.get(word, word) for word in words])
     shown = "".join(capsys.readouterr())
     assert shown.replace("\n", "").isprintable()
+
+
+def test_a_large_piece_that_is_named_again_and_again(tmp_path):
+    with make_store(tmp_path / "store") as store:
+        note = Note()
+        note.text = b"x" * 70_000
+        id_ = store.save(note)
+    path = tmp_path / "store" / str(id_)
+    values = parse_unverified(path.read_bytes())._asdict()
+    revision, payload = values.pop("revision"), values.pop("payload")
+    again = pack_table(read_table(payload) * 20_000) + payload[table_size(payload) :]
+    path.write_bytes(STRANGER(Draft(base=0, payload=again, **values), revision))
+    with make_store(tmp_path / "store") as store:
+        tracemalloc.start()
+        try:
+            assert "1400000000 bytes of large pieces" in store.inspect(id_).problem
+            with pytest.raises(UntrustedRecord):
+                store.load(id_)
+            assert tracemalloc.get_traced_memory()[1] < 100 << 20
+        finally:
+            tracemalloc.stop()
 
 
 def test_errors_escape_what_they_repeat():

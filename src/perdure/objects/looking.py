@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from perdure.backends.base import Backend
+from perdure.errors import UntrustedRecord
 from perdure.objects.payloads.pieces import attached, opened
 from perdure.objects.views.whole import not_found
 from perdure.pickling.own.inspecting import Inspection, inspect_frame
-from perdure.pickling.own.limits import LIMITS, Limits
+from perdure.pickling.own.limits import LIMIT_HINT, LIMITS, Limits
+from perdure.records.buffers import read_table
 from perdure.records.seal import Key
 from perdure.records.values import Record
 
@@ -21,6 +23,9 @@ def inspect_record(backend: Backend, id_: str, key: Key | None, *, limits: Limit
 
     def whole(record: Record) -> tuple[bytes, Any]:
         """The payload with its large pieces in their places, and the buffers that it asks for."""
+        size = sum(piece.length for piece in read_table(record.payload))
+        if size > limits.bytes:  # the table may name one piece again and again
+            raise UntrustedRecord(f"{id_} has {size} bytes of large pieces, above {limits.bytes}.", hint=LIMIT_HINT)
         payload: Any = attached(record, backend).payload
         file, buffers = opened(payload)
         return file.read(), buffers
