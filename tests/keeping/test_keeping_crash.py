@@ -6,7 +6,7 @@ Then rules of backup, restore and repair are switched off, one by one, and each 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ import test_keeping_copy
 import test_keeping_damage
 import test_keeping_repair
 from chances import more
-from pasts import Note, Places
+from pasts import Note, Places, everything
 
-from perdure import PerdureError, make_store
+from perdure import PerdureError, StorageError, make_store
 from perdure.files import Files
 from perdure.records.seal import Key
 from perdure.testing.crashes import Explorer, Image, SimulatedDisk
+from perdure.testing.faults import FaultyDisk, Killed
 from perdure.upkeep import backing_up, backup_files, repairing, restoring
 from perdure.upkeep.backing_up import backup
 from perdure.upkeep.backup_files import BackupFile, BackupWriter
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.crash
 
 FILE = "/data/b"
 Patch = pytest.MonkeyPatch
+damage, whole, mended, copied = test_keeping_damage, test_keeping_backup, test_keeping_repair, test_keeping_copy
 
 
 class Run:
@@ -100,6 +102,37 @@ def test_a_power_cut_at_every_operation_leaves_what_was_acknowledged():
     explorer = explore()
     assert explorer.steps > 20
     assert explorer.images > 80
+
+
+# -- repairs that are cut off, on disks that are full or broken ------------------------------------------------------
+
+
+@pytest.mark.parametrize(("what", "disk"), test_keeping_damage.faults())
+def test_a_repair_that_fails_anywhere_is_done_again_and_loses_nothing(
+    what: str, disk: Callable[[int], FaultyDisk], tmp_path: Path, places: Places, monkeypatch: Patch
+):
+    store = mended.settled(places, "directory")
+    store.backup(tmp_path / "b")
+    note, before = store.roots["notes"][1].persistent_id, everything(store.backend)
+    harm = mended.Harm(places, "directory", store)
+    newest, older = [version.revision for version in store.backend.history(note)]
+    for at in range(0, 1000, 2):
+        for revision in (newest, older):
+            harm.frame(note, revision, mended.flipped)
+        again, faulty = places.open("directory"), disk(at)
+        with monkeypatch.context() as patch, suppress(Killed, StorageError):
+            patch.setattr(again.backend._files, "disk", faulty)  # type: ignore[attr-defined]
+            patch.setattr(repairing, "Files", lambda faulty=faulty: Files(faulty))
+            again.repair(source=tmp_path / "b", folder=tmp_path / str(at))
+        last = places.open("directory")
+        assert last.repair(source=tmp_path / "b", folder=tmp_path / str(at)).left == ()
+        assert everything(last.backend) == before
+        kept = {path.name for path in (tmp_path / str(at)).iterdir()}
+        assert kept >= {f"{note}.{newest}", f"{note}.{older}"}
+        if at >= len(faulty.steps):
+            assert at > 10
+            return
+    pytest.fail("it never came through")
 
 
 # -- the test of the test ------------------------------------------------------------------------------------------
@@ -184,7 +217,6 @@ def set_to(where: Any, name: str, value: Any) -> Callable[[Patch], None]:
     return lambda patch: patch.setattr(where, name, value)
 
 
-damage, whole, mended, copied = test_keeping_damage, test_keeping_backup, test_keeping_repair, test_keeping_copy
 Tried = Callable[[Places, Path], None]
 NEEDED: dict[str, tuple[Callable[[Patch], None], Tried]] = {
     "digests of parts follow one another": (
