@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure import make_store
+from perdure import KeyMissing, make_store
 from perdure.cli import main
 
 
@@ -39,6 +39,31 @@ def test_backup_restore_and_copy(shop: str, capsys: pytest.CaptureFixture[str]) 
     for url in ("again", "sqlite:///copy.db"):
         with make_store(url, read_only=True) as store:
             assert store.roots["prices"] == {"pen": 4}
+
+
+def test_a_key_that_others_may_know_is_replaced(shop: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with make_store(shop) as store:
+        store.roots["prices"] = {"pen": 4}
+        old = store.key
+    assert main(["key", "rotate", "sqlite:///anew.db", "--store", shop, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["revision"], told["key"] != old.name) == (2, True)
+    with make_store("sqlite:///anew.db") as store:
+        assert store.key.name == told["key"]
+        assert store.roots["prices"] == {"pen": 4}
+        assert store.at(1).roots["prices"] == {"pen": 3}  # the past is sealed anew, too
+        assert store.check() == []
+    with pytest.raises(KeyMissing):
+        make_store("sqlite:///anew.db", key=old, read_only=True)
+    main(["key", "show", "--store", "sqlite:///anew.db"])
+    assert f"{told['key']}  (the key of the store)" in capsys.readouterr().out
+    assert main(["key", "rotate", "third/", "--store", "sqlite:///anew.db"]) == 0
+    shown = capsys.readouterr()
+    assert "every record sealed anew with the key" in shown.out
+    assert "perdure key export FILE --name" in shown.err
+    assert main(["key", "rotate", "sqlite:///anew.db", "--store", shop]) == 0  # goes on where it was
+    assert main(["key", "rotate", "--store", shop]) == 2
+    assert "needs the URL of a new place" in capsys.readouterr().err
 
 
 def test_a_backup_that_was_cut_off_is_told(shop: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ _VERBS = {
     "check": ("perdure.cli.safekeeping", "look through a whole store for anything that is not as it must be"),
     "repair": ("perdure.cli.safekeeping", "put right what can be put right without guessing"),
     "copy": ("perdure.cli.safekeeping", "copy a store with its history to another place, of whichever kind"),
-    "key": ("perdure.cli.keyring", "show, export or import the keys that stores are sealed with"),
+    "key": ("perdure.cli.keyring", "show, export, import or replace the keys that stores are sealed with"),
     "prevalence": ("perdure.cli.prevalent", "look through a prevalent system, repair it, list its commands; standbys"),
     "demo": ("perdure.cli.demo", "see a flow fail, be mended and run again, in a minute, on real files"),
 }

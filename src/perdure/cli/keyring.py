@@ -1,4 +1,4 @@
-"""The verb `key`: the keys that stores are sealed with, shown by name, exported and imported as files.
+"""The verb `key`: the keys that stores are sealed with, shown by name, exported and imported as files, and replaced.
 
 - A secret is never printed.
 """
@@ -9,16 +9,31 @@ import argparse
 import os
 import sys
 
+from perdure.backends.urls import without_password
 from perdure.cli.looking import print_json
-from perdure.cli.options import STORE_VARIABLE, Command, Parser, add_json, add_store, open_store
+from perdure.cli.options import (
+    KEY_VARIABLE,
+    STORE_VARIABLE,
+    Command,
+    Parser,
+    add_json,
+    add_store,
+    open_store,
+    store_url,
+)
+from perdure.cli.progress import progress_bar
 from perdure.errors import FlowError, NotFound
 from perdure.keys import KeyRing, read_key_file, write_key_file
+from perdure.objects.stores import make_store
 from perdure.records.seal import Key
+from perdure.upkeep.restoring import copy_store
 
 
 def _arguments(parser: Parser) -> None:
-    parser.add_argument("action", choices=["show", "export", "import"], help="what to do")
-    parser.add_argument("file", metavar="FILE", nargs="?", help="the key file to write or to read")
+    parser.add_argument("action", choices=["show", "export", "import", "rotate"], help="what to do")
+    parser.add_argument(
+        "file", metavar="FILE|URL", nargs="?", help="the key file to write or to read; rotate: where the store goes to"
+    )
     parser.add_argument("--name", metavar="KEY", help="export: the key of that name, instead of the store's")
     add_store(parser)
     add_json(parser)
@@ -27,7 +42,8 @@ def _arguments(parser: Parser) -> None:
 def call(options: argparse.Namespace) -> int:
     """`perdure key`."""
     if (options.action == "show") != (options.file is None):
-        told = "takes no FILE" if options.action == "show" else "needs a FILE"
+        needed = "the URL of a new place" if options.action == "rotate" else "a FILE"
+        told = "takes no FILE" if options.action == "show" else f"needs {needed}"
         raise FlowError(f"perdure key {options.action} {told}.")
     if options.action == "show":
         return _show(options)
@@ -36,6 +52,8 @@ def call(options: argparse.Namespace) -> int:
         KeyRing().add(key)
         print(f"The key {key.name} is among your keys now.", file=sys.stderr)
         return 0
+    if options.action == "rotate":
+        return _rotate(options)
     key = _chosen(options)
     write_key_file(options.file, key)
     print(
@@ -59,6 +77,28 @@ def _show(options: argparse.Namespace) -> int:
     if needed is not None and needed not in names:
         print(f"perdure: The store's key {needed} is not among them.", file=sys.stderr)
     print(f"They are kept in {ring.directory}", file=sys.stderr)
+    return 0
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    """A copy under a key of its own: a key that others have come to know seals for them as well, in the past too."""
+    source, key_file = store_url(options), os.environ.get(KEY_VARIABLE) or None
+    with progress_bar("record") as progress:
+        done = copy_store(source, options.file, key=key_file, new_key=True, progress=progress)
+    with make_store(options.file, read_only=True) as store:
+        name = f"{store.backend.describe().key:08x}"
+    if options.json:
+        print_json({**done._asdict(), "key": name})
+        return 0
+    print(
+        f"{without_password(options.file)} is {without_password(source)} up to revision {done.revision}, every record"
+        f" sealed anew with the key {name}, which is among your keys."
+    )
+    print(
+        f"Let your programs use it from now on, keep a copy of its key (perdure key export FILE --name {name}), and"
+        " remove the old store, its backups and its key when nobody needs them any more.",
+        file=sys.stderr,
+    )
     return 0
 
 
@@ -91,11 +131,13 @@ COMMANDS = {
         _arguments,
         call,
         "Every record is sealed with its store's key, which is made with the store and kept among your own. To open the"
-        "\nstore on another machine, export its key here and import it there.",
+        "\nstore on another machine, export its key here and import it there. If others may know it, rotate: the store"
+        "\nis copied with its history to a new place, each record sealed anew with a new key.",
         [
             "perdure key show",
             "perdure key export survey.key --store sqlite:///survey.db",
             "perdure key import survey.key",
+            "perdure key rotate sqlite:///again.db --store sqlite:///survey.db",
         ],
     ),
 }

@@ -76,15 +76,21 @@ def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON; times are seconds since 1970 (UTC)")
 
 
-def open_store(
-    options: argparse.Namespace, *, read_only: bool = False, create: bool = False, code: str | None = None
-) -> Store:
-    """The store that the options or the environment name; `code` as the project's settings say, if it is not given."""
-    url = options.store or os.environ.get(STORE_VARIABLE)
+def store_url(options: argparse.Namespace) -> str:
+    """The URL that the options or the environment name."""
+    url: str | None = options.store or os.environ.get(STORE_VARIABLE)
     if not url:
         raise NotFound(
             "No store is named.", hint=f"Give --store URL (for example sqlite:///jobs.db) or set {STORE_VARIABLE}."
         )
+    return url
+
+
+def open_store(
+    options: argparse.Namespace, *, read_only: bool = False, create: bool = False, code: str | None = None
+) -> Store:
+    """The store that the options or the environment name; `code` as the project's settings say, if it is not given."""
+    url = store_url(options)
     key_file = os.environ.get(KEY_VARIABLE) or None
     store: Any = make_store(url, key=key_file, read_only=read_only, create=create, code=code or _code_setting())
     if not isinstance(store, Store):
