@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from perdure import kernels
 from perdure.backends.frames import by_id, numbers_in
 from perdure.errors import PerdureError
+from perdure.ids import Id
 from perdure.records.frame import NARROW_HEAD, TAG_SIZE, crc32, decoder, encoder
 from perdure.records.seal import Key
 from perdure.records.shape import shape_of
@@ -277,6 +278,28 @@ def test_frames_by_their_ids_are_the_same(places):
     good = [(usual_frame(0x28, b"one"),), (usual_frame(0x28, b"x" * 70_000),)]
     compiled, plain = both(lambda: by_id, [[*ROWS, *good][place] for place in places])
     assert compiled == plain
+
+
+class Louder(Id):
+    """An id of the user's that has its own opinion."""
+
+    def __eq__(self, other: object) -> bool:
+        return str(self).lower() == str(other).lower()
+
+    __hash__ = Id.__hash__
+
+
+def test_ids_are_equal_to_texts_and_have_an_order_of_their_own():
+    nine, ten = Id("Item.9"), Id("Item.10")
+    text = "Item.9"
+    assert (nine == text, text == nine, nine != text, nine == ten, nine != ten) == (True, True, False, False, True)
+    assert (nine == 9, nine != 9, nine == b"Item.9", nine == None) == (False, True, False, False)  # noqa: E711
+    assert {nine: "found"}["Item.9"] == {"Item.9": "found"}[nine] == "found"
+    assert (nine < ten, nine > "Item.10", sorted([ten, nine])) == (True, False, [nine, ten])
+    with pytest.raises(TypeError):
+        assert nine < 9
+    assert Louder("Item.9") == "ITEM.9"
+    assert Louder("Item.9") == nine
 
 
 @needs_kernels

@@ -583,3 +583,20 @@ def test_what_is_wrong_in_a_record_that_is_touched_is_told_the_same(head, payloa
 
     compiled, pure = both_ways(touch)
     assert compiled == pure
+
+
+def test_what_is_in_memory_is_found_by_its_id(way):
+    store, obj = a_loaded_one()
+    id_ = obj.persistent_id
+    assert store.load(id_) is store.load(str(id_)) is store.load_many([id_])[0] is obj
+    with pytest.raises(perdure.NoSuchPath):
+        store.load(id_, prefetch="number")
+    for wrong in (None, 7, ["Part.1"], b"Part.1", "no id"):
+        with pytest.raises(perdure.InvalidId):
+            store.load(wrong)
+    with pytest.raises(perdure.NotFound):
+        store.load("Part.99")
+    store.invalidate_cache()
+    assert entry_of(obj).state == GHOST
+    assert store.load(id_) is obj
+    assert obj.number == 7

@@ -136,7 +136,7 @@ bind_facts(PyObject *module, PyObject *args)
         {"ghost", &in_facts.ghost},     {"guest", &in_facts.guest},   {"links_to_learn", &in_facts.links_to_learn},
         {"links", &in_facts.links},     {"module", &in_facts.module}, {"name", &in_facts.name},
         {"prefix", &in_facts.prefix},   {"shapes", &in_facts.shapes}, {"simple", &in_facts.simple},
-        {"version", &in_facts.version}, {NULL, NULL},
+        {"version", &in_facts.version}, {"opaque", &in_facts.opaque}, {NULL, NULL},
     };
     if (find_slots((PyTypeObject *)type, slots) < 0) {
         return NULL;

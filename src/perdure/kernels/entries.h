@@ -20,8 +20,8 @@ extern struct InEntry {
 } in_entry;
 
 extern struct InFacts {
-    Py_ssize_t cls, direct, fields, fit, fit_version, flags, ghost, guest, links, links_to_learn, module, name, prefix;
-    Py_ssize_t shapes, simple, version;
+    Py_ssize_t cls, direct, fields, fit, fit_version, flags, ghost, guest, links, links_to_learn, module, name, opaque;
+    Py_ssize_t prefix, shapes, simple, version;
 } in_facts;
 
 /* A slot of a class and where its offset goes. */

@@ -3,6 +3,7 @@
 #include "naming.h"
 
 static PyTypeObject *id_type;
+static richcmpfunc order_ids; /* what ids are compared by in Python */
 static PyObject *left_name, *numbers_name;
 
 /* The id with that number, a new reference. */
@@ -83,6 +84,17 @@ are_ids_bound(void)
     return id_type != NULL;
 }
 
+/* Ids have an order of their own, so Python would look for `__eq__` each time that one is compared with a text, as in
+   each look-up of one in a dict: here that is what texts do. */
+static PyObject *
+compare_ids(PyObject *one, PyObject *other, int operation)
+{
+    if (operation == Py_EQ || operation == Py_NE) {
+        return PyUnicode_Type.tp_richcompare(one, other, operation);
+    }
+    return order_ids(one, other, operation);
+}
+
 static PyObject *
 bind_ids(PyObject *module, PyObject *type)
 {
@@ -91,6 +103,11 @@ bind_ids(PyObject *module, PyObject *type)
         return NULL;
     }
     id_type = (PyTypeObject *)Py_NewRef(type);
+    if (id_type->tp_richcompare != compare_ids) {
+        order_ids = id_type->tp_richcompare;
+        id_type->tp_richcompare = compare_ids;
+        PyType_Modified(id_type);
+    }
     Py_RETURN_NONE;
 }
 

@@ -91,7 +91,24 @@ awaken(PyObject *module, PyObject *obj)
     return woken < 0 ? NULL : PyBool_FromLong(woken);
 }
 
+/* in_memory(by_id, id): the object of that id, if its state is in memory and it is no opaque one; else None. */
+static PyObject *
+in_memory(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *entry = NULL, *obj = NULL;
+    if (count == 2 && PyDict_Check(args[0]) && PyUnicode_Check(args[1])) {
+        entry = PyDict_GetItemWithError(args[0], args[1]);
+    }
+    if (is_entry(entry) && (is_in_state(entry, DOZING) || is_in_state(entry, AWAKE))
+        && are_facts(slot_of(entry, in_entry.facts))
+        && slot_of(slot_of(entry, in_entry.facts), in_facts.opaque) == Py_False) {
+        obj = alive(entry);
+    }
+    return obj != NULL || PyErr_Occurred() ? obj : Py_NewRef(Py_None);
+}
+
 static PyMethodDef methods[] = {
+    {"in_memory", (PyCFunction)(void (*)(void))in_memory, METH_FASTCALL, "in_memory(by_id, id): the object, or None"},
     {"awaken", awaken, METH_O, "awaken(obj): whether a dozing object was made an ordinary one"},
     {NULL, NULL, 0, NULL},
 };

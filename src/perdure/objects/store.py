@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar, get_args, overload
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
+from perdure import kernels
 from perdure.backends.base import Backend
 from perdure.clock import Clock, SystemClock
 from perdure.errors import InvalidArgument, NotFound, PerdureError, StoreClosed
@@ -19,7 +20,7 @@ from perdure.objects.bounds import whole_number
 from perdure.objects.coding import CodeRecorder
 from perdure.objects.finding import Finding
 from perdure.objects.instances.columns import ExtraFields
-from perdure.objects.instances.persistable import LOADED
+from perdure.objects.instances.persistable import in_memory
 from perdure.objects.instances.states import PROTOCOL
 from perdure.objects.remembering import HistoryFace, checked_limits, seconds_kept
 from perdure.objects.roots import Roots, refuse_names
@@ -138,15 +139,11 @@ class Store(Asking, HistoryFace):
         asyncio = _modules.get("asyncio")
         if trust is None and (asyncio is None or asyncio._get_running_loop() is None):
             view = self._threads.view
-            if view is not None and view.watch() == view.mark:
-                try:
-                    entry = view.by_id.get(id_)
-                except TypeError:
-                    entry = None
-                if entry is not None and entry.state in LOADED:
-                    obj = entry()
-                    if obj is not None and not prefetch and not entry.facts.opaque and missing is None:
-                        return obj
+            if view is not None and view.watch() == view.mark and not prefetch and missing is None:
+                compiled = kernels.compiled
+                obj = in_memory(view.by_id, id_) if compiled is None else compiled.in_memory(view.by_id, id_)
+                if obj is not None:
+                    return obj
         if prefetch:
             return self.load_many((id_,), trust=trust, prefetch=prefetch, missing=missing)[0]
         return self._load(id_, trust, missing)
@@ -204,8 +201,9 @@ class Store(Asking, HistoryFace):
     ) -> builtins.list[Any]:
         """The objects of those ids, read at once. Raises as `load` does; `NotFound` names all that are missing."""
         desk = self.desk()
-        # Plain texts: comparing one of a subclass with those that are in frames takes several times as long.
-        checked = [str(id_ if type(id_) is Id else parse_id(id_)) for id_ in ids]
+        checked: builtins.list[str] = [id_ if type(id_) is Id else parse_id(id_) for id_ in ids]
+        if kernels.compiled is not None:  # plain texts are found faster among those of frames; `load` then is not, in C
+            checked = [*map(str, checked)]
         desk.view.refresh()
         self._refuse_removed(desk, checked)
         with _allowing(desk.view, trust, missing, checked):

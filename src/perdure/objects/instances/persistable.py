@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from perdure import kernels
@@ -184,3 +184,9 @@ def drop_entry(entry: Entry) -> None:
     """Forget an entry while its object lives on, as an object that no store knows."""
     if ENTRIES.get(entry.address) is entry:
         del ENTRIES[entry.address]
+
+
+def in_memory(by_id: Mapping[str, Entry], id_: object) -> Any:
+    """The object of that id, if its state is in memory and it is no opaque one; else None."""
+    entry = by_id.get(id_) if isinstance(id_, str) else None
+    return None if entry is None or entry.state not in LOADED or entry.facts.opaque else entry()
