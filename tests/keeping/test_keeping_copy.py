@@ -52,6 +52,27 @@ def test_a_later_copy_brings_what_came_since(places: Places) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["directory", "sqlite"])
+def test_a_later_copy_forgets_what_was_forgotten_since(kind: str, places: Places, tmp_path: Path) -> None:
+    store = places.open("sqlite")
+    live(store)
+    secret = store.save(Note(b"a secret " * 10_000, "secret"))
+    urls = places.url("sqlite", "store"), places.url(kind, "copy")
+    copy_store(*urls)
+    store.forget(secret)
+    store.save(Note("later"))
+    done = copy_store(*urls)
+    assert (done.revision, done.written) == (store.revision(), 2)
+    copy = places.open(kind, "copy")
+    is_indexed = kind != "directory"
+    assert everything(copy.backend, with_indexes=is_indexed) == everything(store.backend, with_indexes=is_indexed)
+    copy.close()
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and "copy" in str(path)]
+    assert files
+    assert not [path for path in files if b"a secret a secret" in path.read_bytes()]
+    assert copy_store(*urls).written == 0
+
+
 def test_a_target_that_went_its_own_way_is_refused_and_stays(places: Places) -> None:
     store = places.open("sqlite")
     live(store)

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from perdure.backends.base import Backend
@@ -27,7 +27,7 @@ from perdure.records.frame import decode, encoder, parse_unverified
 from perdure.records.seal import TAG_SIZE, Key
 from perdure.records.values import Draft
 from perdure.upkeep.backup_files import BackupFile
-from perdure.upkeep.large import check_pieces
+from perdure.upkeep.large import check_pieces, drop_unnamed
 from perdure.upkeep.past import Filling, Step, Telling, revisions_of, size_of, told
 
 Progress = Callable[[int, int], None]
@@ -126,9 +126,19 @@ def copy_store(
             found = store.key
             if new_key:
                 found, origin = _sealed_anew(origin, store.key, other)
-            copied = fill(_target(other.backend, origin, found, encrypt=wanted), origin, found, progress)
+            erased = _erased(backend) if other.backend.revision() else ()
+            filled = _target(other.backend, origin, found, encrypt=wanted)
+            copied = fill(filled, origin, found, progress, erased=erased)
+            if erased and drop_unnamed(other):
+                other.backend.erase(erased)  # once more: nothing of what was dropped stays in the files
             other.backend.reserve(max(backend.describe().next_number - other.backend.describe().next_number, 0))
             return copied._replace(unfilled=_unfilled(other))
+
+
+def _erased(backend: Backend) -> list[str]:
+    """Ids of objects of which a store has nothing but their removal: what an earlier copy has of them goes, too."""
+    gone = backend.removals()
+    return [id_ for id_ in gone if all(version.frame is None for version in backend.history(id_))]
 
 
 def _sealed_anew(origin: Origin, old: Key | None, target: Store) -> tuple[Key, Origin]:
@@ -171,8 +181,15 @@ def _target(backend: Backend, origin: Origin, key: Key | None, *, encrypt: bool 
     return EncryptedBackend(below, key)
 
 
-def fill(backend: Backend, origin: Origin, key: Key | None, progress: Progress | None = None) -> Restored:
-    """Write what is not there yet of a past into a store, and read all of it again.
+def fill(
+    backend: Backend,
+    origin: Origin,
+    key: Key | None,
+    progress: Progress | None = None,
+    *,
+    erased: Collection[str] = (),
+) -> Restored:
+    """Write what is not there yet of a past into a store, and read all of it again. Nothing stays of what was `erased`.
 
     Raises `NotEmpty`, `UntrustedRecord` for a bad seal, and `CorruptRecord` where what is read is not what was written.
     """
@@ -196,6 +213,9 @@ def fill(backend: Backend, origin: Origin, key: Key | None, progress: Progress |
         if progress:
             progress(records, max(records, origin.size))
     filling.finish(origin.next_number)
+    stale = [id_ for id_ in erased if any(version.frame is not None for version in backend.history(id_))]
+    if stale:
+        backend.erase(stale)
     _read_again(backend, origin.revision, telling.digest())
     sealed = None if key is None else True
     return Restored(origin.revision, written, records, pieces + len(known), sealed)
