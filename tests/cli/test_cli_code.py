@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -62,6 +63,11 @@ def test_texts_are_forgotten(repository, say):
     assert b"is no good" not in content
     assert say("code", "last", "--text", "small")[1] == text  # from the commit, which is here
     assert "0 texts erased" in say("code", "last", "--forget")[1]
+    (repository / ".git").rename(repository / "elsewhere")
+    status, out, err = say("code", "last", "--text", "small")
+    assert (status, out) == (2, "")
+    assert re.search(r"The text of 'small' in Code\.\d+ is erased\. Start in the repository", err)
+    assert "The text of 'large' is not in Code." in say("code", "last", "--text", "large")[2]
 
 
 @pytest.mark.parametrize(("limit", "codes", "sources"), [("recorded", 1, 1), ("commits", 1, 0), ("off", 0, 0)])

@@ -187,7 +187,7 @@ def test_queries_find_what_was_saved_under_old_names(define, place):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(perdure.NotFound, match="There is no file"):
+    with pytest.raises(perdure.NotFound, match=r"There is no file .*none\.toml\. Look at the path\.$"):
         perdure.make_store("memory:", names=tmp_path / "none.toml")
 
 

@@ -72,12 +72,17 @@ def single_code(store: Store, id_: str) -> str:
 
 
 def _print_text(codes: list[StoredCode], name: str) -> int:
+    gone = ""
     for code in codes:
         module = code.state.module(name)
         text = None if module is None else code.archive().text(module)
         if text is not None:
             sys.stdout.write(text)
             return 0
+        if module is not None:
+            gone = f"The text of {name!r} in {code.id} is {_text(code, module)}."
+    if gone:
+        raise NotFound(gone, hint="Start in the repository that it was committed to, if there is one.")
     raise NotFound(
         f"The text of {name!r} is not in {', '.join(code.id for code in codes)}.",
         hint=f"There are: {', '.join(sorted({module.name for code in codes for module in code.state.modules}))}.",

@@ -45,7 +45,7 @@ def read_names(path: str | os.PathLike[str]) -> Names:
     place = os.path.abspath(path)
     data = Files().read(place)
     if data is None:
-        raise NotFound(f"There is no file {os.fspath(path)}.", path=place)
+        raise NotFound(f"There is no file {os.fspath(path)}.", hint="Look at the path.", path=place)
     import tomllib  # only who has such a file pays for it
 
     try:

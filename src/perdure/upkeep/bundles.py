@@ -95,7 +95,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         with open(place, "rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
-        raise NotFound(f"There is no file {path}.", path=place) from None
+        raise NotFound(f"There is no file {path}.", hint="Look at the path.", path=place) from None
     except (ValueError, IsADirectoryError):  # mmap says so of an empty file
         raise _corrupt(place, "is no bundle of perdure") from None
     except OSError as error:

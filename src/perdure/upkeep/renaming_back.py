@@ -67,7 +67,7 @@ def frames_in(path: str | os.PathLike[str]) -> Iterator[bytes]:
     place = os.path.abspath(path)
     data = Files().read(place)
     if data is None:
-        raise NotFound(f"There is no file {os.fspath(path)}.", path=place)
+        raise NotFound(f"There is no file {os.fspath(path)}.", hint="Look at the path.", path=place)
     position = 0
     while position < len(data):
         length = frame_length(data[position : position + WIDE_HEAD])

@@ -48,7 +48,7 @@ def rename_in_file(
     place = os.path.realpath(path)  # where a link leads is what is replaced, not the link
     data = files.read(place)
     if data is None:
-        raise NotFound(f"There is no file {os.fspath(path)}.", path=place)
+        raise NotFound(f"There is no file {os.fspath(path)}.", hint="Look at the path.", path=place)
     try:
         _refuse_others(data)
         result = rewritten(data, renames, progress=progress)
