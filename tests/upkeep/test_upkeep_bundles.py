@@ -14,11 +14,12 @@ import pytest
 
 import perdure
 from perdure import Persistable, make_store
+from perdure.cli import main
 from perdure.code.values import CodeState
 from perdure.objects.coding import Source
 from perdure.records.buffers import DIGEST_SIZE
 from perdure.upkeep import check
-from perdure.upkeep.bundles import FIRST_LINE, read_bundle, take_in, write_bundle
+from perdure.upkeep.bundles import FIRST_LINE, read_bundle, take_in, untrusted, write_bundle
 
 
 class Order(Persistable):
@@ -254,3 +255,34 @@ def test_a_pipe_and_a_directory_are_no_bundles(tmp_path):
     for name in ("pipe", "folder"):
         with pytest.raises(perdure.CorruptBundle, match="is no bundle"):
             read_bundle(tmp_path / f"{name}.perdure")
+
+
+def test_objects_of_a_bundle_are_read_without_trust(store, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    good, bad = store.save(order()), store.save({"trap": Trap()})
+    write_bundle(store, [good, bad], tmp_path / "orders.perdure")
+    shown, ids = untrusted(read_bundle(tmp_path / "orders.perdure"))
+    loaded = shown.load(ids[good])
+    assert (loaded.number, loaded.next.next is loaded) == (1, True)
+    assert [line.text for line in loaded.lines] == ["pen", "ink"]
+    assert numpy.array_equal(loaded.next.lines, numpy.arange(50_000.0))
+    with pytest.raises(perdure.UntrustedRecord, match="mkdir"):
+        shown.load(ids[bad])
+    assert "mkdir" in str(shown.inspect(ids[bad]))
+    loaded.number = 2
+    with pytest.raises(perdure.KeyMissing):
+        shown.save(loaded)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_bundle_is_shown_on_the_command_line_without_trust(store, tmp_path, capsys):
+    id_ = store.save(order())
+    write_bundle(store, [id_], tmp_path / "orders.perdure")
+    assert main(["import", str(tmp_path / "orders.perdure"), "--show"]) == 0
+    shown = capsys.readouterr().out
+    assert f"\n{id_}\n" in shown
+    assert ".number: 1" in shown
+    assert "Nothing was taken in" in shown

@@ -16,7 +16,7 @@ from perdure.cli.reading import LAST, Reader
 from perdure.cli.terminal import clean, counted, painted, table
 from perdure.errors import FlowError
 from perdure.records.values import INTERNAL
-from perdure.upkeep.bundles import SUFFIX, Bundle, read_bundle, take_in, write_bundle
+from perdure.upkeep.bundles import SUFFIX, Bundle, read_bundle, take_in, untrusted, write_bundle
 from perdure.upkeep.codes import CODE, RUN
 
 
@@ -38,6 +38,7 @@ def export_bundle(options: argparse.Namespace, ids: list[str], file: str) -> int
 def _arguments(parser: Parser) -> None:
     parser.add_argument("file", metavar=f"FILE{SUFFIX}", help="what `perdure export` wrote")
     parser.add_argument("--trust", action="store_true", help="take it in: the store's key seals what is in it")
+    parser.add_argument("--show", action="store_true", help="show what is in its objects, too; nothing of it is run")
     add_store(parser)
     add_json(parser)
 
@@ -47,6 +48,8 @@ def call_import(options: argparse.Namespace) -> int:
     bundle = read_bundle(options.file)
     if not options.trust:
         _show(bundle, options)
+        if options.show:
+            _show_objects(bundle)
         return 0
     with open_store(options, create=True) as store:
         if store.key is None:
@@ -87,6 +90,13 @@ def _show(bundle: Bundle, options: argparse.Namespace) -> None:
     for record in codes:
         print(f"  made by {clean(record.fields.get('summary') or record.id)}")
     print("Nothing was taken in. If you trust where it comes from, --trust does; loading its objects can run code.")
+
+
+def _show_objects(bundle: Bundle) -> None:
+    """What is in the objects that were asked for, opaque; `ids` are others in a store of their own."""
+    store, ids = untrusted(bundle)
+    for id_ in bundle.ids:
+        print(f"\n{id_}\n{store.inspect(ids[id_])}")
 
 
 def _fields(fields: dict[str, object]) -> str:

@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from perdure.backends.base import Backend, chunks, number_of
+from perdure.backends.memory import MemoryBackend
 from perdure.errors import (
     AccessDenied,
     CorruptBundle,
@@ -32,6 +33,7 @@ from perdure.files import Files
 from perdure.ids import parse_id
 from perdure.keys import KeyRing
 from perdure.objects.store import Store
+from perdure.pickling.own.limits import LIMITS, Limits
 from perdure.records.buffers import DIGEST_SIZE, digest_of, digests_of
 from perdure.records.frame import decode, parse_unverified, sealed_by
 from perdure.records.seal import TAG_SIZE, Key
@@ -124,6 +126,18 @@ def take_in(store: Store, bundle: Bundle, *, note: str = "") -> Adopted:
     what its digest says, and what a commit raises.
     """
     return adopt(store, bundle.records, bundle.pieces, kept=bundle.ids, note=note or f"import from {bundle.store}")
+
+
+def untrusted(bundle: Bundle, *, limits: Limits = LIMITS) -> tuple[Store, Mapping[str, str]]:
+    """A store in memory that has everything in a bundle, and the ids there by those in the bundle.
+
+    Nobody vouches for it: objects are made by perdure's own reader, of plain values and registered classes, within the
+    limits; what it does not make is `UntrustedRecord` when it is loaded. Raises `CorruptBundle` as `take_in` does.
+    """
+    nobody = Key.new()
+    backend = MemoryBackend(new_key=lambda: nobody.id)
+    adopted = adopt(Store(backend, nobody, code="off"), bundle.records, bundle.pieces, kept=bundle.ids, note="")
+    return Store(backend, None, code="off", limits=limits), adopted.ids
 
 
 def _reached(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
