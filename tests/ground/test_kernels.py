@@ -303,6 +303,16 @@ def test_ids_are_equal_to_texts_and_have_an_order_of_their_own():
 
 
 @needs_kernels
+def test_plain_texts_are_texts_of_no_subclass():
+    ids = [Id("Item.9"), "Item.10", Louder("Item.ä")]
+    assert COMPILED.plain_texts(ids) == ["Item.9", "Item.10", "Item.ä"]
+    assert [*map(type, COMPILED.plain_texts(ids))] == [str] * 3
+    for wrong in ((), [7], [["Item.9"]]):
+        with pytest.raises(TypeError):
+            COMPILED.plain_texts(wrong)
+
+
+@needs_kernels
 def test_nothing_leaks(compiled):
     encode, decode = make_encoder(), make_decoder()
     draft = Draft("Item.17", 0, 0x28, "shop:Item", 2, "Code.1", ("A.1", "B.2"), {"x": 1}, b"payload")

@@ -203,7 +203,7 @@ class Store(Asking, HistoryFace):
         desk = self.desk()
         checked: builtins.list[str] = [id_ if type(id_) is Id else parse_id(id_) for id_ in ids]
         if kernels.compiled is not None:  # plain texts are found faster among those of frames; `load` then is not, in C
-            checked = [*map(str, checked)]
+            checked = kernels.compiled.plain_texts(checked)
         desk.view.refresh()
         self._refuse_removed(desk, checked)
         with _allowing(desk.view, trust, missing, checked):
