@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -65,8 +66,11 @@ def lock():
 
 
 def commit(folder, files):
+    # Python takes the compiled file of a module for its own if it was written in the same second and is as long.
+    written = time.time() - (0 if (folder / ".git").exists() else 10)
     for name, text in files.items():
         (folder / name).write_text(text)
+        os.utime(folder / name, (written, written))
     if not (folder / ".git").exists():
         git(folder, "init", "-q")
     git(folder, "add", "-A", "--", *files)

@@ -128,7 +128,7 @@ def test_a_writer_that_is_killed_while_it_makes_the_store(tmp_path: Path) -> Non
         writer.kill()
         writer.communicate()
         backend = SqliteBackend(path, timeout=5)
-        assert backend.describe()[3:] == (0, 1, 0)
+        assert backend.describe()[3:] == (0, 1, 0, False)
         backend.close()
         assert integrity(path) == "ok"
 
