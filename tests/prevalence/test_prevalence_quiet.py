@@ -66,6 +66,23 @@ class Child:
         parent.append(self)
 
 
+class Twins(Child):
+    """The same, where several are set at once."""
+
+    def __init__(self, parent):
+        self.name, self.parent = "twins", parent
+
+
+class Unpacking:
+    def __init__(self, three):
+        self.left, self.middle, self.right = three
+
+
+class Pair:
+    def __init__(self, left, right):
+        self.left, self.right = left, [right]
+
+
 class Telling:
     def __setattr__(self, name, value):
         value.append(name)
@@ -206,6 +223,14 @@ def true_leaves(root):
 
 def child(root):
     Child(root.rows)
+
+
+def twins(root):
+    Twins(root.rows)
+
+
+def unpacking(root):
+    Unpacking(root.moved)
 
 
 def told(root):
@@ -407,7 +432,8 @@ def spread(root):
 
 
 CHANGE = [
-    slot_is_deleted, property_is_deleted, equal_one_leaves, equal_one_is_removed, true_leaves, child, told, told_data,
+    slot_is_deleted, property_is_deleted, equal_one_leaves, equal_one_is_removed, true_leaves, child, twins, unpacking,
+    told, told_data,
     derived, described, mapped, mapped_method, filtered, sorted_by, sorts_by, least_by, called_until,
     descriptor_is_mapped, partial_is_mapped, instance_is_mapped, class_is_mapped, printed_to, counter_goes_on,
     iterator_goes_on, iterator_is_looped_over, iterator_in_a_comprehension, iterator_is_unpacked, iterator_is_starred,
@@ -491,6 +517,21 @@ def test_classes_with_generated_methods_are_compared():
     twin_of(compares)(noted, root)
     assert root.seen == [True]
     assert not noted.lost
+
+
+def makes_a_pair(root):
+    root.seen.append(Pair(1, root.rows))
+
+
+def test_a_constructor_that_sets_several_attributes_at_once_costs_no_notes():
+    root = Many()
+    noted = changes_of(root)
+    twin_of(makes_a_pair)(noted, root)
+    assert (root.seen[0].left, root.seen[0].right) == (1, [root.rows])
+    assert not noted.lost
+    assert len(noted.log) == 1  # of the list
+    noted.take_back()
+    assert root.seen == []
 
 
 def test_what_is_usual_is_noted():

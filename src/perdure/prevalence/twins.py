@@ -140,11 +140,19 @@ def _sets_only(definition: ast.FunctionDef) -> frozenset[str] | None:
         if not all(isinstance(node, _GIVEN) for node in ast.walk(line.value)):
             return None
         for target in line.targets if isinstance(line, ast.Assign) else [line.target]:
-            holder = target.value if isinstance(target, ast.Attribute) else None
-            if not isinstance(holder, ast.Name) or holder.id != arguments[0].arg:
-                return None
-            names.add(target.attr)  # type: ignore[attr-defined]
+            for each in _assigned(target, line.value):
+                holder = each.value if isinstance(each, ast.Attribute) else None
+                if not isinstance(holder, ast.Name) or holder.id != arguments[0].arg:
+                    return None
+                names.add(each.attr)  # type: ignore[attr-defined]
     return frozenset(names)
+
+
+def _assigned(target: ast.expr, value: ast.expr) -> list[ast.expr]:
+    """The targets one by one, where as many values are written out; to unpack anything else may run somebody's code."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        return target.elts
+    return [target]
 
 
 def _reads_only(definition: ast.FunctionDef, known: dict[str, Any]) -> bool:
