@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from chances import SCALE, SEED
 from hypothesis import settings
 
+import perdure
 from perdure import kernels
 from perdure.pickling import outside
 from perdure.pickling.declared import DECLARED
@@ -37,6 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
         kernels.compiled = None
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # for the programs that tests start, which write none: see below
+        compileall.compile_dir(Path(perdure.__file__).parent, quiet=2)
+
+
 def pytest_collection_modifyitems() -> None:
     if DECLARED.active:  # all modules of tests are imported before the first test
         raise pytest.UsageError(f"a module of tests declares {[*DECLARED.known]} when it is imported: use a fixture")
@@ -54,6 +61,8 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = home / name.removeprefix("XDG_").lower()
         folder.mkdir(mode=0o700)
         os.environ[name] = str(folder)
+    # Python takes the compiled file of a module for its own if that was changed in the same second and is as long.
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
     os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
     yield home
