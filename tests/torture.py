@@ -25,9 +25,10 @@ PARTS = {
     "histories": [
         "backends/test_contract.py",
         "objects/test_objects_machine.py",
+        "objects/test_objects_interrupts.py",
         "prevalence/test_prevalence_machine.py",
         "-k",
-        "machine or histories or State or random",
+        "machine or histories or State or random or signals",
     ],
     "hostile": [
         "hostile",

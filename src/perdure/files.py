@@ -20,7 +20,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from perdure.errors import StorageError, StoreBusy
@@ -197,8 +197,11 @@ class Disk:
     def make_directory(self, path: str, mode: int = 0o777) -> None:
         os.mkdir(path, mode)
 
-    def lock(self, path: str, *, exclusive: bool, create: bool) -> Any:
-        """Take the lock at once or raise `BlockingIOError`; what it returns is for `unlock`."""
+    def lock(self, path: str, *, exclusive: bool, create: bool) -> AbstractContextManager[Any]:
+        """Take the lock at once or raise `BlockingIOError`. The end of what it returns gives it back.
+
+        That is the file itself: `with` closes it without a line of Python, before which an interruption could come.
+        """
         flags = os.O_RDWR if exclusive else os.O_RDONLY
         descriptor = os.open(path, flags | (os.O_CREAT if create else 0) | _NO_FOLLOW | _COMMON, 0o666)
         token = io.FileIO(descriptor, "r+" if exclusive else "r")  # closed when nobody has it: an interruption loses it
@@ -214,11 +217,6 @@ class Disk:
             if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EDEADLK, errno.EAGAIN):
                 raise BlockingIOError(errno.EAGAIN, "locked", path) from error
             raise
-
-    def unlock(self, token: Any) -> None:
-        if sys.platform != "win32" and not token.closed:  # else a forked child, which let go of it already
-            fcntl.flock(token, fcntl.LOCK_UN)
-        token.close()
 
 
 class Files:
@@ -378,19 +376,10 @@ class Files:
             self.write_new(aside, data, mode=mode)
             self.sync(aside)
 
-    @contextmanager
-    def lock(self, path: str, *, exclusive: bool = True, create: bool = False, timeout: float = 60.0) -> Iterator[None]:
-        """Hold the lock file; wait for other holders for at most `timeout` seconds, then `StoreBusy`."""
-        token = None
-        try:
-            token = self._wait_for_lock(path, exclusive=exclusive, create=create, timeout=timeout)
-            yield
-        finally:
-            if token is not None:
-                with named(path, "unlock"):
-                    self.disk.unlock(token)
-
-    def _wait_for_lock(self, path: str, *, exclusive: bool, create: bool, timeout: float) -> Any:
+    def lock(
+        self, path: str, *, exclusive: bool = True, create: bool = False, timeout: float = 60.0
+    ) -> AbstractContextManager[Any]:
+        """The lock file, taken, for a block; waits for others for at most `timeout` seconds, then `StoreBusy`."""
         deadline = time.monotonic() + timeout
         pause = 0.0005
         while True:

@@ -299,7 +299,7 @@ def test_a_store_that_was_made_in_the_place_of_an_open_one_is_left_alone(directo
 def test_a_store_that_was_put_back_from_a_copy_is_read_anew(directory: Path, tmp_path: Path):
     backend = FilesystemBackend(directory)
     save(backend, draft("Job.1", b"one"))
-    with FilesystemBackend(directory)._writing():
+    with FilesystemBackend(directory)._locked(exclusive=True):
         shutil.copytree(directory, tmp_path / "copy")
     save(backend, draft("Job.2", b"two"))
     shutil.rmtree(directory)

@@ -18,6 +18,8 @@ import perdure
 from perdure.cli import main
 from perdure.cli.progress import progress_bar, waiting
 
+END = "<end>"
+
 
 class Parcel(perdure.Persistable):
     __indexed__ = ("weight",)
@@ -31,17 +33,18 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], ob
     """Calls a function with a terminal as stderr, and a patience of next to nothing; gives what stands on it."""
     monkeypatch.setattr("perdure.cli.progress.PATIENCE", 0.001)
     master, slave = pty.openpty()
-    os.set_blocking(master, False)
     termios.tcsetwinsize(slave, (24, 80))
     with os.fdopen(slave, "w") as terminal:
 
         def call(function: Callable[[], object]) -> str:
             with redirect_stderr(terminal):
                 function()
-            try:
-                return os.read(master, 1 << 16).decode()
-            except BlockingIOError:
-                return ""
+            terminal.write(END)  # the system hands on what is written when it pleases
+            terminal.flush()
+            text = ""
+            while not text.endswith(END):
+                text += os.read(master, 1 << 16).decode()
+            return text.removesuffix(END)
 
         yield call
     os.close(master)

@@ -17,7 +17,17 @@ EVERYWHERE = ("memory", "directory", "sqlite")
 # server only, to be seen at all: each has half of that.
 ON_SERVERS = {
     f"test_objects_{name}"
-    for name in ("bounds", "large_repair", "many", "packed_meanwhile", "queries", "transactions", "under_load", "views")
+    for name in (
+        "bounds",
+        "interrupts",
+        "large_repair",
+        "many",
+        "packed_meanwhile",
+        "queries",
+        "transactions",
+        "under_load",
+        "views",
+    )
 }
 ON_ONE_SERVER = {
     **dict.fromkeys(("test_objects_savepoints", "test_objects_undo", "test_objects_outside"), "postgresql"),

@@ -16,6 +16,7 @@ import pytest
 from chances import dice, more
 
 from perdure import Persistable, TransactionError, kernels, make_store
+from perdure.backends.filesystem.medium import Medium
 from perdure.files import Files
 from perdure.objects.instances import persistable, states
 from perdure.objects.payloads import direct
@@ -63,6 +64,55 @@ def interrupt(monkeypatch, owner, name, *, after=False, times=1):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(owner, name, call, raising=False)
+
+
+def stopped_after_its_commit(store, monkeypatch, work):
+    """Do the work, whose commit is written; the interruption comes before anybody is told so."""
+    interrupt(monkeypatch, type(store.backend), "apply", after=True)
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("history", ["on", "off"])
+def test_a_commit_that_was_written_is_known_to_be_though_it_was_cut_off(place, monkeypatch, history):
+    store = place.open(history=history)
+    new, old = Job("new"), Job("old")
+    store.save(old)
+    stopped_after_its_commit(store, monkeypatch, lambda: store.save(new))
+    assert new.persistent_id is not None
+    assert store.save(new) == new.persistent_id
+    old.number = 1
+    stopped_after_its_commit(store, monkeypatch, lambda: store.save(old))
+    assert not old.changed
+    old.number = 2
+    store.save(old)
+
+    def both():
+        with store.transaction():
+            new.number = old.number = 3
+            old.parts.append(Job("part"))
+
+    stopped_after_its_commit(store, monkeypatch, both)
+    assert (new.number, old.number, old.parts[0].persistent_id is not None) == (3, 3, True)
+    seen = {each.name: each.number for each in place.open().load_many(store.list())}
+    assert seen == {"new": 3, "old": 3, "part": 0}
+
+
+def test_a_commit_that_was_not_written_is_taken_back_when_it_was_cut_off(place, monkeypatch):
+    store, other = place.open(), place.open()
+    new, old = Job("new"), Job("old")
+    store.save(old)
+    other.save(Job("of another"))  # a later commit than the view's, and none of its own
+    old.number = 1
+    interrupt(monkeypatch, type(store.backend), "apply")
+    with pytest.raises(KeyboardInterrupt):
+        store.save_many([new, old])
+    monkeypatch.undo()
+    assert new.persistent_id is None
+    assert old.changed
+    store.save_many([new, old])
+    assert sorted(each.name for each in other.load_many(other.list())) == ["new", "of another", "old"]
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
@@ -354,23 +404,42 @@ def test_a_connection_that_was_left_within_a_transaction_goes_on(url):
     assert len(make_store(url).list()) == 2
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file")
-def test_the_lock_of_a_directory_is_not_lost_by_an_interruption(tmp_path, monkeypatch):
-    store = make_store(tmp_path / "jobs/", timeout=1)
-    usual = Files._wait_for_lock
+STEPS = [(Medium, "refresh"), (Medium, "record"), (Medium, "_take_in"), (Medium, "_put_in_place")]
+STEPS += [(Files, "write_at"), (Files, "sync")]
 
-    def wait(self, *args, **kwargs):
-        token = usual(self, *args, **kwargs)
-        monkeypatch.setattr(Files, "_wait_for_lock", usual)
-        signal.raise_signal(signal.SIGINT)
-        return token
 
-    monkeypatch.setattr(Files, "_wait_for_lock", wait)
-    with contextlib.suppress(KeyboardInterrupt):
-        store.save(Job("job"))
-    store.save(Job("job"))
-    with make_store(tmp_path / "jobs/", timeout=1) as other:
-        assert len(other.list()) == 1
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("owner", "name"), STEPS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_directory_goes_on_after_an_interruption(tmp_path, monkeypatch, owner, name, after):
+    store, other = (make_store(tmp_path / "jobs/", timeout=1) for _ in range(2))
+    job = Job("job")
+    id_ = store.save(job)
+    other.save(Job("of another"))  # so that there is something to take in
+    job.number = 1
+    for step in ((owner, name), (Medium, "forget")):  # the second one where the first is made good
+        interrupt(monkeypatch, *step, after=after)
+        with contextlib.suppress(KeyboardInterrupt):
+            store.save(job)
+        monkeypatch.undo()
+    store.save(job)
+    assert job.number == 1
+    assert [each.load(id_).number for each in (store, other)] == [1, 1]
+    job.number = 2
+    store.save(job)
+    assert [each.load(id_).number for each in (store, other)] == [2, 2]
+    assert store.check() == other.check() == []
+
+
+def test_a_large_piece_is_not_taken_away_from_a_commit_that_is_there(tmp_path, monkeypatch):
+    store = make_store(tmp_path / "jobs/")
+    job = Job("job")
+    id_ = store.save(job)
+    job.parts = bytes(100_000)
+    interrupt(monkeypatch, Medium, "commit", after=True)
+    with pytest.raises(KeyboardInterrupt):
+        store.save(job)
+    assert make_store(tmp_path / "jobs/").load(id_).parts == bytes(100_000)
+    assert store.check() == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # no destructor can raise
@@ -406,6 +475,7 @@ class Timer:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.lasts[work] = 0.9 * self.lasts.get(work, 0.002) + 0.1 * (time.perf_counter() - begun)
         except KeyboardInterrupt:
+            self.lasts[work] = 1.02 * self.lasts.get(work, 0.002)  # else a slow machine never comes to the end
             return True
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -459,7 +529,10 @@ def removing(store, first, second):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers that send signals")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a signal within a destructor
-def test_signals_at_any_moment(url):
+@pytest.mark.parametrize("spelled", ["sqlite:///jobs.db", "jobs/"], ids=["sqlite", "directory"])
+def test_signals_at_any_moment(spelled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    url = spelled
     store, other = make_store(url), make_store(url)
     first, second = Job("first"), Job("second")
     ids = store.save_many([first, second])

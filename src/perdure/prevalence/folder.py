@@ -148,9 +148,8 @@ class Folder:
         self.files.make_directories(self.directory)
         if self.files.kind(self.directory) != DIRECTORY:
             raise self._no_system("it is no directory")
-        lock = self.files.lock(self.path("lock"), create=True, timeout=timeout)
         try:
-            lock.__enter__()
+            lock = self.files.lock(self.path("lock"), create=True, timeout=timeout)
         except StoreBusy as error:
             holder = (self.files.read(self.path("lock")) or b"").strip().decode("ascii", "replace")[:100]
             holder = f"process {holder}" if holder.isdecimal() else holder
@@ -159,12 +158,10 @@ class Folder:
                 hint="One process at a time writes; to look meanwhile, open it with read_only=True.",
                 path=self.directory,
             ) from error
-        try:
+        with lock:
             with suppress(StorageError):  # only for the message above
                 self.files.write_new(self.path("lock"), f"{os.getpid()}\n".encode())
             yield
-        finally:
-            lock.__exit__(None, None, None)
 
     # -- how far it came -------------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
+from typing import Any
 
 from perdure.backends.base import number_of
 from perdure.errors import (
@@ -82,7 +83,6 @@ class StoreDisk(Disk):
         self._gone: list[str] = []  # removed, and not erased from the store's past yet
         self._checks: dict[str, int] = {}
         self._tokens: dict[int, str] = {}
-        self._held = ExitStack()
         self._deposed: WriterDeposed | None = None
 
     # -- looking ----------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ class StoreDisk(Disk):
 
     # -- one writer -------------------------------------------------------------------------------------------
 
-    def lock(self, path: str, *, exclusive: bool, create: bool) -> int:
+    def lock(self, path: str, *, exclusive: bool, create: bool) -> AbstractContextManager[Any]:
         """Be the one writer; `BlockingIOError` where a process that may live is it."""
         with self._gate:
             store = Store(self._backend, self.key, code="off")
@@ -354,12 +354,12 @@ class StoreDisk(Disk):
             with ExitStack() as stack:
                 mine = stack.enter_context(ownership())
                 self._claim(store, found, mine, path)
-                self._held = stack.pop_all()
-            self._files = None
-            self._files = self._present()
-            return 1
+                stack.callback(self._give_back)
+                self._files = None
+                self._files = self._present()
+                return stack.pop_all()
 
-    def unlock(self, token: int) -> None:
+    def _give_back(self) -> None:
         with self._gate:
             if self._gone:
                 self._erase()
@@ -371,7 +371,6 @@ class StoreDisk(Disk):
                         found.owner = ""
                         store.save(found)
             self._files = None
-            self._held.close()
 
     def _owner_in(self, store: Store) -> SystemOwner:
         root = f"prevalence:{self._name}"

@@ -12,10 +12,12 @@ The model is pessimistic, as POSIX allows:
 from __future__ import annotations
 
 import errno
+import io
 import os
 import random
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 from perdure.files import DIRECTORY, FILE, Disk
 
@@ -165,14 +167,11 @@ class SimulatedDisk(Disk):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         self._rename(_NameChange("directory", path))
 
-    def lock(self, path: str, *, exclusive: bool, create: bool) -> int:
+    def lock(self, path: str, *, exclusive: bool, create: bool) -> AbstractContextManager[Any]:
         if create and path not in self._names:
             self.write(path, 0, b"", create=True)
         self._node(path)
-        return 0
-
-    def unlock(self, token: int) -> None:
-        """Nothing waits on a simulated disk."""
+        return io.BytesIO()  # nothing waits on a simulated disk; it closes as a file does
 
     # -- what a power cut leaves -------------------------------------------------------------------------
 

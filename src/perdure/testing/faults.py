@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import AbstractContextManager
 from typing import Any
 
 from perdure.files import Disk
@@ -131,12 +132,9 @@ class FaultyDisk(Disk):
         self._step("make_directory", path)
         self.disk.make_directory(path, mode)
 
-    def lock(self, path: str, *, exclusive: bool, create: bool) -> Any:
+    def lock(self, path: str, *, exclusive: bool, create: bool) -> AbstractContextManager[Any]:
         self._step("lock", path)
         return self.disk.lock(path, exclusive=exclusive, create=create)
-
-    def unlock(self, token: Any) -> None:
-        self.disk.unlock(token)
 
     def _halves(self, size: int) -> bool:
         """Whether only half of that write is taken: then the rest of it is what fails."""

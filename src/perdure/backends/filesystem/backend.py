@@ -9,30 +9,19 @@
 from __future__ import annotations
 
 import os
-import threading
 import uuid
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from operator import attrgetter
 
-from perdure.backends.base import (
-    CHUNK,
-    Keep,
-    NewKey,
-    chunks,
-    no_key,
-    number_of,
-    runs_of,
-    too_old,
-)
+from perdure.backends.base import CHUNK, Keep, NewKey, chunks, no_key, number_of, runs_of
 from perdure.backends.filesystem.buffers import FilesystemPieces, PieceFiles
 from perdure.backends.filesystem.choosing import chosen, known_number, next_number, refuse, refuse_names, revision_at
 from perdure.backends.filesystem.folder import ENCRYPTED_LAYOUT
 from perdure.backends.filesystem.journal import Entry, Index, Written, revision_of
-from perdure.backends.filesystem.medium import Medium
+from perdure.backends.filesystem.locking import reading, writing
 from perdure.backends.naming import checked_path
-from perdure.errors import CorruptRecord, OutcomeUnknown, ReadOnly, StoreBusy, StoreClosed
+from perdure.errors import CorruptRecord
 from perdure.files import Files
 from perdure.records.frame import Encoder, parse_unverified
 from perdure.records.queries import Found, Query, arrange, matcher
@@ -55,112 +44,110 @@ class FilesystemBackend(FilesystemPieces):
         timeout: float = 60.0,
         files: Files | None = None,
     ):
-        self.read_only = read_only
-        self.directory = checked_path(directory)
-        self._timeout = timeout
-        self._files = files or Files()
-        self._medium = Medium(self.directory, self._files)
+        super().__init__(checked_path(directory), files or Files(), read_only=read_only, timeout=timeout)
         self._pieces = PieceFiles(self._medium.own, self._files)
-        self._lock = threading.RLock()
-        self._process = os.getpid()
-        self._holds_file_lock = False
-        self._closed = False
-        self._failure: OutcomeUnknown | None = None
         self._fields: dict[str, dict[int, tuple[int, Fields]]] = {}  # of classes that were asked for: see `find`
         if create and not read_only:
             self._medium.make(uuid.uuid4().hex, new_key, timeout)
         self._medium.identify()
         if not read_only:
             self._settle_if_needed()
-        with self._reading():
-            pass  # a log that is damaged, or lost its end, is told now
+        self._newest()  # a log that is damaged, or lost its end, is told now
 
+    @reading
     def describe(self) -> Description:
-        with self._reading() as index:
-            told = self._medium.identify()
-            is_encrypted = told[0] == ENCRYPTED_LAYOUT
-            return Description(*told, index.revision, index.next_number, index.oldest, is_encrypted)
+        index = self._known()
+        told = self._medium.identify()
+        is_encrypted = told[0] == ENCRYPTED_LAYOUT
+        return Description(*told, index.revision, index.next_number, index.oldest, is_encrypted)
 
     def revision(self) -> int:
         with self._entered():
-            if self._medium.index.revision and self._medium.unchanged():
+            if self._is_whole and self._medium.index.revision and self._medium.unchanged():
                 return self._medium.index.revision
-        with self._reading() as index:
-            return index.revision
+            return self._newest()
 
+    @reading
+    def _newest(self) -> int:
+        return self._known().revision
+
+    @writing
     def reserve(self, count: int, *, durable: bool = True) -> int:
-        with self._writing() as index:
-            first = index.next_number
-            if count > 0:
-                self._medium.record(Entry(index.sequence + 1, first + count), [], durable=durable)
-            return first
+        index = self._known()
+        first = index.next_number
+        if count > 0:
+            self._medium.record(Entry(index.sequence + 1, first + count), [], durable=durable)
+        return first
 
+    @writing
     def apply(self, batch: Batch, encode: Encoder) -> Receipt:
-        with self._writing() as index:
-            refuse(batch, self._medium, self._kept)
-            entry = Entry(
-                index.sequence + 1,
-                next_number(batch, index),
-                index.revision + 1,
-                batch.time,
-                batch.note,
-                batch.code,
-                removed=[str(id_) for id_ in batch.removals if index.current(id_)],
-                oldest=0 if batch.keep is None else index.trimmed(batch.time - batch.keep),
-                lean=batch.keep is not None,
-            )
-            self._commit(entry, batch, encode)
-            return Receipt(entry.revision)
+        index = self._known()
+        refuse(batch, self._medium, self._kept)
+        entry = Entry(
+            index.sequence + 1,
+            next_number(batch, index),
+            index.revision + 1,
+            batch.time,
+            batch.note,
+            batch.code,
+            removed=[str(id_) for id_ in batch.removals if index.current(id_)],
+            oldest=0 if batch.keep is None else index.trimmed(batch.time - batch.keep),
+            lean=batch.keep is not None,
+        )
+        self._commit(entry, batch, encode)
+        return Receipt(entry.revision)
 
+    @reading
     def removals(self) -> dict[str, int]:
-        with self._reading() as index:
-            return {index.ids[number]: revision for number, revision in index.removed.items()}
+        index = self._known()
+        return {index.ids[number]: revision for number, revision in index.removed.items()}
 
+    @writing
     def begin(self, oldest: int, key: int) -> None:
-        with self._writing() as index:
-            if index.revision:
-                raise ValueError(f"the store is at revision {index.revision}")
-            self._medium.seal_with(key)
-            if oldest > index.oldest:
-                self._medium.record(Entry(index.sequence + 1, index.next_number, oldest=oldest), [])
+        index = self._known()
+        if index.revision:
+            raise ValueError(f"the store is at revision {index.revision}")
+        self._medium.seal_with(key)
+        if oldest > index.oldest:
+            self._medium.record(Entry(index.sequence + 1, index.next_number, oldest=oldest), [])
 
+    @writing
     def mark_encrypted(self) -> None:
-        with self._writing() as index:
-            self._medium.mark_encrypted(index.revision)
+        self._medium.mark_encrypted(self._known().revision)
 
+    @writing
     def replay_part(self, past: Past, batch: Batch) -> None:
-        with self._writing() as index:
-            refuse_names(batch, self._medium)
-            commit = past.commit
-            told = (
-                () if commit is None else set(commit.numbers).difference(map(number_of, (*past.frames, *past.removed)))
-            )
-            entry = Entry(
-                index.sequence + 1,
-                next_number(batch, index),
-                past.revision,
-                commit and commit.time,
-                commit.note if commit else "",
-                commit.code if commit else "",
-                removed=past.removed,
-                forgotten=runs_of(told),
-            )
-            self._commit(entry, batch, lambda draft, _: past.frames[draft.id])
+        index = self._known()
+        refuse_names(batch, self._medium)
+        commit = past.commit
+        told = () if commit is None else set(commit.numbers).difference(map(number_of, (*past.frames, *past.removed)))
+        entry = Entry(
+            index.sequence + 1,
+            next_number(batch, index),
+            past.revision,
+            commit and commit.time,
+            commit.note if commit else "",
+            commit.code if commit else "",
+            removed=past.removed,
+            forgotten=runs_of(told),
+        )
+        self._commit(entry, batch, lambda draft, _: past.frames[draft.id])
 
+    @writing
     def mend(self, id_: str, revision: int, frame: bytes, keep: Keep) -> None:
-        with self._writing() as index:
-            number = known_number(index, id_)
-            if number is None or revision not in index.versions[number]:
-                raise CorruptRecord(
-                    f"The store's log knows no {id_} of revision {revision}.", hint="Restore it elsewhere.", ids=(id_,)
-                )
-            self._medium.settle()
-            keep(self._medium.file_of(number, revision))
-            self._medium.mend(number, revision, frame)
+        index = self._known()
+        number = known_number(index, id_)
+        if number is None or revision not in index.versions[number]:
+            raise CorruptRecord(
+                f"The store's log knows no {id_} of revision {revision}.", hint="Restore it elsewhere.", ids=(id_,)
+            )
+        self._medium.settle()
+        keep(self._medium.file_of(number, revision))
+        self._medium.mend(number, revision, frame)
 
+    @writing
     def renew_indexes(self) -> None:
-        with self._writing():
-            self._fields.clear()  # there are none but those in memory; the log tells the classes
+        self._fields.clear()  # there are none but those in memory; the log tells the classes
 
     def _commit(self, entry: Entry, batch: Batch, encode: Encoder) -> None:
         """Write the entry, which does not tell yet what the batch writes; with the lock held."""
@@ -177,37 +164,40 @@ class FilesystemBackend(FilesystemPieces):
         with self._pieces.put(batch.buffers):
             self._medium.commit(entry, frames)
 
+    @reading
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
-        with self._reading(at) as index:
-            frames = {}
-            for id_ in ids:
-                revision = revision_at(index, id_, at)
-                if revision:
-                    frames[id_] = self._kept(number_of(id_), revision)
-            return frames
+        index = self._known(at)
+        frames = {}
+        for id_ in ids:
+            revision = revision_at(index, id_, at)
+            if revision:
+                frames[id_] = self._kept(number_of(id_), revision)
+        return frames
 
+    @reading
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:
         names, older = {}, []
-        with self._reading(at) as index:
-            for id_ in ids:
-                revision = revision_at(index, id_, at)
-                if revision and revision == index.versions[number_of(id_)][-1]:
-                    names[id_] = index.classes[number_of(id_)]
-                elif revision:
-                    older.append(id_)
-            names.update((id_, parse_unverified(frame).class_name) for id_, frame in self.read(older, at).items())
+        index = self._known(at)
+        for id_ in ids:
+            revision = revision_at(index, id_, at)
+            if revision and revision == index.versions[number_of(id_)][-1]:
+                names[id_] = index.classes[number_of(id_)]
+            elif revision:
+                older.append(id_)
+        names.update((id_, parse_unverified(frame).class_name) for id_, frame in self.read(older, at).items())
         return names
 
+    @reading
     def ids(self, *, internal: bool = False, at: int | None = None) -> list[str]:
-        with self._reading(at) as index:
-            if at is None:
-                return [index.ids[number] for number in chosen(index, None, internal, -1)]
-            versions = sorted((number, index.version(number, at)) for number in index.versions)
-            return [
-                index.ids[number]
-                for number, revision in versions
-                if revision and self._was_internal(number, revision) == internal
-            ]
+        index = self._known(at)
+        if at is None:
+            return [index.ids[number] for number in chosen(index, None, internal, -1)]
+        versions = sorted((number, index.version(number, at)) for number in index.versions)
+        return [
+            index.ids[number]
+            for number, revision in versions
+            if revision and self._was_internal(number, revision) == internal
+        ]
 
     def scan(
         self,
@@ -220,92 +210,117 @@ class FilesystemBackend(FilesystemPieces):
         if at is not None:
             yield from self.scan_at(at, class_name, internal, after)
             return
-        with self._reading() as index:
-            numbers = iter(chosen(index, class_name, internal, after))
+        numbers = iter(self._chosen(class_name, internal, after))
         while chunk := list(islice(numbers, CHUNK)):
-            with self._reading() as index:
-                versions = [(number, index.version(number)) for number in chunk]
-                frames = [self._kept(number, revision) for number, revision in versions if revision]
-            yield from frames
+            yield from self._present(chunk)
 
+    @reading
+    def _chosen(self, class_name: str | None, internal: bool | None, after: int) -> list[int]:
+        return list(chosen(self._known(), class_name, internal, after))
+
+    @reading
+    def _present(self, numbers: list[int]) -> list[bytes]:
+        index = self._known()
+        versions = [(number, index.version(number)) for number in numbers]
+        return [self._kept(number, revision) for number, revision in versions if revision]
+
+    @reading
     def changes(self, since: int) -> tuple[int, set[int]]:
-        with self._reading(since) as index:
-            later = index.commits[index.position(since + 1) :]
-            return index.revision, {number for commit in later for number in commit.numbers}
+        index = self._known(since)
+        later = index.commits[index.position(since + 1) :]
+        return index.revision, {number for commit in later for number in commit.numbers}
 
+    @reading
     def commits(self, before: int | None = None, limit: int | None = None) -> list[Commit]:
-        with self._reading() as index:
-            end = len(index.commits) if before is None else index.position(before)
-            start = 0 if limit is None else max(end - limit, 0)
-            return index.commits[start:end][::-1]
+        index = self._known()
+        end = len(index.commits) if before is None else index.position(before)
+        start = 0 if limit is None else max(end - limit, 0)
+        return index.commits[start:end][::-1]
 
+    @reading
     def commits_of(self, revisions: Collection[int]) -> dict[int, Commit]:
-        with self._reading() as index:
-            wanted = set(revisions)
-            found = index.commits[index.position(min(wanted, default=0)) :] if wanted else []
-            return {each.revision: each for each in found if each.revision in wanted}
+        index = self._known()
+        wanted = set(revisions)
+        found = index.commits[index.position(min(wanted, default=0)) :] if wanted else []
+        return {each.revision: each for each in found if each.revision in wanted}
 
+    @reading
     def ids_of(self, numbers: Collection[int], at: int) -> list[str]:
-        with self._reading(at) as index:
-            return [index.ids[number] for number in sorted(numbers) if index.version(number, at)]
+        index = self._known(at)
+        return [index.ids[number] for number in sorted(numbers) if index.version(number, at)]
 
+    @reading
     def size(self) -> int:
-        with self._reading():
-            return self._medium.size() + sum(self._pieces.sizes().values())
+        return self._medium.size() + sum(self._pieces.sizes().values())
 
+    @reading
     def history(self, id_: str) -> list[Version]:
-        with self._reading() as index:
-            number = known_number(index, id_)
-            if number is None:
-                return []
-            versions = [Version(revision, self._kept(number, revision)) for revision in index.versions[number]]
-            versions += (Version(revision, None) for revision in index.removals.get(number, ()))
-            return sorted(versions, key=attrgetter("revision"), reverse=True)
+        index = self._known()
+        number = known_number(index, id_)
+        if number is None:
+            return []
+        versions = [Version(revision, self._kept(number, revision)) for revision in index.versions[number]]
+        versions += (Version(revision, None) for revision in index.removals.get(number, ()))
+        return sorted(versions, key=attrgetter("revision"), reverse=True)
 
     def pack(self, oldest: int) -> int:
-        with self._writing() as index:
-            if oldest > index.revision:
-                raise ValueError(f"the newest revision is {index.revision}; {oldest} cannot be the oldest")
-            if oldest < index.oldest or not oldest:
-                return 0
-            before = index.forgotten
-            if oldest > index.oldest:
-                self._medium.record(Entry(index.sequence + 1, index.next_number, oldest=oldest), [])
-            dropped = index.forgotten - before
-            self._forget(index)
-        self._sweep()
+        dropped = self._forget_before(oldest)
+        if dropped is not None:
+            self._sweep()
+        return dropped or 0
+
+    @writing
+    def _forget_before(self, oldest: int) -> int | None:
+        """How many versions were forgotten; None where all that is older than that is forgotten already."""
+        index = self._known()
+        if oldest > index.revision:
+            raise ValueError(f"the newest revision is {index.revision}; {oldest} cannot be the oldest")
+        if oldest < index.oldest or not oldest:
+            return None
+        before = index.forgotten
+        if oldest > index.oldest:
+            self._medium.record(Entry(index.sequence + 1, index.next_number, oldest=oldest), [])
+        dropped = index.forgotten - before
+        self._forget(index)
         return dropped
 
     def erase(self, ids: Collection[str]) -> None:
-        with self._writing() as index:
-            known = [str(id_) for id_ in ids if known_number(index, id_) is not None]
-            for id_ in known:
-                if index.current(id_):
-                    raise ValueError(f"{id_} is still there: it must be removed first")
-            if not known:
-                return
-            if any(index.versions[number_of(id_)] for id_ in known):
-                self._medium.record(Entry(index.sequence + 1, index.next_number, erased=known), [])
-            self._forget(index)
-        self._sweep()
+        if self._erased(ids):
+            self._sweep()
 
+    @writing
+    def _erased(self, ids: Collection[str]) -> bool:
+        """Whether the store knew any of them."""
+        index = self._known()
+        known = [str(id_) for id_ in ids if known_number(index, id_) is not None]
+        for id_ in known:
+            if index.current(id_):
+                raise ValueError(f"{id_} is still there: it must be removed first")
+        if any(index.versions[number_of(id_)] for id_ in known):
+            self._medium.record(Entry(index.sequence + 1, index.next_number, erased=known), [])
+        if known:
+            self._forget(index)
+        return bool(known)
+
+    @reading
     def find(self, query: Query) -> Found:
         """Goes through all records of the classes; the headers of those that have not changed since are in memory."""
         found, holds = [], matcher(query)
-        with self._reading() as index:
-            for name in query.classes:
-                for number, (_, fields) in self._headers(index, name).items():
-                    if holds(fields):
-                        found.append((index.ids[number], number, fields))
-            return Found(index.revision, arrange(found, query))
+        index = self._known()
+        for name in query.classes:
+            for number, (_, fields) in self._headers(index, name).items():
+                if holds(fields):
+                    found.append((index.ids[number], number, fields))
+        return Found(index.revision, arrange(found, query))
 
+    @reading
     def lacking(self, query: Query) -> list[str]:
         wanted = set(query.fields)
-        with self._reading() as index:
-            for name in query.classes:
-                for number, (_, fields) in self._headers(index, name).items():
-                    if not wanted <= fields.keys():
-                        return [index.ids[number]]
+        index = self._known()
+        for name in query.classes:
+            for number, (_, fields) in self._headers(index, name).items():
+                if not wanted <= fields.keys():
+                    return [index.ids[number]]
         return []
 
     def _headers(self, index: Index, name: str) -> dict[int, tuple[int, Fields]]:
@@ -320,9 +335,10 @@ class FilesystemBackend(FilesystemPieces):
         self._fields[name] = present
         return present
 
+    @reading
     def class_names(self) -> list[str]:
-        with self._reading() as index:
-            return list(dict.fromkeys(index.classes.values()))
+        index = self._known()
+        return list(dict.fromkeys(index.classes.values()))
 
     def close(self) -> None:
         """Settle the journal, so that every file is what its name says. Closing twice is fine.
@@ -331,12 +347,13 @@ class FilesystemBackend(FilesystemPieces):
         """
         if self._closed:
             return
-        try:
-            if not self.read_only and self._failure is None and self._medium.is_same():
-                self._settle_if_needed()
-        finally:
-            self._closed = True
-            self._medium.forget()
+        with self._entered():
+            try:
+                if not self.read_only and self._failure is None and self._medium.is_same():
+                    self._settle_if_needed()
+            finally:
+                self._closed = True
+                self._medium.forget()
 
     # -- forgetting --------------------------------------------------------------------------------------
 
@@ -349,79 +366,25 @@ class FilesystemBackend(FilesystemPieces):
 
     def _sweep(self) -> None:
         """Remove what is left of versions that were forgotten, also by a process that died over it; in pieces."""
-        with self._writing():
-            names = self._medium.olds()
-            self._medium.sweep([])
-        for chunk in chunks(names):
-            with self._writing():
-                self._medium.sweep(chunk)
+        for chunk in chunks(self._olds()):
+            self._sweep_some(chunk)
 
-    # -- locks -------------------------------------------------------------------------------------------
+    @writing
+    def _olds(self) -> list[str]:
+        self._medium.sweep([])
+        return self._medium.olds()
 
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        if self._process != os.getpid():
-            # The lock and what was read may have been in use by another thread at the moment of the fork.
-            medium, self._medium = self._medium, Medium(self.directory, self._files)
-            self._medium.resemble(medium)
-            self._lock = threading.RLock()
-            self._process, self._holds_file_lock = os.getpid(), False
-        if not self._lock.acquire(timeout=self._timeout):
-            raise StoreBusy(f"Another thread used the store for {self._timeout:g} seconds.", hint="Try again.")
-        try:
-            if self._closed:
-                raise StoreClosed("The store was closed.", hint="Open it again with make_store.")
-            yield
-        finally:
-            self._lock.release()
-
-    @contextmanager
-    def _reading(self, at: int | None = None) -> Iterator[Index]:
-        with self._entered(), self._file_lock(exclusive=False):
-            self._medium.refresh()
-            index = self._medium.index
-            if at is not None and at < index.oldest:
-                raise too_old(at, index.oldest)
-            yield index
-
-    @contextmanager
-    def _writing(self) -> Iterator[Index]:
-        with self._entered():
-            if self.read_only:
-                raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
-            if self._failure is not None:
-                raise OutcomeUnknown(
-                    f"The store is read-only since an earlier error: {self._failure.message}",
-                    hint=self._failure.hint,
-                    path=self._failure.path,
-                )
-            with self._file_lock(exclusive=True):
-                self._medium.refresh()
-                try:
-                    yield self._medium.index
-                except OutcomeUnknown as error:
-                    self._failure = error
-                    raise
-
-    @contextmanager
-    def _file_lock(self, *, exclusive: bool) -> Iterator[None]:
-        if self._holds_file_lock:
-            yield
-            return
-        self._medium.refuse_gone()
-        with self._files.lock(self._medium.path("lock"), exclusive=exclusive, timeout=self._timeout):
-            self._holds_file_lock = True
-            try:
-                yield
-            finally:
-                self._holds_file_lock = False
+    @writing
+    def _sweep_some(self, names: list[str]) -> None:
+        self._medium.sweep(names)
 
     def _settle_if_needed(self) -> None:
-        with self._entered():
-            if not self._medium.needs_settling:
-                return
-        with self._writing():
-            self._medium.settle()
+        if self._medium.needs_settling:
+            self._settle()
+
+    @writing
+    def _settle(self) -> None:
+        self._medium.settle()
 
     # -- parts ---------------------------------------------------------------------------------------------
 

@@ -15,12 +15,12 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 
-from perdure.backends.base import Backend, not_named_in
-from perdure.backends.filesystem.journal import Index
-from perdure.errors import OutcomeUnknown, StorageError
+from perdure.backends.base import not_named_in
+from perdure.backends.filesystem.locking import Locking, reading, writing
+from perdure.errors import OutcomeUnknown, PerdureError, StorageError
 from perdure.files import DIRECTORY, FILE, Files
 from perdure.records.buffers import DIGEST_SIZE, PART, missing_piece, parts_of
 from perdure.records.values import Buffer
@@ -31,22 +31,13 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 _REMEMBERED = 10_000  # files of pieces that are known to be sound
 
 
-class FilesystemPieces(Backend):
+class FilesystemPieces(Locking):
     """What a directory store does with its large pieces."""
 
     _pieces: PieceFiles
 
     @abstractmethod
-    def _entered(self) -> AbstractContextManager[None]: ...
-
-    @abstractmethod
-    def _reading(self) -> AbstractContextManager[Index]: ...
-
-    @abstractmethod
     def _kept(self, number: int, revision: int) -> bytes: ...
-
-    @abstractmethod
-    def _writing(self) -> AbstractContextManager[Index]: ...
 
     def buffer(self, digest: str) -> Buffer:
         with self._entered():
@@ -57,15 +48,15 @@ class FilesystemPieces(Backend):
             parts = self._pieces.parts(digest)
         yield from parts
 
+    @reading
     def buffers(self) -> dict[str, int]:
-        with self._reading():
-            return self._pieces.sizes()
+        return self._pieces.sizes()
 
+    @writing
     def drop_buffers(self, digests: Collection[str], seen: int) -> list[str]:
-        with self._writing() as index:
-            gone = not_named_in(digests, (self._kept(*version) for version in index.later(seen)))
-            self._pieces.drop(gone)
-            return gone
+        gone = not_named_in(digests, (self._kept(*version) for version in self._known().later(seen)))
+        self._pieces.drop(gone)
+        return gone
 
 
 class PieceFiles:
@@ -80,7 +71,8 @@ class PieceFiles:
     def put(self, buffers: Mapping[str, Buffer]) -> Iterator[None]:
         """Make those pieces durable that are not there yet, or are damaged; in the block is the commit that needs them.
 
-        If it fails those that are new are removed, unless it may be there all the same.
+        If it fails those that are new are removed, unless it may be there all the same: after an unknown outcome, and
+        where Ctrl-C came between.
         """
         new: list[str] = []
         folders = set()
@@ -97,7 +89,7 @@ class PieceFiles:
             yield
         except OutcomeUnknown:
             raise
-        except BaseException:
+        except PerdureError:
             for digest in new:  # what cannot be removed is left to `drop_unnamed`
                 with suppress(StorageError):
                     self._files.unlink(self._path(digest))

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
@@ -20,16 +19,16 @@ from perdure.errors import (
     ConflictError,
     KeyMissing,
     NotFound,
+    PerdureError,
     ReadOnly,
     SnapshotTooOld,
-    StillReferred,
     StorageError,
     StoreBusy,
-    TransactionError,
 )
 from perdure.objects.bounds import clock_time
 from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.blocks import was_left
+from perdure.objects.transactions.checking import needed_by, refuse_dangling, refuse_two_versions
 from perdure.objects.transactions.conflicts import resolve
 from perdure.objects.transactions.naming import Naming
 from perdure.objects.transactions.removing import dismiss, wake
@@ -41,6 +40,7 @@ from perdure.records.frame import encoder, parse_unverified
 from perdure.records.seal import Key
 from perdure.records.values import INTERNAL, Batch, Buffer, Draft, Receipt
 
+LOOKED_AT = 20  # commits at a time
 ROUNDS = 20  # attempts of one commit: each meets another commit that came in between
 
 
@@ -191,6 +191,7 @@ class Commit:
         self.buffers: dict[str, Buffer] = {}  # large pieces that they name
         self._merged: set[str] = set()  # written otherwise than it is in memory
         self.receipt: Receipt | None = None  # once it is written
+        self._offered: Batch | None = None  # while the backend has it
         self._worklist: Worklist | None = None  # until what it looked at dozes
 
     @property
@@ -246,13 +247,16 @@ class Commit:
                     return view.revision
                 pause.made = len(batch.drafts)
                 receipt = self.receipt = self._apply(batch)
-                self.desk.worklist = batch = None  # it holds arrays, and whoever is held by nothing else may doze
+                # It holds arrays, and whoever is held by nothing else may doze.
+                self.desk.worklist = batch = self._offered = None
                 worklist.release()
                 self.desk.names = frozenset(worklist.names)
                 self._learn()
-            except BaseException:
+            except BaseException as error:
                 self.desk.worklist = None
-                view.unfinished.append(self._learn if self.receipt is not None else worklist.forget_new)
+                if isinstance(error, PerdureError):  # then it is not written
+                    self._offered = None
+                view.unfinished.append(self._end)
                 worklist.release()
                 view.finish()
                 raise
@@ -276,15 +280,15 @@ class Commit:
             self._check_saved()
             return None
         if self.copies:
-            self._refuse_two_versions(batch)
+            refuse_two_versions(batch, [copy[0] for copy in self.copies])
         unsaved = self.removals.keys() - removals.keys()
         if unsaved:
-            self._refuse_dangling(batch, unsaved)
+            refuse_dangling(self.desk.view, batch, unsaved)
         checks = {**self.desk.view.relied_on, **self.checks}
         if checks:
             written = {draft.id for draft in batch.drafts}.union(batch.removals)
             checks = {id_: base for id_, base in checks.items() if id_ not in written}
-        needed, doubted = self._needed(batch) if worklist.refers_to_stored else ((), ())
+        needed, doubted = needed_by(self.desk.view, batch, self.drafts) if worklist.refers_to_stored else ((), ())
         if len(batch.drafts) < len(self.saved):  # some are as they were: they must be there all the same
             same = self._saved_before({draft.id for draft in batch.drafts})
             needed, doubted = {*needed, *(each.id for each in same)}, [*doubted, *_ghosts(same)]
@@ -296,17 +300,6 @@ class Commit:
         if self.desk.keep is not None:
             batch = batch._replace(keep=self.desk.keep)
         return batch
-
-    def _refuse_two_versions(self, batch: Batch) -> None:
-        """What was replaced and also changed would have two versions at one revision: which one is meant?"""
-        times = Counter(draft.id for draft in batch.drafts)
-        twice = [copy[0] for copy in self.copies if times[copy[0]] > 1]
-        if twice:
-            raise TransactionError(
-                f"{', '.join(twice)} was replaced, and the object itself was changed or saved, in one transaction.",
-                hint="Do one of them only, or the second after the commit.",
-                ids=tuple(twice),
-            )
 
     def _check_only(self) -> None:
         """Nothing is to be written, but what was to be checked must be as it was read."""
@@ -355,6 +348,7 @@ class Commit:
         for left in reversed(range(ROUNDS)):
             try:
                 ready = self._for_removals(batch) if batch.removals else batch
+                self._offered = ready
                 return view.backend.apply(ready, encoder(key, compress=True))
             except ConflictError as error:
                 if left == 0:
@@ -382,8 +376,34 @@ class Commit:
             refuse_conflicts(
                 mismatches(bases, {id_: parse_unverified(frame).revision for id_, frame in frames.items()})
             )
-        self._refuse_dangling(batch, batch.removals)
+        refuse_dangling(view, batch, batch.removals)
         return batch._replace(seen=newest, unreferred=batch.removals.keys())
+
+    def _end(self) -> None:
+        """It failed, or an interruption came: was it written?"""
+        if self.receipt is None and self._offered is not None:
+            with suppress(PerdureError):  # then nobody can tell, and others' changes are met as conflicts
+                self.receipt = self._found(self._offered)
+        self._offered = None
+        if self.receipt is not None:
+            self._learn()
+        elif self._worklist is not None:
+            self._worklist.forget_new()
+
+    def _found(self, batch: Batch) -> Receipt | None:
+        """The receipt of what an interruption kept from telling one; None if it is not written."""
+        view = self.desk.view
+        numbers = {number_of(id_) for id_ in (*(draft.id for draft in batch.drafts), *batch.removals)}
+        wanted = batch.time, batch.note, batch.code
+        before: int | None = None
+        while commits := view.backend.commits(before, LOOKED_AT):
+            for each in commits:
+                if each.revision <= view.revision:
+                    return None
+                if (each.time, each.note, each.code) == wanted and numbers == set(each.numbers):
+                    return Receipt(each.revision)
+            before = commits[-1].revision
+        return None
 
     def _learn(self) -> None:
         """It is written: the view learns it. The second time nothing dozes, which may have been changed since."""
@@ -411,33 +431,3 @@ class Commit:
         obj = entry() if entry is not None else None
         if entry is not None and obj is not None and entry.state != GHOST:
             self.desk.view.let_go(entry, obj)
-
-    def _needed(self, batch: Batch) -> tuple[Collection[str], Collection[str]]:
-        """What drafts newly refer to, which must still be there when they are written; and what of it is in doubt.
-
-        What is loaded was there at the view's revision: of what others remove, a view that moves on makes ghosts.
-        """
-        view = self.desk.view
-        needed = {id_ for draft in batch.drafts for id_ in draft[6]}
-        for id_, base, *_ in batch.drafts if needed else ():
-            if base and (entry := view.entry(id_)) is not None:
-                needed.difference_update(entry.references)  # those that it had already are nobody's fault now
-        needed.difference_update([draft[0] for draft in (*batch.drafts, *self.drafts)])
-        found = ((id_, view.entry(id_)) for id_ in needed)
-        return needed, [id_ for id_, entry in found if entry is None or entry.state == GHOST]
-
-    def _refuse_dangling(self, batch: Batch, removed: Collection[str]) -> None:
-        """No removal may leave a reference behind, be it stored or in this very batch."""
-        drafted = {draft.id: draft.references for draft in batch.drafts}
-        stored = self.desk.view.backend.referrers(removed)
-        for target in removed:
-            by = [id_ for id_ in stored.get(target, ()) if id_ not in removed and id_ not in drafted]
-            by += [id_ for id_, references in drafted.items() if target in references]
-            if by:
-                shown = ", ".join(by[:5]) + (f" and {len(by) - 5} more" if len(by) > 5 else "")
-                raise StillReferred(
-                    f"{target} cannot be removed: {shown} refer" + ("s" if len(by) == 1 else "") + " to it.",
-                    hint="Take the reference away or remove the referring object first, or in the same transaction.",
-                    ids=(target,),
-                    referrers=tuple(by),
-                )

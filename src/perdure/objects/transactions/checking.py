@@ -1,0 +1,58 @@
+"""What must hold for a batch as a whole, beyond the revisions that its parts were read at.
+
+- What it newly refers to must be there when it is written; what it removes, nothing may refer to.
+- Nothing has two versions at one revision.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from perdure.errors import StillReferred, TransactionError
+from perdure.objects.instances.persistable import GHOST
+from perdure.objects.views.view import View
+from perdure.records.values import Batch, Draft
+
+
+def needed_by(view: View, batch: Batch, others: Collection[Draft]) -> tuple[Collection[str], Collection[str]]:
+    """What drafts newly refer to, which must still be there when they are written; and what of it is in doubt.
+
+    What is loaded was there at the view's revision: of what others remove, a view that moves on makes ghosts.
+    """
+    needed = {id_ for draft in batch.drafts for id_ in draft[6]}
+    for id_, base, *_ in batch.drafts if needed else ():
+        if base and (entry := view.entry(id_)) is not None:
+            needed.difference_update(entry.references)  # those that it had already are nobody's fault now
+    needed.difference_update([draft[0] for draft in (*batch.drafts, *others)])
+    found = ((id_, view.entry(id_)) for id_ in needed)
+    return needed, [id_ for id_, entry in found if entry is None or entry.state == GHOST]
+
+
+def refuse_dangling(view: View, batch: Batch, removed: Collection[str]) -> None:
+    """Raise `StillReferred`: no removal may leave a reference behind, be it stored or in this very batch."""
+    drafted = {draft.id: draft.references for draft in batch.drafts}
+    stored = view.backend.referrers(removed)
+    for target in removed:
+        by = [id_ for id_ in stored.get(target, ()) if id_ not in removed and id_ not in drafted]
+        by += [id_ for id_, references in drafted.items() if target in references]
+        if by:
+            shown = ", ".join(by[:5]) + (f" and {len(by) - 5} more" if len(by) > 5 else "")
+            raise StillReferred(
+                f"{target} cannot be removed: {shown} refer" + ("s" if len(by) == 1 else "") + " to it.",
+                hint="Take the reference away or remove the referring object first, or in the same transaction.",
+                ids=(target,),
+                referrers=tuple(by),
+            )
+
+
+def refuse_two_versions(batch: Batch, copies: Collection[str]) -> None:
+    """Raise `TransactionError` for what was replaced and also changed: which of the two is meant?"""
+    times = Counter(draft.id for draft in batch.drafts)
+    twice = [id_ for id_ in copies if times[id_] > 1]
+    if twice:
+        raise TransactionError(
+            f"{', '.join(twice)} was replaced, and the object itself was changed or saved, in one transaction.",
+            hint="Do one of them only, or the second after the commit.",
+            ids=tuple(twice),
+        )
