@@ -17,6 +17,7 @@ import os
 import random
 import stat
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,7 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _COMMON = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _locks_held: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
+_opening = threading.RLock()  # no fork comes between opening a lock's file and noting it: the child would keep it open
 _held: set[int] = set()  # files that stay open while they are appended to
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # those that are alive, where each holds a file open
 MOST_MAPS = 256
@@ -51,10 +53,11 @@ def _forget_inherited() -> None:
         with suppress(OSError):
             os.close(descriptor)
     _held.clear()
+    _opening.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
+    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_forget_inherited)
 
 
 class Disk:
@@ -203,10 +206,12 @@ class Disk:
         That is the file itself: `with` closes it without a line of Python, before which an interruption could come.
         """
         flags = os.O_RDWR if exclusive else os.O_RDONLY
-        descriptor = os.open(path, flags | (os.O_CREAT if create else 0) | _NO_FOLLOW | _COMMON, 0o666)
-        token = io.FileIO(descriptor, "r+" if exclusive else "r")  # closed when nobody has it: an interruption loses it
-        try:
+        with _opening:
+            descriptor = os.open(path, flags | (os.O_CREAT if create else 0) | _NO_FOLLOW | _COMMON, 0o666)
+            # It is closed when nobody has it: an interruption loses it.
+            token = io.FileIO(descriptor, "r+" if exclusive else "r")
             _locks_held.add(token)
+        try:
             if sys.platform == "win32":  # written for, untested: there is no shared lock, readers take turns
                 msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
             else:
