@@ -81,7 +81,7 @@ class Locking(Backend):
         self._failure: OutcomeUnknown | None = None
 
     def _known(self, at: int | None = None) -> Index:
-        """What is known of the store; `NotFound` if it is asked as of a revision that is not kept any more."""
+        """What is known of the store; `SnapshotTooOld` for a revision that is not kept any more."""
         index = self._medium.index
         if at is not None and at < index.oldest:
             raise too_old(at, index.oldest)
