@@ -3,7 +3,7 @@
 #ifndef PERDURE_FRAMES_H
 #define PERDURE_FRAMES_H
 
-#include "seals.h"
+#include "blake2b.h"
 
 #define HEAD 28   /* bytes of a narrow head */
 #define LENGTHS 8 /* its end: the lengths of references, fields and payload */

@@ -1,6 +1,6 @@
 /* Checksums and seals of frames, for all that makes or opens them.
 
-   A `Key` of ours seals by seals.c; one of another kind by its own `fork`. */
+   A `Key` of ours seals by blake2b.c; one of another kind by its own `fork`. */
 
 #include "frames.h"
 

@@ -2,7 +2,7 @@
 
    Hashlib's calls cost as much as hashing a small record. Here the block with the key is compressed once for a key. */
 
-#include "seals.h"
+#include "blake2b.h"
 
 static const uint64_t start[8] = {
     0x6A09E667F3BCC908u, 0xBB67AE8584CAA73Bu, 0x3C6EF372FE94F82Bu, 0xA54FF53A5F1D36F1u,

@@ -1,7 +1,7 @@
-/* What seals.c gives to frames.c and opening.c. */
+/* What blake2b.c gives to frames.c and opening.c. */
 
-#ifndef PERDURE_SEALS_H
-#define PERDURE_SEALS_H
+#ifndef PERDURE_BLAKE2B_H
+#define PERDURE_BLAKE2B_H
 
 #include "kernels.h"
 
