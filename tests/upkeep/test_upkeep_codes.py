@@ -9,7 +9,7 @@ import pytest
 
 from perdure import Persistable, StillReferred, Store, TransactionError, make_store
 from perdure.objects.coding import Code, Source
-from perdure.objects.transactions.transaction import remove
+from perdure.objects.transactions.steps import remove
 from perdure.pickling.classes import name_of
 from perdure.records.values import CODE, SOURCE
 from perdure.upkeep import check

@@ -22,8 +22,9 @@ a payload. What holds everywhere:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import lt
 
 from perdure.backends.lacking import cannot_be_encrypted, cannot_be_filled, cannot_be_mended
 from perdure.errors import ConflictError, IdInUse, SnapshotTooOld
@@ -338,7 +339,7 @@ def runs_of(numbers: Iterable[int]) -> str:
     """Sorted numbers as text, runs shortened: `1-20000,20005`. The form in which commits name what they wrote."""
     runs: list[list[int]] = []
     numbers = sorted(numbers)
-    if len(numbers) > 1 and numbers[-1] - numbers[0] + 1 == len(numbers) == len(set(numbers)):
+    if len(numbers) > 1 and numbers[-1] - numbers[0] + 1 == len(numbers) and ascend(numbers):
         return f"{numbers[0]}-{numbers[-1]}"  # a bulk save: one run
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -346,6 +347,11 @@ def runs_of(numbers: Iterable[int]) -> str:
         else:
             runs.append([number, number])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def ascend(numbers: Sequence[int]) -> bool:
+    """Whether each number is above the one before; then none is there twice."""
+    return all(map(lt, numbers, islice(numbers, 1, None)))
 
 
 def numbers_of(text: str) -> Iterator[int]:

@@ -15,6 +15,7 @@ static PyObject *asked_name, *clear_memo_name, *dump_name, *id_name, *mark_name,
     *small_name;
 
 enum { NAMES, LINKS, SHAPE_HEAD }; /* of a shape */
+enum { FEW = 4 };                  /* shapes that are looked at before a dict of them is asked */
 
 static PyObject *
 not_usual(void)
@@ -38,15 +39,46 @@ failed(PyObject *encoder)
     return NULL;
 }
 
+static int
+is_shape(PyObject *shape)
+{
+    return shape != NULL && PyTuple_Check(shape) && PyTuple_GET_SIZE(shape) == 3
+        && PyTuple_CheckExact(PyTuple_GET_ITEM(shape, LINKS))
+        && PyBytes_CheckExact(PyTuple_GET_ITEM(shape, SHAPE_HEAD));
+}
+
+/* Whether a dict has just those keys, the very same objects in the same order. */
+static int
+has_names(PyObject *graph, PyObject *names)
+{
+    PyObject *name;
+    Py_ssize_t position = 0, place = 0;
+    if (!PyTuple_CheckExact(names) || PyTuple_GET_SIZE(names) != PyDict_GET_SIZE(graph)) {
+        return 0;
+    }
+    while (place < PyTuple_GET_SIZE(names) && PyDict_Next(graph, &position, &name, NULL)
+           && name == PyTuple_GET_ITEM(names, place)) {
+        place++;
+    }
+    return place == PyTuple_GET_SIZE(names);
+}
+
 /* The shape for the names in a dict, borrowed; NULL, maybe with an exception. */
 static PyObject *
 shape_for(PyObject *graph, PyObject *facts)
 {
-    PyObject *name, *shapes = slot_of(facts, in_facts.shapes), *shape;
-    PyObject *names = PyTuple_New(PyDict_GET_SIZE(graph));
+    PyObject *name, *names, *shapes = slot_of(facts, in_facts.shapes), *shape;
     Py_ssize_t position = 0, place = 0;
-    if (names == NULL || !PyDict_CheckExact(shapes)) {
-        Py_XDECREF(names);
+    if (!PyDict_CheckExact(shapes)) {
+        return NULL;
+    }
+    for (int tried = 0; tried < FEW && PyDict_Next(shapes, &position, &names, &shape); tried++) {
+        if (is_shape(shape) && has_names(graph, names)) {
+            return shape;
+        }
+    }
+    position = 0;
+    if ((names = PyTuple_New(PyDict_GET_SIZE(graph))) == NULL) {
         return NULL;
     }
     while (PyDict_Next(graph, &position, &name, NULL)) {
@@ -58,12 +90,7 @@ shape_for(PyObject *graph, PyObject *facts)
     }
     shape = PyDict_GetItemWithError(shapes, names);
     Py_DECREF(names);
-    if (shape == NULL || !PyTuple_Check(shape) || PyTuple_GET_SIZE(shape) != 3
-        || !PyTuple_CheckExact(PyTuple_GET_ITEM(shape, LINKS))
-        || !PyBytes_CheckExact(PyTuple_GET_ITEM(shape, SHAPE_HEAD))) {
-        return NULL;
-    }
-    return shape;
+    return is_shape(shape) ? shape : NULL;
 }
 
 /* The id of what an attribute refers to, a new reference; NULL, maybe with an exception. */

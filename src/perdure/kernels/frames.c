@@ -1,4 +1,5 @@
-/* Drafts of usual records sealed: the short way of `encoder` in perdure/records/frame.py (`decoder`: opening.c).
+/* Drafts of usual records sealed: the short way of `encoder` in perdure/records/frame.py (`decoder`: opening.c), and
+   the rows of a bulk: `row_values` of perdure/backends/sqlite/writing.py.
 
    - Usual are narrow heads, payloads that are not compressed, good seals. Whatever else comes is given to the function
      in Python, which does the whole work again, and raises the errors.
@@ -7,11 +8,11 @@
 
 #include "frames.h"
 
+#include "drafts.h"
+
 #include <structmember.h>
 
 #define KINDS 8 /* of heads that are remembered; many records share one */
-
-enum { ID, BASE, FLAGS, CLASS_NAME, CLASS_VERSION, CODE, REFERENCES, FIELDS, PAYLOAD, PARTS }; /* of a draft */
 
 /* -- drafts to frames ---------------------------------------------------------------------------------------- */
 
@@ -124,9 +125,10 @@ fields_told(FrameEncoder *self, PyObject *fields)
     return PyObject_CallOneArg(self->as_json, fields);
 }
 
-/* The frame of a draft with these parts; NULL with an exception, or without one if it takes the longer way. */
+/* The frame of a draft with these parts, bytes or a bytearray; NULL with an exception, or without one if it takes the
+   longer way. */
 static PyObject *
-framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields)
+framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields, int is_array)
 {
     PyObject *references = PyTuple_GET_ITEM(draft, REFERENCES), *payload = PyTuple_GET_ITEM(draft, PAYLOAD);
     Py_ssize_t id_size, fields_size = 0, refs_size = size_of_references(references);
@@ -145,11 +147,13 @@ framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields
     }
     Py_ssize_t names_size = PyBytes_GET_SIZE(kind->names);
     Py_ssize_t size = HEAD + id_size + names_size + refs_size + fields_size + PyBytes_GET_SIZE(payload) + CRC;
-    PyObject *frame = PyBytes_FromStringAndSize(NULL, size + TAG);
+    PyObject *frame = is_array ? PyByteArray_FromStringAndSize(NULL, size + TAG)
+                               : PyBytes_FromStringAndSize(NULL, size + TAG);
     if (frame == NULL) {
         return NULL;
     }
-    unsigned char *start = (unsigned char *)PyBytes_AS_STRING(frame), *at = start;
+    unsigned char *start = (unsigned char *)(is_array ? PyByteArray_AS_STRING(frame) : PyBytes_AS_STRING(frame));
+    unsigned char *at = start;
     at = put(at, PyBytes_AS_STRING(kind->head), HEAD - LENGTHS);
     put_little(at, (uint64_t)refs_size, 2);
     put_little(at + 2, (uint64_t)fields_size, 2);
@@ -176,20 +180,34 @@ is_usual(FrameEncoder *self, PyObject *draft)
         && PyBytes_GET_SIZE(PyTuple_GET_ITEM(draft, PAYLOAD)) < self->limit;
 }
 
+/* The frame of a draft, whatever way it takes; NULL with an exception. */
 static PyObject *
-encode(PyObject *encoder, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+frame_of(FrameEncoder *self, PyObject *draft, PyObject *revision, int is_array)
 {
-    FrameEncoder *self = (FrameEncoder *)encoder;
-    if (PyVectorcall_NARGS(nargsf) == 2 && kwnames == NULL && PyLong_Check(args[1]) && is_usual(self, args[0])) {
-        PyObject *fields = fields_told(self, PyTuple_GET_ITEM(args[0], FIELDS));
+    if (is_usual(self, draft)) {
+        PyObject *fields = fields_told(self, PyTuple_GET_ITEM(draft, FIELDS));
         if (fields == NULL) {
             return NULL;
         }
-        PyObject *frame = framed(self, args[0], args[1], fields);
+        PyObject *frame = framed(self, draft, revision, fields, is_array);
         Py_DECREF(fields);
         if (frame != NULL || PyErr_Occurred()) {
             return frame;
         }
+    }
+    PyObject *frame = PyObject_CallFunctionObjArgs(self->slow, draft, revision, NULL);
+    if (frame != NULL && is_array) {
+        Py_SETREF(frame, PyByteArray_FromObject(frame));
+    }
+    return frame;
+}
+
+static PyObject *
+encode(PyObject *encoder, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    FrameEncoder *self = (FrameEncoder *)encoder;
+    if (PyVectorcall_NARGS(nargsf) == 2 && kwnames == NULL && PyLong_Check(args[1])) {
+        return frame_of(self, args[0], args[1], 0);
     }
     return PyObject_Vectorcall(self->slow, args, nargsf, kwnames);
 }
@@ -262,8 +280,74 @@ static PyTypeObject FrameEncoderType = {
     .tp_vectorcall_offset = offsetof(FrameEncoder, call),
 };
 
+/* -- rows of frames ------------------------------------------------------------------------------------------ */
+
+#define COLUMNS 4 /* number, revision, class, frame */
+
+/* The number of the class of a draft, borrowed; NULL with an exception. That of `before` has `number`. */
+static PyObject *
+class_number(PyObject *known, PyObject *draft, PyObject *before, PyObject *number)
+{
+    if (!PyTuple_Check(draft) || PyTuple_GET_SIZE(draft) != PARTS || !PyLong_Check(PyTuple_GET_ITEM(draft, FLAGS))) {
+        PyErr_SetString(PyExc_TypeError, "row_values takes drafts");
+        return NULL;
+    }
+    if (before != NULL && PyTuple_GET_ITEM(draft, FLAGS) == PyTuple_GET_ITEM(before, FLAGS)
+        && PyTuple_GET_ITEM(draft, CLASS_NAME) == PyTuple_GET_ITEM(before, CLASS_NAME)) {
+        return number;
+    }
+    PyObject *internal = PyLong_FromLong(PyLong_AsLong(PyTuple_GET_ITEM(draft, FLAGS)) & INTERNAL);
+    PyObject *kind = internal == NULL ? NULL : PyTuple_Pack(2, PyTuple_GET_ITEM(draft, CLASS_NAME), internal);
+    number = kind == NULL ? NULL : PyDict_GetItemWithError(known, kind);
+    if (number == NULL && kind != NULL && !PyErr_Occurred()) {
+        PyErr_SetObject(PyExc_KeyError, kind);
+    }
+    Py_XDECREF(internal);
+    Py_XDECREF(kind);
+    return number;
+}
+
+/* row_values(encode, drafts, numbers, known, revision, start, stop): number, revision, class and frame, a bytearray, of
+   the drafts from `start` on, one after the other in a tuple; NotImplemented if it is another function that seals. */
+static PyObject *
+row_values(PyObject *module, PyObject *args)
+{
+    PyObject *encoder, *drafts, *numbers, *known, *revision, *class = NULL, *before = NULL;
+    Py_ssize_t start, stop;
+    if (!PyArg_ParseTuple(args, "OO!O!O!O!nn", &encoder, &PyList_Type, &drafts, &PyList_Type, &numbers, &PyDict_Type,
+                          &known, &PyLong_Type, &revision, &start, &stop)) {
+        return NULL;
+    }
+    if (Py_TYPE(encoder) != &FrameEncoderType) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    if (start < 0 || stop < start || stop > PyList_GET_SIZE(drafts) || stop > PyList_GET_SIZE(numbers)) {
+        return PyErr_Format(PyExc_IndexError, "there are no drafts from %zd to %zd", start, stop);
+    }
+    PyObject *values = PyTuple_New(COLUMNS * (stop - start));
+    for (Py_ssize_t row = start, at = 0; values != NULL && row < stop; row++) {
+        PyObject *draft = row < PyList_GET_SIZE(drafts) ? PyList_GET_ITEM(drafts, row) : Py_None, *frame = NULL;
+        class = class_number(known, draft, before, class);
+        if (class == NULL || (frame = frame_of((FrameEncoder *)encoder, draft, revision, 1)) == NULL) {
+            Py_CLEAR(values);
+            break;
+        }
+        before = draft;
+        PyTuple_SET_ITEM(values, at++, Py_NewRef(PyList_GET_ITEM(numbers, row)));
+        PyTuple_SET_ITEM(values, at++, Py_NewRef(revision));
+        PyTuple_SET_ITEM(values, at++, Py_NewRef(class));
+        PyTuple_SET_ITEM(values, at++, frame);
+    }
+    return values;
+}
+
+static PyMethodDef methods[] = {
+    {"row_values", row_values, METH_VARARGS, "row_values(encode, drafts, numbers, known, revision, start, stop)"},
+    {NULL, NULL, 0, NULL},
+};
+
 int
 add_frames(PyObject *module)
 {
-    return PyModule_AddType(module, &FrameEncoderType);
+    return PyModule_AddType(module, &FrameEncoderType) < 0 ? -1 : PyModule_AddFunctions(module, methods);
 }

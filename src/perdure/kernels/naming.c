@@ -5,6 +5,7 @@
 static PyTypeObject *id_type;
 static richcmpfunc order_ids; /* what ids are compared by in Python */
 static PyObject *left_name, *numbers_name;
+static PyObject *last_facts; /* that `usual_facts` gave */
 
 /* The id with that number, a new reference. */
 static PyObject *
@@ -12,13 +13,22 @@ named(PyObject *prefix, PyObject *number)
 {
     Py_ssize_t size;
     const char *text = PyUnicode_AsUTF8AndSize(prefix, &size);
-    char buffer[160];
-    if (text == NULL || size > 120) {
-        return text == NULL ? NULL : PyUnicode_FromFormat("%U.%S", prefix, number);
+    char buffer[160], *start = buffer + sizeof(buffer);
+    long long left = PyLong_AsLongLong(number);
+    if (text == NULL || (left == -1 && PyErr_Occurred())) {
+        return NULL;
     }
-    memcpy(buffer, text, (size_t)size);
-    int length = snprintf(buffer + size, sizeof(buffer) - (size_t)size, ".%lld", PyLong_AsLongLong(number));
-    return PyErr_Occurred() ? NULL : PyUnicode_FromStringAndSize(buffer, size + length);
+    if (size > 120 || left < 0) {
+        return PyUnicode_FromFormat("%U.%S", prefix, number);
+    }
+    do {
+        *--start = (char)('0' + left % 10);
+        left /= 10;
+    } while (left);
+    *--start = '.';
+    start -= size;
+    memcpy(start, text, (size_t)size);
+    return PyUnicode_FromStringAndSize(start, buffer + sizeof(buffer) - start);
 }
 
 PyObject *
@@ -62,10 +72,10 @@ next_number(PyObject *naming)
 }
 
 PyObject *
-facts_if_new(PyObject *obj)
+usual_facts(PyObject *obj)
 {
-    if (entry_at(obj) != NULL || PyErr_Occurred()) {
-        return NULL;
+    if (are_facts(last_facts) && slot_of(last_facts, in_facts.cls) == (PyObject *)Py_TYPE(obj)) {
+        return last_facts;
     }
     PyObject *address = PyLong_FromVoidPtr(Py_TYPE(obj));
     PyObject *facts = address == NULL ? NULL : PyDict_GetItemWithError(known_facts, address);
@@ -75,7 +85,14 @@ facts_if_new(PyObject *obj)
         || !PyUnicode_Check(slot_of(facts, in_facts.prefix))) {
         return NULL;
     }
+    Py_XSETREF(last_facts, Py_NewRef(facts));
     return facts;
+}
+
+PyObject *
+facts_if_new(PyObject *obj)
+{
+    return entry_at(obj) != NULL || PyErr_Occurred() ? NULL : usual_facts(obj);
 }
 
 int

@@ -10,7 +10,10 @@ typedef struct {
     PyObject *view, *by_id, *numbered, *enlisted;
 } Into;
 
-/* The facts of the class of a new object of a simple class, borrowed; NULL, maybe with an exception. */
+/* The facts of a simple class of an object, if it is the user's own, borrowed; NULL, maybe with an exception. */
+PyObject *usual_facts(PyObject *obj);
+
+/* The same, for an object that has no entry. */
 PyObject *facts_if_new(PyObject *obj);
 
 /* The next of the numbers that `naming` has reserved; NULL, maybe with an exception, if there is none. */

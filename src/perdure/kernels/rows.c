@@ -1,5 +1,6 @@
 /* Ids, their numbers, and the frames that have them: what backends do for each row of a bulk. */
 
+#include "drafts.h"
 #include "frames.h"
 
 #include "entries.h"
@@ -50,6 +51,66 @@ numbers_in(PyObject *module, PyObject *ids)
         }
     }
     return numbers;
+}
+
+/* Note flags and class of a draft, unless they are those of the draft before; -1 with an exception. */
+static int
+note_kind(PyObject *kinds, PyObject *draft, PyObject *before)
+{
+    PyObject *flags = PyTuple_GET_ITEM(draft, FLAGS), *name = PyTuple_GET_ITEM(draft, CLASS_NAME);
+    if (before != NULL && flags == PyTuple_GET_ITEM(before, FLAGS) && name == PyTuple_GET_ITEM(before, CLASS_NAME)) {
+        return 0;
+    }
+    PyObject *kind = PyTuple_Pack(2, flags, name);
+    int added = kind == NULL ? -1 : PySet_Add(kinds, kind);
+    Py_XDECREF(kind);
+    return added;
+}
+
+/* Put the number of a draft where it belongs; 0 if it has none, -1 with an exception. */
+static int
+note_number(PyObject *numbers, PyObject *replaced, PyObject *draft)
+{
+    PyObject *id = PyTuple_GET_ITEM(draft, ID);
+    long long number = PyUnicode_Check(id) ? number_in(id) : -1;
+    PyObject *told = number < 0 ? NULL : PyLong_FromLongLong(number);
+    if (told == NULL) {
+        return number < 0 ? 0 : -1;
+    }
+    int is_new = PyObject_Not(PyTuple_GET_ITEM(draft, BASE));
+    int added = is_new < 0 ? -1 : PyList_Append(numbers, told);
+    if (added == 0 && !is_new) {
+        added = PyList_Append(replaced, told);
+    }
+    Py_DECREF(told);
+    return added < 0 ? -1 : 1;
+}
+
+/* drafted(drafts): numbers, those of them that are replaced, and a set of flags and classes; NotImplemented if a number
+   is not to be found, or anything else is no list of drafts. */
+static PyObject *
+drafted(PyObject *module, PyObject *drafts)
+{
+    PyObject *numbers = PyList_New(0), *replaced = PyList_New(0), *kinds = PySet_New(NULL), *before = NULL;
+    int noted = numbers != NULL && replaced != NULL && kinds != NULL ? 1 : -1;
+    if (noted > 0 && !PyList_CheckExact(drafts)) {
+        noted = 0;
+    }
+    for (Py_ssize_t place = 0; noted > 0 && place < PyList_GET_SIZE(drafts); place++) {
+        PyObject *draft = PyList_GET_ITEM(drafts, place);
+        noted = PyTuple_Check(draft) && PyTuple_GET_SIZE(draft) == PARTS ? note_number(numbers, replaced, draft) : 0;
+        if (noted > 0 && note_kind(kinds, draft, before) < 0) {
+            noted = -1;
+        }
+        before = draft;
+    }
+    PyObject *result = noted < 0   ? NULL
+                     : noted == 0 ? Py_NewRef(Py_NotImplemented)
+                                  : PyTuple_Pack(3, numbers, replaced, kinds);
+    Py_XDECREF(numbers);
+    Py_XDECREF(replaced);
+    Py_XDECREF(kinds);
+    return result;
 }
 
 /* plain_texts(ids): a list of ids as texts of no subclass. The ids keep their hashes for whoever looks them up next. */
@@ -113,6 +174,7 @@ frames_by_id(PyObject *module, PyObject *rows)
 }
 
 static PyMethodDef methods[] = {
+    {"drafted", drafted, METH_O, "drafted(drafts): numbers, replaced ones, and kinds; or NotImplemented"},
     {"frames_by_id", frames_by_id, METH_O, "frames_by_id(rows): frames by their ids, or NotImplemented"},
     {"numbers_in", numbers_in, METH_O, "numbers_in(ids): their numbers, or NotImplemented"},
     {"plain_texts", plain_texts, METH_O, "plain_texts(ids): a list of them as texts of no subclass"},

@@ -50,12 +50,11 @@ enrolled(Saving *self, PyObject *obj, PyObject *facts, PyObject *number)
 
 /* One that has an entry: 1 if it is saved by name from now on, 0 if Python has to see to it, -1 with an exception. */
 static int
-keep(Saving *self, PyObject *obj)
+keep(Saving *self, PyObject *entry, PyObject *obj)
 {
-    PyObject *entry = entry_at(obj);
-    if (entry == NULL || !is_entry(entry) || slot_of(entry, in_entry.view) != self->view || is_in_state(entry, GHOST)
+    if (!is_entry(entry) || slot_of(entry, in_entry.view) != self->view || is_in_state(entry, GHOST)
         || !is_of(entry, obj)) {
-        return PyErr_Occurred() ? -1 : 0;
+        return 0;
     }
     long flags = as_long(slot_of(entry, in_entry.flags));
     if (!(flags & KEPT)) {
@@ -73,11 +72,12 @@ keep(Saving *self, PyObject *obj)
 static int
 add(Saving *self, PyObject *obj)
 {
-    int known = keep(self, obj);
-    if (known) {
-        return known < 0 ? -1 : 0;
+    PyObject *known = entry_at(obj);
+    int kept = known != NULL ? keep(self, known, obj) : PyErr_Occurred() ? -1 : 0;
+    if (kept) {
+        return kept < 0 ? -1 : 0;
     }
-    PyObject *facts = self->names_all ? facts_if_new(obj) : NULL;
+    PyObject *facts = self->names_all && known == NULL ? usual_facts(obj) : NULL;
     PyObject *number = facts == NULL ? NULL : next_number(self->naming);
     if (number == NULL) {
         if (PyErr_Occurred()) {

@@ -3,10 +3,8 @@
 #ifndef PERDURE_SAVING_H
 #define PERDURE_SAVING_H
 
+#include "drafts.h"
 #include "encoding.h"
-
-#define KEPT 0x0008
-#define INTERNAL 0x0004
 
 typedef struct {
     PyObject_HEAD

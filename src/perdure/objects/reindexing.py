@@ -17,7 +17,8 @@ from perdure.objects.finding import Finding
 from perdure.objects.instances.guests import is_guest, is_record
 from perdure.objects.instances.persistable import ENTRIES
 from perdure.objects.transactions.commits import Desk
-from perdure.objects.transactions.transaction import Transaction, replace
+from perdure.objects.transactions.steps import replace
+from perdure.objects.transactions.transaction import Transaction
 from perdure.records.frame import parse_unverified
 from perdure.records.queries import Query
 

@@ -24,7 +24,7 @@ from perdure.objects.instances.persistable import in_memory
 from perdure.objects.instances.states import PROTOCOL
 from perdure.objects.remembering import HistoryFace, checked_limits, seconds_kept
 from perdure.objects.roots import Roots, refuse_names
-from perdure.objects.transactions import running, transaction
+from perdure.objects.transactions import running, steps
 from perdure.objects.transactions.commits import Desk, OfThread
 from perdure.objects.transactions.naming import Naming, Numbers
 from perdure.objects.transactions.transaction import Transaction
@@ -116,7 +116,7 @@ class Store(Asking, HistoryFace):
                 joined: Id[T] | None = view.joining(obj)
                 if joined is not None:
                     return joined
-        return Id(transaction.save_many(self.desk(), [obj])[0])
+        return Id(steps.save_many(self.desk(), [obj])[0])
 
     @overload
     def load(self, id_: Id[T], *, trust: Trust | None = None, prefetch: Paths = (), missing: None = None) -> T: ...
@@ -167,7 +167,7 @@ class Store(Asking, HistoryFace):
         """
         id_ = parse_id(id_)
         refuse_names(id_, "replaced")
-        transaction.replace(self.desk(), id_, obj)
+        steps.replace(self.desk(), id_, obj)
 
     def remove(self, id_: str) -> None:
         """Remove the object of that id. Raises `NotFound`, and `StillReferred` naming what refers to it.
@@ -178,14 +178,14 @@ class Store(Asking, HistoryFace):
         refuse_names(id_, "removed")
         desk = self.desk()
         desk.view.refresh()
-        transaction.remove(desk, id_)
+        steps.remove(desk, id_)
 
     # -- many objects ------------------------------------------------------------------------------------
 
     def save_many(self, objects: Iterable[T]) -> list[Id[T]]:
         """Save many objects as one step; gives their ids in order."""
         given = list(objects)
-        ids = transaction.save_many(self.desk(), given)
+        ids = steps.save_many(self.desk(), given)
         return [id_ if type(id_) is Id else Id(id_) for id_ in ids]
 
     @overload

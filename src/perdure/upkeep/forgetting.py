@@ -24,7 +24,7 @@ from perdure.errors import (
 from perdure.ids import parse_id
 from perdure.objects.roots import refuse_names
 from perdure.objects.store import Store
-from perdure.objects.transactions.transaction import remove
+from perdure.objects.transactions.steps import remove
 from perdure.records.frame import parse_unverified
 from perdure.records.values import CODE, SOURCE
 from perdure.upkeep.forgetting_backups import forget_in_backup

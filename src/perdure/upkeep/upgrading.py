@@ -24,7 +24,8 @@ from perdure.objects.payloads.pieces import attached
 from perdure.objects.reports import Problem, Upgraded
 from perdure.objects.store import Store
 from perdure.objects.transactions.commits import Desk
-from perdure.objects.transactions.transaction import Transaction, replace
+from perdure.objects.transactions.steps import replace
+from perdure.objects.transactions.transaction import Transaction
 from perdure.objects.views.view import View
 from perdure.pickling.declared import DECLARED
 from perdure.pickling.lasting import MEMBER, is_renamed, member

@@ -12,8 +12,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
-from operator import itemgetter
 from typing import Any, TypeVar
 
 from perdure.backends.base import (
@@ -51,6 +49,7 @@ from perdure.backends.sqlite.writing import (
     COUNT,
     UPSERT,
     ClassNumbers,
+    drafted,
     insert,
     name_classes,
     refuse_absent_in,
@@ -68,7 +67,6 @@ from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt
 NO_COLUMNS: Mapping[str, Any] = {}
 
 _LAST = 2**63 - 1  # above every revision and every number
-_KIND = itemgetter(2, 3)  # flags and class name of a draft
 
 Rows = list[Any]  # of tuples
 
@@ -407,11 +405,13 @@ class SqliteBackend(SqliteMending):
     def _apply(self, connection: sqlite3.Connection, batch: Batch, encode: Encoder, known: ClassNumbers) -> int:
         meta = self._meta(connection)
         revision: int = meta["revision"] + 1
-        numbers = numbers_in([draft[0] for draft in batch.drafts])
+        numbers, replaced, kinds = drafted(batch.drafts)
         removed = {number_of(id_): str(id_) for id_ in batch.removals}
-        new = {number: draft[0] for draft, number in zip(batch.drafts, numbers, strict=True) if not draft[1]}
+        if len(set(numbers)) < len(numbers):
+            refuse_twice(batch.drafts)
         if not batch.counted:
-            refuse_taken(connection, new)
+            drafts = zip(batch.drafts, numbers, strict=True)
+            refuse_taken(connection, {number: draft.id for draft, number in drafts if not draft.base})
         is_alone = 0 < batch.seen == revision - 1
         if not is_alone:
             refuse_conflicts_in(connection, batch)
@@ -419,18 +419,12 @@ class SqliteBackend(SqliteMending):
             refuse_absent_in(connection, batch)
         if batch.unreferred and not is_alone:
             refuse_referred_in(connection, batch)
-        replaced = [number for number in numbers if number not in new]
-        if len(new) + len(replaced) < len(numbers):
-            refuse_twice(batch.drafts)
-        kinds = list(map(_KIND, batch.drafts))
-        name_classes(connection, set(kinds), known)
+        name_classes(connection, kinds, known)
         format_ = put_pieces(connection, batch.buffers, meta["format"], self._index, self._sound)
         self._index.apply(connection, batch, format_, numbers, [*replaced, *removed], known)
         if replaced or removed:
             supersede(connection, replaced, removed, revision)
-        classes = map({kind: known[kind[1], kind[0] & INTERNAL] for kind in set(kinds)}.__getitem__, kinds)
-        rows = zip(numbers, repeat(revision), classes, map(encode, batch.drafts, repeat(revision)), strict=False)
-        insert(connection, rows, len(numbers), UPSERT if replaced else "")
+        insert(connection, batch.drafts, numbers, known, encode, revision, UPSERT if replaced else "")
         self._columns.write(connection, batch.drafts, numbers)
         numbers += removed
         next_number = batch.unused[0] if batch.unused[1] == meta["next_number"] else meta["next_number"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from itertools import chain, islice, repeat
+from itertools import repeat
+from operator import itemgetter
 
+from perdure import kernels
 from perdure.backends.base import (
     CHUNK,
     FEW,
@@ -17,17 +19,20 @@ from perdure.backends.base import (
     refuse_conflicts,
     refuse_referred,
 )
-from perdure.backends.frames import readable_id
+from perdure.backends.frames import numbers_in, readable_id
 from perdure.backends.sqlite.rows import HEAD, LISTED, as_json, id_in
 from perdure.errors import IdInUse
+from perdure.records.frame import Encoder
 from perdure.records.values import INTERNAL, Batch, Draft
 
 ClassNumbers = dict[tuple[str, int], int]  # (class name, INTERNAL or 0) -> its number in `classes`
+Kind = tuple[int, str]  # flags and name of a class
 
 COUNT = "UPDATE meta SET value = CASE name WHEN 'revision' THEN ? ELSE ? END WHERE name IN ('revision', 'next_number')"
 UPSERT = (
     " ON CONFLICT (number) DO UPDATE SET revision = excluded.revision, class = excluded.class, frame = excluded.frame"
 )
+_KIND = itemgetter(2, 3)  # of a draft
 _TOGETHER = 40  # rows that one INSERT takes: 21 ms for 20,000 of them, 33 ms one by one
 
 
@@ -50,18 +55,30 @@ def refuse_taken(connection: sqlite3.Connection, new: dict[int, str]) -> None:
         raise number_taken(new[number], number)
 
 
+def drafted(drafts: list[Draft]) -> tuple[list[int], list[int], set[Kind]]:
+    """The numbers of drafts, those of them that replace what is there, and flags and names of their classes."""
+    if kernels.compiled is not None:
+        found = kernels.compiled.drafted(drafts)
+        if found is not NotImplemented:
+            told: tuple[list[int], list[int], set[Kind]] = found
+            return told
+    numbers = numbers_in([draft.id for draft in drafts])
+    replaced = [number for number, draft in zip(numbers, drafts, strict=True) if draft.base]
+    return numbers, replaced, set(map(_KIND, drafts))
+
+
 def refuse_twice(drafts: list[Draft]) -> None:
-    """Raise `IdInUse` if two new drafts have the same number."""
-    seen: dict[int, str] = {}
+    """Raise `IdInUse` if a new draft has the number of another one."""
+    seen: dict[int, Draft] = {}
     for draft in drafts:
-        number = number_of(draft.id)
-        if number in seen and not draft.base:
+        other = seen.setdefault(number_of(draft.id), draft)
+        if other is not draft and not (draft.base and other.base):
+            new, there = (draft, other) if not draft.base else (other, draft)
             raise IdInUse(
-                f"{draft.id} cannot be new: {seen[number]} of the same commit has its number.",
+                f"{new.id} cannot be new: {there.id} of the same commit has its number.",
                 hint="The factory of ids must never give a number twice.",
-                ids=(draft.id, seen[number]),
+                ids=(new.id, there.id),
             )
-        seen[number] = draft.id
 
 
 def refuse_conflicts_in(connection: sqlite3.Connection, batch: Batch) -> None:
@@ -134,18 +151,49 @@ def supersede(connection: sqlite3.Connection, replaced: list[int], removed: dict
         connection.executemany("INSERT INTO superseded VALUES (?, ?, ?)", rows)
 
 
-def insert(connection: sqlite3.Connection, rows: Iterator[tuple[object, ...]], count: int, ending: str) -> None:
-    """Put the rows into `records`; each frame is made when its turn comes, so that never many are held."""
-    values = chain.from_iterable(rows)
-    for start in range(0, count, _TOGETHER):
-        size = min(_TOGETHER, count - start)
-        sql = (
-            f"INSERT INTO records (number, revision, class, frame) VALUES {', '.join(['(?, ?, ?, ?)'] * size)}{ending}"
-        )
-        connection.execute(sql, tuple(islice(values, 4 * size)))
+def insert(
+    connection: sqlite3.Connection,
+    drafts: list[Draft],
+    numbers: list[int],
+    known: ClassNumbers,
+    encode: Encoder,
+    revision: int,
+    ending: str,
+) -> None:
+    """Put the drafts into `records`; each frame is made when its turn comes, so that never many are held."""
+    for start in range(0, len(drafts), _TOGETHER):
+        stop = min(start + _TOGETHER, len(drafts))
+        rows = ", ".join(["(?, ?, ?, ?)"] * (stop - start))
+        sql = f"INSERT INTO records (number, revision, class, frame) VALUES {rows}{ending}"
+        connection.execute(sql, row_values(encode, drafts, numbers, known, revision, start, stop))
 
 
-def name_classes(connection: sqlite3.Connection, kinds: set[tuple[int, str]], known: ClassNumbers) -> None:
+def row_values(
+    encode: Encoder,
+    drafts: list[Draft],
+    numbers: list[int],
+    known: ClassNumbers,
+    revision: int,
+    start: int,
+    stop: int,
+) -> tuple[object, ...]:
+    """Number, revision, class and frame of the drafts from `start` to `stop`, one after the other.
+
+    Frames are bytearrays: for `bytes`, sqlite3 looks for an adapter first, which takes longer than to write them.
+    """
+    if kernels.compiled is not None:
+        found = kernels.compiled.row_values(encode, drafts, numbers, known, revision, start, stop)
+        if found is not NotImplemented:
+            values: tuple[object, ...] = found
+            return values
+    made: list[object] = []
+    for draft, number in zip(drafts[start:stop], numbers[start:stop], strict=True):
+        class_number = known[draft[3], draft[2] & INTERNAL]
+        made += number, revision, class_number, bytearray(encode(draft, revision))
+    return tuple(made)
+
+
+def name_classes(connection: sqlite3.Connection, kinds: set[Kind], known: ClassNumbers) -> None:
     """Put a number for each class of the drafts (flags, name) into `known`: the table's, or a new one."""
     for name, internal in {(name, flags & INTERNAL) for flags, name in kinds}.difference(known):
         sign, next_number = ("<", "min(number) - 1, -1") if internal else (">", "max(number) + 1, 1")

@@ -1,0 +1,139 @@
+"""What a bulk puts into rows of SQLite is the same, whether the compiled part makes it or Python."""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perdure import kernels
+from perdure.backends.sqlite.writing import drafted, refuse_twice, row_values
+from perdure.errors import IdInUse, PerdureError
+from perdure.records.frame import encoder
+from perdure.records.seal import Key
+from perdure.records.values import FOREIGN, INTERNAL, Draft
+
+KEY = Key(bytes(range(32)))
+KNOWN = {("shop:Item", 0): 1, ("shop:Item", INTERNAL): -1, ("perdure:Run", INTERNAL): -2}
+
+needs_kernels = pytest.mark.skipif(kernels.built is None, reason="the compiled part is not built here")
+
+IDS = st.sampled_from(["Item.1", "Item.2", "Order.3", "Item.007", "x.", "7", "\ud800.1", "x.123456789012345678901"])
+FLAGS = st.sampled_from([0, 0x28, INTERNAL, INTERNAL | 0x28, FOREIGN])
+CLASSES = st.sampled_from(["shop:Item", "perdure:Run", "shop:Unknown"])
+PAYLOADS = st.sampled_from([b"", b"payload", b"x" * 70_000])
+FIELDS = st.sampled_from([{}, {"state": "new"}])
+DRAFTS = st.builds(
+    Draft, IDS, st.integers(0, 2), FLAGS, CLASSES, st.just(0), st.just("Code.1"), st.just(("A.1",)), FIELDS, PAYLOADS
+)
+
+
+def ways(function):
+    """What it gives, or raises, with the compiled part and without."""
+    told = []
+    before = kernels.compiled
+    for compiled in (kernels.built, None):
+        kernels.compiled = compiled
+        try:
+            told.append(function())
+        except (PerdureError, LookupError, TypeError, ValueError) as error:
+            told.append((type(error), str(error)))
+        finally:
+            kernels.compiled = before
+    return told
+
+
+@needs_kernels
+@given(st.lists(DRAFTS, max_size=4))
+def test_drafts_are_summed_up_the_same(drafts):
+    compiled, plain = ways(lambda: drafted(drafts))
+    assert compiled == plain
+
+
+@needs_kernels
+@given(st.lists(DRAFTS, max_size=4), st.integers(0, 2))
+def test_rows_are_the_same(drafts, start):
+    numbers = [*range(100, 100 + len(drafts))]
+
+    def values():
+        return row_values(encoder(KEY), drafts, numbers, KNOWN, 7, min(start, len(drafts)), len(drafts))
+
+    compiled, plain = ways(values)
+    assert compiled == plain
+
+
+@needs_kernels
+def test_rows_of_drafts_hold_what_is_bound_without_an_adapter():
+    drafts = [Draft(f"Item.{number}", 0, 0x28, "shop:Item", 0, "", (), {}, b"payload") for number in range(3)]
+    encode = encoder(KEY)
+    for values in ways(lambda: row_values(encode, drafts, [0, 1, 2], KNOWN, 7, 1, 3)):
+        assert [*map(type, values)] == [int, int, int, bytearray] * 2
+        assert values == (1, 7, 1, encode(drafts[1], 7), 2, 7, 1, encode(drafts[2], 7))
+
+
+@needs_kernels
+def test_what_seals_otherwise_makes_its_own_frames():
+    draft = Draft("Item.1", 0, 0x28, "shop:Item", 0, "", (), {}, b"payload")
+    compiled, plain = ways(lambda: row_values(lambda given_, revision: b"own", [draft], [1], KNOWN, 7, 0, 1))
+    assert compiled == plain == (1, 7, 1, b"own")
+
+
+@needs_kernels
+def test_what_makes_no_sense_is_refused():
+    encode, draft = encoder(KEY), Draft("Item.1", 0, 0x28, "shop:Item", 0, "", (), {}, b"payload")
+    for start, stop in ((-1, 1), (0, 2), (1, 0)):
+        with pytest.raises(IndexError):
+            kernels.built.row_values(encode, [draft], [1], KNOWN, 7, start, stop)
+    with pytest.raises(IndexError):
+        kernels.built.row_values(encode, [draft], [], KNOWN, 7, 0, 1)
+    with pytest.raises(TypeError):
+        kernels.built.row_values(encode, [("Item.1",)], [1], KNOWN, 7, 0, 1)
+    assert kernels.built.drafted([("Item.1",)]) is kernels.built.drafted(()) is NotImplemented
+
+
+@pytest.mark.parametrize("bases", [(0, 0), (0, 3), (3, 0)])
+def test_a_new_draft_with_the_number_of_another_is_refused(bases):
+    drafts = [
+        Draft(id_, base, 0, "shop:Item", 0, "", (), {}, b"")
+        for id_, base in zip(("Item.1", "Order.1"), bases, strict=True)
+    ]
+    new, there = ("Item.1", "Order.1") if bases == (0, 3) else ("Order.1", "Item.1")
+    with pytest.raises(IdInUse) as caught:
+        refuse_twice(drafts)
+    assert caught.value.ids == (new, there)
+
+
+def test_two_versions_of_one_object_are_not_what_is_refused_here():
+    refuse_twice([Draft("Item.1", 3, 0, "shop:Item", 0, "", (), {}, b"")] * 2)
+
+
+def test_sqlite_reads_such_a_frame_as_bytes():
+    connection = sqlite3.connect(":memory:")
+    draft = Draft("Item.1", 0, 0x28, "shop:Item", 0, "", (), {}, b"payload")
+    values = row_values(encoder(KEY), [draft], [1], KNOWN, 7, 0, 1)
+    (found,) = connection.execute("SELECT ?", (values[3],)).fetchone()
+    assert type(found) is bytes
+    assert found == encoder(KEY)(draft, 7)
+
+
+@needs_kernels
+def test_nothing_leaks():
+    encode = encoder(KEY)
+    drafts = [Draft(f"Item.{number}", 0, 0x28, "shop:Item", 0, "", (), {}, b"payload") for number in range(3)]
+    wrong = [*drafts, drafts[0]._replace(class_name="shop:Unknown")]
+
+    def work(times: int) -> int:
+        for _ in range(times):
+            kernels.built.drafted(wrong)
+            kernels.built.row_values(encode, drafts, [0, 1, 2], KNOWN, 7, 0, 3)
+            with pytest.raises(KeyError):
+                kernels.built.row_values(encode, wrong, [0, 1, 2, 3], KNOWN, 7, 0, 4)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = work(50)
+    assert work(1500) - before < 200
