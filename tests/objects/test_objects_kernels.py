@@ -561,7 +561,7 @@ def test_touching_many_makes_room(way):
 
 def test_what_cannot_be_awaken_is_left_to_python():
     for obj in (None, 7, Part(), object()):
-        assert COMPILED.awaken(obj) is False
+        assert COMPILED.awaken(obj, None, False) is COMPILED.awaken(obj, "name", True) is False
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -79,6 +79,7 @@ make_entry(PyObject *obj, PyObject *view, PyObject *facts, PyObject *id, PyObjec
         set_slot(entry, in_entry.references, nothing);
         set_slot(entry, in_entry.mark, small[0]);
         set_slot(entry, in_entry.listed, small[0]);
+        set_slot(entry, in_entry.sample, Py_None);
         if (PyDict_SetItem(entries, address, entry) < 0) {
             Py_CLEAR(entry);
         }
@@ -131,7 +132,7 @@ bind_entries(PyObject *module, PyObject *args)
         {"flags", &in_entry.flags},     {"forced", &in_entry.forced},         {"id", &in_entry.id},
         {"listed", &in_entry.listed},   {"mark", &in_entry.mark},             {"number", &in_entry.number},
         {"view", &in_entry.view},       {"references", &in_entry.references}, {"revision", &in_entry.revision},
-        {"state", &in_entry.state},     {NULL, NULL},
+        {"sample", &in_entry.sample},   {"state", &in_entry.state},           {NULL, NULL},
     };
     if (find_slots((PyTypeObject *)type, slots) < 0) {
         return NULL;

@@ -16,7 +16,8 @@ extern PyObject *known_facts;                 /* dict: address of a class -> its
 extern PyObject *small[4];                    /* the numbers from 0 to 3, which are also the states */
 
 extern struct InEntry {
-    Py_ssize_t address, digest, facts, flags, forced, id, listed, mark, number, references, revision, state, view;
+    Py_ssize_t address, digest, facts, flags, forced, id, listed, mark, number, references, revision, sample, state;
+    Py_ssize_t view;
 } in_entry;
 
 extern struct InFacts {

@@ -19,7 +19,7 @@ from typing import Any
 
 from perdure import kernels
 from perdure.errors import StoreClosed
-from perdure.objects.instances.persistable import DOZING, ENTRIES, GHOST, Persistable, entry_of
+from perdure.objects.instances.persistable import DOZING, ENTRIES, GHOST, Entry, Persistable, Sample, entry_of
 
 assign_class: Callable[[Any, type[Any]], None] = object.__dict__["__class__"].__set__
 
@@ -76,17 +76,31 @@ def own_slots(cls: type[Any]) -> list[str]:
     ]
 
 
-def wake(obj: Any, *, writing: bool = False) -> None:
-    """Make an ordinary object of a ghost or dozing one."""
-    if not writing and kernels.compiled is not None and kernels.compiled.awaken(obj):
+def wake(obj: Any, name: str | None = None, *, writing: bool = False) -> None:
+    """Make an ordinary object of a ghost or dozing one. `name` is the attribute that is asked for or assigned."""
+    if kernels.compiled is not None and kernels.compiled.awaken(obj, name, writing):
         return
     entry = ENTRIES.get(id(obj))
     if entry is not None:
+        sample = _sample_of(entry, obj, name)
         entry.view.wake(entry, obj, writing=writing)
+        if sample is not None:
+            entry.sample = sample
     elif has_state(obj):
         assign_class(obj, real_class(obj))  # part of a cycle that is being freed: a `__del__` may still look at it
     else:
         raise StoreClosed(f"This {type(obj).__name__} was never loaded, and is being freed.", hint="Look at it before.")
+
+
+def _sample_of(entry: Entry, obj: Any, name: str | None) -> Sample | None:
+    """One attribute of an object that is as its record, if it is of a kind that can be compared with any other."""
+    if name is None or entry.state != DOZING or not entry.facts.simple or entry.view.is_napping(entry):
+        return None
+    revision = entry.revision  # before the value, which another thread may change
+    value = object.__getattribute__(obj, "__dict__").get(name, entry)
+    kind = type(value)
+    is_plain = kind is str or kind is int or kind is float or kind is bool or value is None
+    return (revision, name, value) if is_plain else None
 
 
 def has_state(obj: Any) -> bool:
@@ -101,36 +115,46 @@ def has_state(obj: Any) -> bool:
     return False
 
 
+def _get_attribute(self: Any, name: str) -> Any:
+    if name == "__class__":
+        return real_class(self)
+    if name in _UNWOKEN:
+        return object.__getattribute__(self, name)
+    wake(self, name)
+    return getattr(self, name)
+
+
+def _set_attribute(self: Any, name: str, value: Any) -> None:
+    if name == "changed":
+        object.__setattr__(self, name, value)
+        return
+    wake(self, name, writing=True)
+    setattr(self, name, value)
+
+
+def _delete_attribute(self: Any, name: str) -> None:
+    wake(self, name, writing=True)
+    delattr(self, name)
+
+
+_in_c: dict[str, Any] = {}  # those of them that are also there in C
+if kernels.built is not None:
+    _in_c = kernels.built.bind_ghosts(vars(kernels), _get_attribute, _set_attribute, _UNWOKEN | {"__class__"})
+
+
 def _generate(cls: type[Any]) -> type[Any] | None:
-    def __getattribute__(self: Any, name: str) -> Any:
-        if name == "__class__":
-            return cls
-        if name in _UNWOKEN:
-            return object.__getattribute__(self, name)
-        wake(self)
-        return getattr(self, name)
-
-    def __setattr__(self: Any, name: str, value: Any) -> None:
-        if name == "changed":
-            object.__setattr__(self, name, value)
-            return
-        wake(self, writing=True)
-        setattr(self, name, value)
-
-    def __delattr__(self: Any, name: str) -> None:
-        wake(self, writing=True)
-        delattr(self, name)
-
     body: dict[str, Any] = {
         "__slots__": (),
         "_perdure_ghost_of": cls,
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
-        "__getattribute__": __getattribute__,
-        "__setattr__": __setattr__,
-        "__delattr__": __delattr__,
+        "__getattribute__": _get_attribute,
+        "__setattr__": _set_attribute,
+        "__delattr__": _delete_attribute,
     }
+    if kernels.compiled is not None:
+        body |= _in_c
     for name in _special_methods(cls):
         body[name] = _forward(cls, name)
     if hasattr(cls, "__del__"):

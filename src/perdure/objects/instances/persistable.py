@@ -75,6 +75,13 @@ class Sight(Protocol):
 
     def is_lenient(self, entry: Entry) -> bool: ...
 
+    def is_napping(self, entry: Entry) -> bool: ...
+
+
+# What the record of a revision has in one attribute, a text, a number, a truth value or None: (revision, name, value).
+# It is taken when a dozing object is touched, so that the usual change is seen without reading the record again.
+Sample = tuple[int, str, Any]
+
 
 class Facts(Protocol):
     """What an entry tells of the class of its object; see `perdure.objects.instances.classes`."""
@@ -111,6 +118,7 @@ class Entry(weakref.ref[Any]):
         "number",
         "references",
         "revision",
+        "sample",
         "state",
         "view",
     )
@@ -128,6 +136,7 @@ class Entry(weakref.ref[Any]):
     references: tuple[str, ...]
     listed: int  # number of the last worklist that it was on
     mark: int  # of the last commit that met the object as one that is referred to
+    sample: Sample | None  # of the record that was read or written last, or of one before
 
     @property
     def cls(self) -> type[Any]:
@@ -172,6 +181,7 @@ def new_entry(obj: Any, view: Sight, facts: Facts, id_: str, number: int, state:
     entry.forced = False
     entry.references = ()
     entry.mark = entry.listed = 0
+    entry.sample = None
     ENTRIES[address] = entry
     return entry
 

@@ -25,7 +25,7 @@ from perdure.objects.instances.states import is_held, is_held_by_parts
 from perdure.objects.payloads.encoding import Encoded, Encoder, explain
 from perdure.objects.payloads.pieces import contents_of
 from perdure.objects.transactions.naming import Naming
-from perdure.objects.views.comparing import is_as_stored
+from perdure.objects.views.comparing import differs_from_sample, is_as_stored
 from perdure.objects.views.view import View
 from perdure.pickling.classes import MAIN, shown_name
 from perdure.records.values import CODE, INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft, Fields, Record
@@ -347,7 +347,7 @@ class Worklist:
         if encoded is None:
             encoded = self._encode(obj, facts)
         self._looked_at.append((entry, obj))
-        if entry.revision == 0 or entry.forced:
+        if entry.revision == 0 or entry.forced or (facts.simple and differs_from_sample(entry, encoded)):
             self._write(entry, obj, facts, encoded)
         elif not is_as_stored(entry, encoded):
             self._doubtful.append((entry, encoded))

@@ -83,6 +83,18 @@ def is_as_stored(entry: Entry, encoded: Encoded) -> bool:
     return hash(encoded[0]) == entry.digest and encoded[1] == entry.references
 
 
+def differs_from_sample(entry: Entry, encoded: Encoded) -> bool:
+    """Whether the attribute that there is a sample of is another one now: then the record need not be read again."""
+    sample, state = entry.sample, encoded[2]
+    if sample is None or sample[0] != entry.revision or type(state) is not dict:
+        return False
+    live = state.get(sample[1], entry)
+    kind = type(live)
+    if kind is not str and kind is not int and kind is not float and kind is not bool and live is not None:
+        return False
+    return kind is not type(sample[2]) or (sample[2] != live and live == live)
+
+
 def note_stored(entry: Entry, encoded: Encoded) -> None:
     """Remember the payload as one that means what is stored."""
     entry.digest, entry.references = hash(encoded[0]), encoded[1]

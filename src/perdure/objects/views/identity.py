@@ -38,6 +38,9 @@ class IdentityMap(ABC):
     def is_lenient(self, entry: Entry) -> bool: ...
 
     @abstractmethod
+    def is_napping(self, entry: Entry) -> bool: ...
+
+    @abstractmethod
     def note_large(self, entry: Entry, record: Record) -> None:
         """Called with each record of an object that has large pieces, once they are loaded."""
 

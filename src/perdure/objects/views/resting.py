@@ -86,6 +86,10 @@ class Resting(Comparing):
             finally:
                 self._is_resting, self._woken = False, None
 
+    def is_napping(self, entry: Entry) -> bool:
+        """Whether the object may doze with unsaved changes; or did so, and was touched since."""
+        return entry.address in self._napping
+
     def note_large(self, entry: Entry, record: Record) -> None:
         if self._large.add(entry.number, record) and self._cache_limit != NOW:
             self._limit_before, self._cache_limit = self._cache_limit, NOW
