@@ -10,13 +10,14 @@ import pytest
 
 import perdure
 from perdure import make_store
-from perdure.records.frame import parse_unverified
+from perdure.records.frame import decode, parse_unverified
 from perdure.records.seal import Key
-from perdure.records.values import BUFFERED, COMPRESSED
+from perdure.records.shape import parse_shape
+from perdure.records.values import BUFFERED, COMPRESSED, PLAIN, SHAPED
 from perdure.upkeep import check
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-FORMAT_1 = DATA / "format-1"
+FORMAT_1, FORMAT_2 = DATA / "format-1", DATA / "format-2"
 KEY = Key(bytes(range(32)))
 
 
@@ -74,11 +75,58 @@ def test_a_store_of_format_1_is_written_on(old):
 
 
 def test_large_pieces_and_compressed_records_of_format_2_are_read(tmp_path):
-    known = runpy.run_path(str(DATA / "format-2" / "make_large.py"))
-    copy = shutil.copytree(DATA / "format-2" / "large", tmp_path / "large")
+    known = runpy.run_path(str(FORMAT_2 / "make_large.py"))
+    copy = shutil.copytree(FORMAT_2 / "large", tmp_path / "large")
     with make_store(copy, key=known["KEY"], read_only=True) as store:
         assert check(store) == []
         assert store.load_many(store.list()) == known["VALUES"]
         flags = [parse_unverified(frame).flags & (BUFFERED | COMPRESSED) for frame in store.backend.scan()]
         assert flags == [BUFFERED, COMPRESSED, BUFFERED | COMPRESSED]
         assert len(store.backend.buffers()) == 3
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """A copy of a store of format 2 whose plain values are whole pickles, and what is known of it."""
+    monkeypatch.syspath_prepend(str(FORMAT_2))
+    return shutil.copytree(FORMAT_2 / "parts", tmp_path / "parts"), runpy.run_path(str(FORMAT_2 / "make_parts.py"))
+
+
+def plain_values(store):
+    """The pickles of the plain values in a store, by ids."""
+    records = (decode(frame, KEY) for frame in store.backend.scan())
+    shaped = [record for record in records if record.flags & (SHAPED | PLAIN) == SHAPED | PLAIN]
+    return {record.id: record.payload[len(parse_shape(record.payload).head) :] for record in shaped}
+
+
+@pytest.mark.parametrize("key", [KEY, None], ids=["sealed", "foreign"])
+def test_whole_pickles_of_plain_values_are_read(parts, key):
+    path, known = parts
+    with make_store(path, key=key, read_only=True) as store:
+        both, first, *others = store.load_many(store.list())
+        assert [(part.owner, {**vars(part), "owner": None}) for part in others] == [
+            (first, {**state, "owner": None}) for state in known["PLAIN"]
+        ]
+        assert (first.name, both.owner is first, both.both) == ("first", True, [first, {"of": first}])
+
+
+def test_whole_pickles_of_plain_values_that_were_only_looked_at_are_not_written_anew(parts):
+    path, known = parts
+    with make_store(path, key=KEY, code="off") as store:
+        before, whole = store.revision(), plain_values(store)
+        assert len(whole) == 1 + len(known["PLAIN"])
+        assert all(pickled[:3] == b"\x80\x05\x95" for pickled in whole.values())
+        with store.transaction():
+            assert all(vars(part) for part in store.load_many([*whole]))
+        assert (store.revision(), plain_values(store)) == (before, whole)
+        parts = store.load_many([*whole])
+        assert not any(part.changed for part in parts)
+        store.save_many(parts[1:2])
+        assert plain_values(store)[parts[0].persistent_id] == whole[parts[0].persistent_id]
+        parts[1].number = 2
+        store.save(parts[1])
+    with make_store(path, key=KEY) as store:
+        assert check(store) == []
+        now = plain_values(store)
+        (changed,) = [id_ for id_ in now if now[id_] != whole[id_]]
+        assert (store.load(changed).number, now[changed][:1]) == (2, b"]")

@@ -178,6 +178,9 @@ def test_a_property_of_the_same_name_is_not_run(way):
 SHAPE = shape_of(("a", "b"), (1,))
 PAYLOADS = {
     "good": b"\x80\x05]\x94(K\x01K\x00e.",
+    "without a start": b"](K\x01K\x00e.",
+    "without a start, cut short": b"](K\x01K",
+    "without a start, names a class": b"](K\x01\x8c\x08builtins\x8c\x03int\x93e.",
     "cut short": b"\x80\x05]\x94(K\x01K\x00",
     "no pickle": b"\xff\xff",
     "empty": b"",

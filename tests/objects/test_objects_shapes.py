@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from perdure import Persistable
 from perdure.errors import CorruptRecord
 from perdure.objects.instances.classes import MOST_SHAPES
-from perdure.records.frame import parse_unverified
-from perdure.records.shape import MOST_NAMES, parse_shape, shape_of
-from perdure.records.values import SHAPED
+from perdure.records.frame import decode, parse_unverified
+from perdure.records.shape import MOST_NAMES, parse_shape, shape_of, without_start
+from perdure.records.values import PLAIN, SHAPED
 
 
 class Thing(Persistable):
@@ -167,3 +169,53 @@ def test_a_reference_in_the_place_of_a_value_and_the_other_way_round(place, valu
     assert written(place, Named("new"), lambda store: value)
     id_ = place.open().save(Named("other"))
     assert written(place, value, lambda store: store.load(id_))
+
+
+class Valued(Persistable):
+    """Has one value, and always the same attributes."""
+
+    def __init__(self, value):
+        self.value, self.number = value, 7
+
+
+FRAME_TARGET = 64 * 1024  # bytes; of more C pickle makes several frames
+
+
+@pytest.mark.parametrize(
+    ("value", "start"),
+    [
+        ([1, "two", 3.5, None], b"]"),
+        ([f"{number:05d}" for number in range(5_000)], b"]"),  # a frame of nearly that size
+        ([f"{number:05d}" for number in range(20_000)], b"\x80\x05\x95"),
+        (["a" * 10_000] * 3 + ["b" * 30_000], b"]"),
+        ("text" * FRAME_TARGET, None),  # a large piece
+        ({1, 2}, b"]"),
+        (pytest.raises, b"\x80\x05\x95"),
+        (frozenset([1j]), b"\x80\x05\x95"),
+    ],
+    ids=["small", "one frame", "several frames", "long texts", "large piece", "set", "function", "complex"],
+)
+def test_plain_values_have_no_start_where_one_frame_would_hold_them(place, value, start):
+    store = place.open()
+    made = Valued(value)
+    store.save(made)
+    record = decode(store.backend.read([made.persistent_id])[made.persistent_id], store.key)
+    if start is None:
+        assert not record.flags & SHAPED
+    else:
+        assert record.flags & SHAPED
+        assert bool(record.flags & PLAIN) == (value not in (pytest.raises, frozenset([1j])))
+        pickled = record.payload[len(parse_shape(record.payload).head) :]
+        assert pickled.startswith(start)
+        assert pickle.loads(pickled) == [value, 7]
+    loaded = place.open().load(made.persistent_id)
+    assert (loaded.value, loaded.number) == (value, 7)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_only_a_start_that_tells_nothing_is_left_out(protocol):
+    whole = pickle.dumps([1, "two"], protocol)
+    assert without_start(whole) == (whole[11:] if protocol == 5 else whole)
+    assert without_start(without_start(whole)) == without_start(whole)
+    assert without_start(whole + b".") == whole + b"."
+    assert [without_start(whole[:end]) for end in range(len(whole))] == [whole[:end] for end in range(len(whole))]

@@ -171,28 +171,54 @@ pickled(PyObject *encoder, PyObject *pickler, PyObject *parts, PyObject *obj, Py
     return rest;
 }
 
-static PyObject *
-joined(PyObject *head, PyObject *rest)
+#define START 11 /* PROTO and its byte, FRAME and its eight */
+
+/* What of a pickle of plain values is left out: `without_start` of perdure/records/shape.py. */
+static Py_ssize_t
+start_of(PyObject *pickled)
 {
-    PyObject *whole = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(rest));
+    const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(pickled);
+    Py_ssize_t size = PyBytes_GET_SIZE(pickled);
+    uint64_t told = 0;
+    if (size < START || at[0] != 0x80 || at[1] != 5 || at[2] != 0x95) {
+        return 0;
+    }
+    for (int place = START - 1; place > 2; place--) {
+        told = told << 8 | at[place];
+    }
+    return told == (uint64_t)(size - START) ? START : 0;
+}
+
+/* The payload: a shape, and the pickle of its values from a place on. */
+static PyObject *
+joined(PyObject *head, PyObject *rest, Py_ssize_t start)
+{
+    Py_ssize_t first = PyBytes_GET_SIZE(head), second = PyBytes_GET_SIZE(rest) - start;
+    PyObject *whole = PyBytes_FromStringAndSize(NULL, first + second);
     if (whole != NULL) {
-        memcpy(PyBytes_AS_STRING(whole), PyBytes_AS_STRING(head), (size_t)PyBytes_GET_SIZE(head));
-        memcpy(PyBytes_AS_STRING(whole) + PyBytes_GET_SIZE(head), PyBytes_AS_STRING(rest),
-               (size_t)PyBytes_GET_SIZE(rest));
+        memcpy(PyBytes_AS_STRING(whole), PyBytes_AS_STRING(head), (size_t)first);
+        memcpy(PyBytes_AS_STRING(whole) + first, PyBytes_AS_STRING(rest) + start, (size_t)second);
     }
     return whole;
 }
 
-/* The flags of what was just pickled, a new reference. */
-static PyObject *
-flags_for(PyObject *encoder, PyObject *pickler, PyObject *facts, PyObject *graph)
+/* Whether anything was just pickled that is no plain value; -1 with an exception. */
+static int
+was_asked(PyObject *pickler)
 {
     PyObject *asked = PyObject_GetAttr(pickler, asked_name);
     if (asked == NULL) {
-        return NULL;
+        return -1;
     }
     Py_DECREF(asked); /* True or False, which stay */
-    if (asked == Py_False) {
+    return asked != Py_False;
+}
+
+/* The flags of what was just pickled, a new reference. */
+static PyObject *
+flags_for(PyObject *encoder, int asked, PyObject *facts, PyObject *graph)
+{
+    if (!asked) {
         return Py_NewRef(shaped_plain);
     }
     if (slot_of(facts, in_facts.links_to_learn) == small[0] && slot_of(encoder, in_encoder.outside) == Py_False) {
@@ -231,11 +257,14 @@ encoded_in_shape(PyObject *encoder, PyObject *pickler, PyObject *obj, PyObject *
         result = failed(encoder);
         goto end;
     }
-    payload = joined(PyTuple_GET_ITEM(shape, SHAPE_HEAD), rest);
+    int asked = was_asked(pickler);
+    if (asked >= 0) {
+        payload = joined(PyTuple_GET_ITEM(shape, SHAPE_HEAD), rest, asked ? 0 : start_of(rest));
+    }
     if (payload != NULL && PyBytes_GET_SIZE(payload) > large_payload) {
         set_slot(encoder, in_encoder.pickler, Py_None);
     }
-    flags = payload == NULL ? NULL : flags_for(encoder, pickler, facts, graph);
+    flags = payload == NULL ? NULL : flags_for(encoder, asked, facts, graph);
     told = flags == NULL ? NULL : PySequence_Tuple(places);
     result = told == NULL ? NULL : PyTuple_Pack(4, payload, told, graph, flags);
 end:

@@ -6,11 +6,15 @@
   that declares its attributes, a third list has the places of those that it does not declare, if there are any.
 - In the place of such a reference the list has its place among the record's references.
 - Many records share a shape, byte by byte: it is made once, and parsed once.
+- Values that name nothing (`PLAIN`) are a pickle without the opcodes PROTO and FRAME (11 bytes), where one frame holds
+  all of it: a pickle in memory is read without them, and a protocol only tells how names are spelled. Earlier builds
+  have written both.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Sequence
 from sys import intern
 from typing import NamedTuple
@@ -20,6 +24,8 @@ from perdure.errors import CorruptRecord
 MOST_NAMES = 200
 LONGEST = 0xFFFF  # bytes
 _MOST_PARSED = 1000
+_START = pickle.PROTO + b"\x05" + pickle.FRAME
+_START_SIZE = len(_START) + 8
 
 
 class Shape(NamedTuple):
@@ -47,6 +53,13 @@ def parse_shape(payload: bytes) -> Shape:
             _PARSED.clear()
         found = _PARSED[head] = _parse(head)
     return found
+
+
+def without_start(pickled: bytes) -> bytes:
+    """A pickle of plain values of protocol 5 without PROTO and FRAME; as it is if one frame does not hold all of it."""
+    if pickled[:3] != _START or int.from_bytes(pickled[3:_START_SIZE], "little") != len(pickled) - _START_SIZE:
+        return pickled
+    return pickled[_START_SIZE:]
 
 
 def declared_names(shape: Shape) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ from perdure.pickling.references import MODULE, NAME
 from perdure.pickling.together import resolved_together
 from perdure.records.buffers import read_table
 from perdure.records.frame import Parts, record_of
-from perdure.records.shape import parse_shape
-from perdure.records.values import FOREIGN, KIND_BITS, LINKED, OUTSIDE, SHAPED, STATE, Record
+from perdure.records.shape import Shape, parse_shape
+from perdure.records.values import BUFFERED, FOREIGN, KIND_BITS, LINKED, OUTSIDE, PLAIN, SHAPED, STATE, Record
 
 Outside = Callable[[str, Any], Any]  # tag and key -> the object, or what stands for it
 
@@ -201,11 +201,10 @@ def state_of(
         if record.flags & SHAPED:
             shape = parse_shape(record.payload)
             values_only = record.payload[len(shape.head) :]
+            if record.flags & (PLAIN | FOREIGN | BUFFERED) == PLAIN:
+                return _named_values(shape, pickle.loads(values_only), objects)  # no file: it has no frame
             loading = Loading(values_only, objects, outside, lenient=lenient, foreign=foreign, limits=limits)
-            values = loading.state()
-            for place in shape.links:
-                values[place] = objects[values[place]]
-            state = dict(zip(shape.names, values, strict=True))
+            state = _named_values(shape, loading.state(), objects)
             loading.check(state)
             return state
         loading = Loading(record.payload, objects, outside, lenient=lenient, foreign=foreign, limits=limits)
@@ -223,6 +222,13 @@ def state_of(
         raise
     except Exception as error:  # the user's own constructors and state methods run here: anything may come out
         raise refused(record, error) from error
+
+
+def _named_values(shape: Shape, values: list[Any], objects: Sequence[Any]) -> dict[str, Any]:
+    """The state of that shape with those values, and objects where just references are."""
+    for place in shape.links:
+        values[place] = objects[values[place]]
+    return dict(zip(shape.names, values, strict=True))
 
 
 def parts_to_make(

@@ -35,6 +35,7 @@ from perdure.pickling.outside import outside
 from perdure.pickling.paths import find_unpicklable, told_apart
 from perdure.pickling.references import named, reference
 from perdure.records.buffers import LARGE
+from perdure.records.shape import without_start
 from perdure.records.values import BUFFERED, INTERNAL, KEPT, OUTSIDE, PLAIN, SHAPED
 
 _marks = count(1)
@@ -186,7 +187,7 @@ class Encoder:
         except BaseException:
             self._pickler = None
             raise
-        payload = shape.head + rest
+        payload = shape.head + (rest if pickler.asked else without_start(rest))
         if len(payload) > LARGE_PAYLOAD:
             self._pickler = None
         if not pickler.asked:
