@@ -83,7 +83,8 @@ def test_what_seals_otherwise_makes_its_own_frames():
 
 
 @needs_kernels
-def test_what_makes_no_sense_is_refused():
+def test_what_makes_no_sense_is_refused(monkeypatch):
+    monkeypatch.setattr(kernels, "compiled", kernels.built)
     encode, draft = encoder(KEY), Draft("Item.1", 0, 0x28, "shop:Item", 0, "", (), {}, b"payload")
     for start, stop in ((-1, 1), (0, 2), (1, 0)):
         with pytest.raises(IndexError):
@@ -121,7 +122,8 @@ def test_sqlite_reads_such_a_frame_as_bytes():
 
 
 @needs_kernels
-def test_nothing_leaks():
+def test_nothing_leaks(monkeypatch):
+    monkeypatch.setattr(kernels, "compiled", kernels.built)
     encode = encoder(KEY)
     drafts = [Draft(f"Item.{number}", 0, 0x28, "shop:Item", 0, "", (), {}, b"payload") for number in range(3)]
     wrong = [*drafts, drafts[0]._replace(class_name="shop:Unknown")]
