@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ import pytest
 import perdure
 from perdure import Persistable, StoreClosed, make_store
 from perdure.backends.sqlite import watch as sqlite_watch
+from perdure.backends.sqlite.backend import SqliteBackend
+from perdure.records.frame import encoder
+from perdure.records.seal import Key
+from perdure.records.values import Batch, Draft
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere nothing is watched")
 
@@ -215,3 +220,36 @@ def test_numbers_that_nobody_was_shown_are_free_again_when_the_store_is_closed(u
         assert min(id_.number for id_ in ids) == 6
     with make_store(url, code="off") as store:
         assert store.save(Counter()).number > max(id_.number for id_ in ids)
+
+
+@pytest.mark.parametrize("other", ["the same connection", "another one"])
+def test_a_commit_goes_on_from_what_others_have_reserved_and_committed(url, tmp_path, other):
+    """What a commit left in the table `meta` is known to the next one, but only until anybody changes it."""
+    path = tmp_path / "watched.db"
+    encode = encoder(Key(bytes(range(32))))
+
+    def draft(number: int) -> Draft:
+        return Draft(f"Counter.{number}", 0, 0, "shop:Counter", 0, "", (), {}, b"")
+
+    with closing(SqliteBackend(path)) as backend, closing(SqliteBackend(path)) as beside:
+        for step in range(1, 4):
+            number = backend.reserve(1)
+            assert backend.apply(Batch([draft(number)], counted=True), encode).revision == 2 * step - 1
+            (backend if other == "the same connection" else beside).reserve(10)
+            number = beside.reserve(1)
+            assert beside.apply(Batch([draft(number)], counted=True), encode).revision == 2 * step
+            assert beside.describe()[3:5] == (2 * step, number + 1)
+        assert len(backend.ids()) == 6
+
+
+def test_a_commit_alone_asks_for_the_counters_once(url, tmp_path):
+    encode = encoder(Key(bytes(range(32))))
+    asked: list[str] = []
+    with closing(SqliteBackend(tmp_path / "watched.db")) as backend:
+        first = backend.reserve(5)
+        backend._connection.read(lambda connection: connection.set_trace_callback(asked.append))
+        for number in range(first, first + 5):
+            drafts = [Draft(f"Counter.{number}", 0, 0, "shop:Counter", 0, "", (), {}, b"")]
+            backend.apply(Batch(drafts, counted=True), encode)
+        assert sum("FROM meta" in sql for sql in asked) == 1
+        assert sum(sql == "COMMIT" for sql in asked) == 5

@@ -339,7 +339,9 @@ def runs_of(numbers: Iterable[int]) -> str:
     """Sorted numbers as text, runs shortened: `1-20000,20005`. The form in which commits name what they wrote."""
     runs: list[list[int]] = []
     numbers = sorted(numbers)
-    if len(numbers) > 1 and numbers[-1] - numbers[0] + 1 == len(numbers) and ascend(numbers):
+    if len(numbers) == 1:
+        return str(numbers[0])
+    if numbers and numbers[-1] - numbers[0] + 1 == len(numbers) and ascend(numbers):
         return f"{numbers[0]}-{numbers[-1]}"  # a bulk save: one run
     for number in numbers:
         if runs and number == runs[-1][1] + 1:

@@ -18,9 +18,9 @@
 
 typedef struct {
     Py_ssize_t id_size;
-    long flags, version, revision;
+    long flags, version;
     PyObject *class_name, *code; /* held, so that the same address is the same text */
-    PyObject *head, *names;      /* bytes: the head up to its lengths; code and class */
+    PyObject *head, *names;      /* bytes: the head up to its lengths, of any revision; code and class */
 } Kind;
 
 typedef struct {
@@ -42,6 +42,15 @@ forget_kind(Kind *kind)
     Py_CLEAR(kind->names);
 }
 
+/* A number that must fit four bytes; -1 where it does not. No exception is left. */
+static long long
+as_four_bytes(PyObject *number)
+{
+    long long value = PyLong_AsLongLong(number);
+    PyErr_Clear();
+    return value < 0 || value > 0xFFFFFFFFll ? -1 : value;
+}
+
 /* The kind of a draft, made if it is new; NULL with an exception, or without one if it takes the longer way. */
 static Kind *
 kind_of(FrameEncoder *self, PyObject *draft, Py_ssize_t id_size, PyObject *revision)
@@ -49,7 +58,6 @@ kind_of(FrameEncoder *self, PyObject *draft, Py_ssize_t id_size, PyObject *revis
     PyObject *class_name = PyTuple_GET_ITEM(draft, CLASS_NAME), *code = PyTuple_GET_ITEM(draft, CODE);
     long flags = PyLong_AsLong(PyTuple_GET_ITEM(draft, FLAGS));
     long version = PyLong_AsLong(PyTuple_GET_ITEM(draft, CLASS_VERSION));
-    long number = PyLong_AsLong(revision);
     if (PyErr_Occurred()) {
         PyErr_Clear();
         return NULL;
@@ -57,7 +65,7 @@ kind_of(FrameEncoder *self, PyObject *draft, Py_ssize_t id_size, PyObject *revis
     for (int place = 0; place < KINDS; place++) {
         Kind *kind = &self->kinds[place];
         if (kind->class_name == class_name && kind->code == code && kind->flags == flags && kind->id_size == id_size
-            && kind->version == version && kind->revision == number) {
+            && kind->version == version) {
             return kind;
         }
     }
@@ -75,7 +83,7 @@ kind_of(FrameEncoder *self, PyObject *draft, Py_ssize_t id_size, PyObject *revis
         kind = &self->kinds[self->next];
         self->next = (self->next + 1) % KINDS;
         forget_kind(kind);
-        kind->id_size = id_size, kind->flags = flags, kind->version = version, kind->revision = number;
+        kind->id_size = id_size, kind->flags = flags, kind->version = version;
         kind->class_name = Py_NewRef(class_name), kind->code = Py_NewRef(code);
         kind->head = Py_NewRef(PyTuple_GET_ITEM(begun, 0)), kind->names = Py_NewRef(PyTuple_GET_ITEM(begun, 1));
     }
@@ -138,7 +146,9 @@ framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields
         PyErr_Clear();
         return NULL;
     }
-    if (refs_size < 0 || refs_size > 0xFFFF || fields_size > 0xFFFF || PyBytes_GET_SIZE(payload) > 0xFFFFFFFFll) {
+    long long number = as_four_bytes(revision);
+    if (refs_size < 0 || refs_size > 0xFFFF || fields_size > 0xFFFF || PyBytes_GET_SIZE(payload) > 0xFFFFFFFFll
+        || number < 0) {
         return NULL;
     }
     Kind *kind = kind_of(self, draft, id_size, revision);
@@ -155,6 +165,7 @@ framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields
     unsigned char *start = (unsigned char *)(is_array ? PyByteArray_AS_STRING(frame) : PyBytes_AS_STRING(frame));
     unsigned char *at = start;
     at = put(at, PyBytes_AS_STRING(kind->head), HEAD - LENGTHS);
+    put_little(start + REVISION_AT, (uint64_t)number, 4);
     put_little(at, (uint64_t)refs_size, 2);
     put_little(at + 2, (uint64_t)fields_size, 2);
     put_little(at + 4, (uint64_t)PyBytes_GET_SIZE(payload), 4);

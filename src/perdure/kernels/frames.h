@@ -6,6 +6,7 @@
 #include "blake2b.h"
 
 #define HEAD 28   /* bytes of a narrow head */
+#define REVISION_AT 12
 #define LENGTHS 8 /* its end: the lengths of references, fields and payload */
 #define CRC 4
 #define TAIL (CRC + TAG)

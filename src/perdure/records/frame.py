@@ -61,7 +61,7 @@ Told = tuple[int, int, int, int, dict[bytes, _Middle]]  # revision, flags, where
 
 
 def encoder(key: Key, *, compress: bool = False) -> Encoder:
-    """A function that turns a draft and the revision of its commit into a sealed frame.
+    """A function that turns a draft and the revision of its commit into a sealed frame; it may be kept for others.
 
     With `compress` payloads from some KiB on are compressed where it pays.
     """
@@ -80,6 +80,8 @@ def encoder(key: Key, *, compress: bool = False) -> Encoder:
         kind = len(id_bytes), flags, class_name, class_version, code, revision
         begin = begun.get(kind)
         if begin is None:
+            if len(begun) >= _MANY:
+                begun.clear()
             begin = begun[kind] = _begin(draft, len(id_bytes), key.id, revision)
         head, names = begin
         refs_bytes = "\n".join(references).encode() if references else b""

@@ -21,19 +21,17 @@ from perdure.backends.base import (
     no_key,
     number_of,
     numbers_of,
-    runs_of,
     too_old,
 )
 from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.frames import by_id, numbers_in, readable_id
 from perdure.backends.naming import checked_path
-from perdure.backends.sqlite.buffers import put_pieces
 from perdure.backends.sqlite.columns import SqliteColumns
 from perdure.backends.sqlite.connection import ReadOnlySqliteConnection, SqliteConnection
 from perdure.backends.sqlite.finding import SqliteFinding, in_snapshot
 from perdure.backends.sqlite.index import SqliteIndex
 from perdure.backends.sqlite.mending import SqliteMending
-from perdure.backends.sqlite.packing import erase, pack, trim
+from perdure.backends.sqlite.packing import erase, pack
 from perdure.backends.sqlite.rows import (
     HEAD,
     HEADS_AT,
@@ -44,25 +42,9 @@ from perdure.backends.sqlite.rows import (
     is_dense,
     versions_in,
 )
-from perdure.backends.sqlite.schema import refuse_newer
-from perdure.backends.sqlite.writing import (
-    COUNT,
-    UPSERT,
-    ClassNumbers,
-    drafted,
-    insert,
-    name_classes,
-    refuse_absent_in,
-    refuse_conflicts_in,
-    refuse_referred_in,
-    refuse_taken,
-    refuse_twice,
-    supersede,
-)
-from perdure.errors import StorageError
-from perdure.records.frame import Encoder, flags_of, parse_unverified
+from perdure.records.frame import flags_of, parse_unverified
 from perdure.records.queries import Found, Query
-from perdure.records.values import INTERNAL, Batch, Commit, Description, Receipt, Version
+from perdure.records.values import INTERNAL, Commit, Description, Version
 
 NO_COLUMNS: Mapping[str, Any] = {}
 
@@ -97,7 +79,8 @@ class SqliteBackend(SqliteMending):
         self.read_only = read_only
         self.path = checked_path(path)
         self.place = repr(self.path)
-        self._class_numbers: ClassNumbers = {}
+        self._class_numbers = {}
+        self._last = None, {}
         self._sound = set()
         self._index = SqliteIndex()
         self._finding = SqliteFinding(self._index)
@@ -137,16 +120,6 @@ class SqliteBackend(SqliteMending):
     def give_back(self, first: int, end: int) -> bool:
         sql = "UPDATE meta SET value = ? WHERE name = 'next_number' AND value = ?"
         return self._connection.try_write(lambda connection: connection.execute(sql, (first, end)).rowcount == 1)
-
-    def apply(self, batch: Batch, encode: Encoder) -> Receipt:
-        class_numbers = dict(self._class_numbers)
-
-        def work(connection: sqlite3.Connection) -> int:
-            return self._apply(connection, batch, encode, class_numbers)
-
-        revision, mark = self._connection.write_marked(work)
-        self._class_numbers = class_numbers  # only now: a commit that failed took its new classes back
-        return Receipt(revision, mark)
 
     @reads
     def read(self, ids: Iterable[str], at: int | None = None) -> dict[str, bytes]:
@@ -389,54 +362,3 @@ class SqliteBackend(SqliteMending):
             chunk = str(numbers[start : start + CHUNK])
             for (frame,) in self._rows(f"SELECT frame FROM {LISTED} records ON number = value", (chunk,)):
                 yield expect(bytes, frame)
-
-    # -- writing ---------------------------------------------------------------------------------------------
-
-    def _meta(self, connection: sqlite3.Connection) -> dict[str, Any]:
-        meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
-        refuse_newer((meta["format"],) if "format" in meta else None, self.path)
-        for name in ("key", "revision", "next_number", "oldest"):
-            if not isinstance(meta.get(name), int):
-                raise StorageError(
-                    f"{self.path!r} is damaged: it does not tell its {name}.", hint="Go back to a backup."
-                )
-        return meta
-
-    def _apply(self, connection: sqlite3.Connection, batch: Batch, encode: Encoder, known: ClassNumbers) -> int:
-        meta = self._meta(connection)
-        revision: int = meta["revision"] + 1
-        numbers, replaced, kinds = drafted(batch.drafts)
-        removed = {number_of(id_): str(id_) for id_ in batch.removals}
-        if len(set(numbers)) < len(numbers):
-            refuse_twice(batch.drafts)
-        if not batch.counted:
-            drafts = zip(batch.drafts, numbers, strict=True)
-            refuse_taken(connection, {number: draft.id for draft, number in drafts if not draft.base})
-        is_alone = 0 < batch.seen == revision - 1
-        if not is_alone:
-            refuse_conflicts_in(connection, batch)
-        if batch.needed and (batch.doubted is None or batch.doubted or not is_alone):
-            refuse_absent_in(connection, batch)
-        if batch.unreferred and not is_alone:
-            refuse_referred_in(connection, batch)
-        name_classes(connection, kinds, known)
-        format_ = put_pieces(connection, batch.buffers, meta["format"], self._index, self._sound)
-        self._index.apply(connection, batch, format_, numbers, [*replaced, *removed], known)
-        if replaced or removed:
-            supersede(connection, replaced, removed, revision)
-        insert(connection, batch.drafts, numbers, known, encode, revision, UPSERT if replaced else "")
-        self._columns.write(connection, batch.drafts, numbers)
-        numbers += removed
-        next_number = batch.unused[0] if batch.unused[1] == meta["next_number"] else meta["next_number"]
-        next_number = max(next_number, max(numbers, default=0) + 1)
-        connection.execute(
-            "INSERT INTO commits VALUES (?, ?, ?, ?, ?)",
-            (revision, batch.time, batch.note, batch.code, runs_of(numbers)),
-        )
-        if next_number == meta["next_number"]:
-            connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (revision,))
-        else:
-            connection.execute(COUNT, (revision, next_number))
-        if batch.keep is not None:
-            trim(connection, batch.time - batch.keep)
-        return revision

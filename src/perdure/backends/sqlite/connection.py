@@ -102,8 +102,6 @@ class SqliteConnection:
         """What `work` gives, run as one transaction; nothing is kept of it if it raises."""
 
         def transaction(connection: sqlite3.Connection) -> T:
-            if self._outcome_unknown:
-                raise outcome_unknown(self.path)
             if durable:
                 return self._transaction(connection, work)
             # NORMAL spares the fsync of this commit; unlike OFF, checkpoints stay as safe as ever.
@@ -115,17 +113,21 @@ class SqliteConnection:
 
         return self.read(transaction)
 
-    def write_marked(self, work: Work[T]) -> tuple[T, object]:
-        """What `write` gives, and what the watch gives until somebody else commits; None if somebody has already."""
-        before: list[object] = []
+    def write_marked(self, work: Callable[[sqlite3.Connection, object], T]) -> tuple[T, object]:
+        """What `write` gives, and what the watch gives until somebody else commits; None if somebody has already.
+
+        `work` also gets what the watch gives when the transaction has begun.
+        """
+        before: object = None
 
         def marking(connection: sqlite3.Connection) -> T:
-            before.append(self.watch())  # nobody else can commit from here on
-            return work(connection)
+            nonlocal before
+            before = self.watch()  # nobody else can commit from here on
+            return work(connection, before)
 
-        result = self.write(marking)
+        result = self.read(lambda connection: self._transaction(connection, marking))
         after = self.watch()
-        return result, after if is_next(before[-1], after) else None
+        return result, after if is_next(before, after) else None
 
     def try_write(self, work: Work[bool]) -> bool:
         """What `work` gives, run as a transaction that need not be durable; False if anything is in the way."""
@@ -185,25 +187,23 @@ class SqliteConnection:
         self.lock = threading.RLock()
 
     def _once(self, work: Work[T]) -> T:
-        if self._connection is None:
-            self._connection = self._open()
+        """What `work` gives. Raises `StorageError` if the path leads elsewhere: nobody would find what is written."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._open()
             start_watch(self.watch, self.path)
-        self._refuse_moved()
-        if self._connection.in_transaction:  # an interruption came before its end
-            self._connection.execute("ROLLBACK")
-        return work(self._connection)
-
-    def _refuse_moved(self) -> None:
-        """Raise `StorageError` if the path leads elsewhere now: what is written to the old file, nobody would find."""
         try:
             status = os.stat(self.path)
         except FileNotFoundError as error:
             raise moved(self.path) from error
         file = status.st_dev, status.st_ino
-        if self._file is None:
-            self._file = file
         if file != self._file:
-            raise moved(self.path)
+            if self._file is not None:
+                raise moved(self.path)
+            self._file = file
+        if connection.in_transaction:  # an interruption came before its end
+            connection.execute("ROLLBACK")
+        return work(connection)
 
     def _open(self) -> sqlite3.Connection:
         if not self._create and not os.path.exists(self.path):
@@ -225,6 +225,8 @@ class SqliteConnection:
         return connection
 
     def _transaction(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+        if self._outcome_unknown:
+            raise outcome_unknown(self.path)
         try:
             connection.execute("BEGIN IMMEDIATE")
             result = work(connection)

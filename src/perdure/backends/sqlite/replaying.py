@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from abc import abstractmethod
 
 from perdure.backends.base import runs_of
 from perdure.backends.damage import reads
-from perdure.backends.sqlite.buffers import SqlitePieces
-from perdure.backends.sqlite.columns import SqliteColumns
-from perdure.backends.sqlite.index import INDEXED_FORMAT, SqliteIndex
+from perdure.backends.sqlite.applying import SqliteApplying
+from perdure.backends.sqlite.index import INDEXED_FORMAT
 from perdure.backends.sqlite.rows import HEAD, id_in
 from perdure.backends.sqlite.schema import ENCRYPTED_FORMAT, raise_format
-from perdure.backends.sqlite.writing import ClassNumbers
-from perdure.records.frame import Encoder
 from perdure.records.values import Batch, Past
 
 # The last removal of each number that is not there; the id is in its own row, or in an older version.
@@ -24,16 +20,8 @@ _REMOVALS = (
 )
 
 
-class SqlitePast(SqlitePieces):
+class SqlitePast(SqliteApplying):
     """`removals`, `columns`, `begin`, `mark_encrypted` and `replay_part`."""
-
-    _index: SqliteIndex
-    _columns: SqliteColumns
-    _class_numbers: ClassNumbers
-
-    @abstractmethod
-    def _apply(self, connection: sqlite3.Connection, batch: Batch, encode: Encoder, known: ClassNumbers) -> int:
-        """Write the batch as the next revision, within the caller's transaction."""
 
     @reads
     def removals(self) -> dict[str, int]:
@@ -71,8 +59,8 @@ class SqlitePast(SqlitePieces):
 
         def work(connection: sqlite3.Connection) -> None:
             before = past.revision - 1
-            connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (before,))
-            self._apply(connection, batch._replace(seen=before), lambda draft, _: past.frames[draft.id], known)
+            meta = {**self._meta(connection), "revision": before}
+            self._apply(connection, batch._replace(seen=before), lambda draft, _: past.frames[draft.id], known, meta)
             if past.commit is None:
                 connection.execute("DELETE FROM commits WHERE revision = ?", (past.revision,))
             else:

@@ -19,9 +19,10 @@ import sys
 import threading
 from functools import partial
 from operator import getitem
+from struct import Struct
 
 _HEADER = slice(0, 48)
-_COUNTER = slice(8, 12)
+_counter = Struct("=8xI36x").unpack
 _VERSION = 3007000  # of the header's layout; it has not changed since there is a log
 _SIZE = 32768  # bytes that SQLite makes the index long at least
 
@@ -51,8 +52,8 @@ def is_next(before: object, after: object) -> bool:
     """Whether just one commit lies between what a watch gave before and after: its counter has gone on by one."""
     if not isinstance(before, bytes) or not isinstance(after, bytes):
         return False
-    counts = [int.from_bytes(header[_COUNTER], sys.byteorder) for header in (before, after)]
-    return counts[1] == (counts[0] + 1) & 0xFFFFFFFF
+    (earlier,), (later,) = _counter(before), _counter(after)
+    return bool(later == (earlier + 1) & 0xFFFFFFFF)
 
 
 def stop(watch: partial[object]) -> None:

@@ -36,7 +36,7 @@ from perdure.objects.transactions.savepoints import Image
 from perdure.objects.transactions.worklist import CodeOf, Worklist, require_idle
 from perdure.objects.views.memory import CollectionPaused
 from perdure.objects.views.view import View
-from perdure.records.frame import encoder, parse_unverified
+from perdure.records.frame import Encoder, encoder, parse_unverified
 from perdure.records.seal import Key
 from perdure.records.values import INTERNAL, Batch, Buffer, Draft, Receipt
 
@@ -83,6 +83,7 @@ class Desk:
         self.is_looking = False  # at objects, for a savepoint: nothing may be saved meanwhile
         self.worklist: Worklist | None = None  # the one that is being worked off
         self.names: frozenset[str] = frozenset()  # classes and functions in the payloads of the last commit
+        self._sealing: tuple[Key, Encoder] | None = None
 
     def now(self) -> float:
         """The time, in seconds since 1970; raises `InvalidArgument` where the store's clock does not tell one."""
@@ -161,6 +162,13 @@ class Desk:
                 " `perdure key export` writes that file.",
             )
         return self.view.key
+
+    def encoder(self) -> Encoder:
+        """What seals with the key of now; raises `KeyMissing`."""
+        key = self.require_key()
+        if self._sealing is None or self._sealing[0] is not key:
+            self._sealing = key, encoder(key, compress=True)
+        return self._sealing[1]
 
 
 class Pending(NamedTuple):
@@ -344,12 +352,12 @@ class Commit:
     def _apply(self, batch: Batch) -> Receipt:
         """Apply the batch; what conflicts is merged where its class can do so, and offered again."""
         view = self.desk.view
-        key = self.desk.require_key()  # what was read without a key may have been changed in a transaction
+        encode = self.desk.encoder()  # what was read without a key may have been changed in a transaction
         for left in reversed(range(ROUNDS)):
             try:
                 ready = self._for_removals(batch) if batch.removals else batch
                 self._offered = ready
-                return view.backend.apply(ready, encoder(key, compress=True))
+                return view.backend.apply(ready, encode)
             except ConflictError as error:
                 if left == 0:
                     raise

@@ -63,7 +63,9 @@ class Transaction(Blocked):
         desk.require_idle()
         desk.end_left()
         whole = desk.transaction
-        if whole is not None and whole.is_inherited:
+        if whole is None:
+            pass
+        elif whole.is_inherited:
             whole.abort()
         elif isinstance(whole, Transaction):
             self._way_back = whole.savepoint()
@@ -171,7 +173,7 @@ class Transaction(Blocked):
         if self.is_inherited:
             self.abort()
         step, view = self.step, self._desk.view
-        if any(part.is_left for part in self._parts):
+        if self._parts and any(part.is_left for part in self._parts):
             self.abort()
             raise part_was_left()
         earlier = self._beginning.changed_ids() if self._keeps_earlier and self._beginning is not None else set()
@@ -281,6 +283,8 @@ class Transaction(Blocked):
 
     def _notes(self) -> str:
         """The note, and after it those of the parts, each once."""
+        if not self._parts:
+            return note_text(self.note)
         return "; ".join(dict.fromkeys(filter(None, map(note_text, [self.note, *(part.note for part in self._parts)]))))
 
     def _require_own(self) -> None:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
@@ -47,6 +47,7 @@ class Worklist:
         self._code_of = code_of
         self._everything = everything
         self._encoder = Encoder(self._meet, view.protocol)
+        self._kernel: Any = None  # what does the usual in C
         self._queue: list[tuple[Entry, Any]] = []  # the entry belongs to the object, and keeps it in no way
         self._number = next(_numbers)  # what is on the list bears it
         self._position = 0
@@ -90,24 +91,26 @@ class Worklist:
         self._enqueue(entry, obj)
         return entry.id
 
-    def add_kept(self, objects: Iterable[Any]) -> None:
+    def add_kept(self, objects: list[Any]) -> None:
         """Put objects that are saved by name on the list; what is new and simple is done with at once."""
+        if not objects:
+            return
         saving = None if self.removed else self._saving()
         if saving is not None:
-            saving.add_kept([*objects])
+            saving.add_kept(objects)
             return
         for obj in objects:
             self.add_other(obj)
 
     def _saving(self) -> Any:
-        """What does the usual in C; None where that was not built. It holds this worklist, and is not held by it."""
-        if kernels.compiled is None:
-            return None
-        view = self._view
-        into = view.by_id, view._entries, view.enlisted, self._codes
-        lists = self._queue, self._created, self._drafts, self._new, self._looked_at
-        told = self._number, self._extra is not None, self._naming.counts
-        return kernels.compiled.Saving(self, self._encoder, view, self._naming, into, lists, *told)
+        """What does the usual in C; None where that was not built. It and the worklist hold each other to the end."""
+        if self._kernel is None and kernels.compiled is not None:
+            view = self._view
+            into = view.by_id, view._entries, view.enlisted, self._codes
+            lists = self._queue, self._created, self._drafts, self._new, self._looked_at
+            told = self._number, self._extra is not None, self._naming.counts
+            self._kernel = kernels.compiled.Saving(self, self._encoder, view, self._naming, into, lists, *told)
+        return self._kernel
 
     def add_other(self, obj: Any) -> None:
         """One of those."""
@@ -267,6 +270,7 @@ class Worklist:
     def release(self) -> None:
         """Nothing more will be encoded; large pieces are let go."""
         self._encoder.release()
+        self._kernel = None
         self._drafts = []
 
     def forget_new(self) -> None:
