@@ -22,7 +22,7 @@ a payload. What holds everywhere:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from operator import lt
 
@@ -341,7 +341,7 @@ def runs_of(numbers: Iterable[int]) -> str:
     numbers = sorted(numbers)
     if len(numbers) == 1:
         return str(numbers[0])
-    if numbers and numbers[-1] - numbers[0] + 1 == len(numbers) and ascend(numbers):
+    if numbers and numbers[-1] - numbers[0] + 1 == len(numbers) and all(map(lt, numbers, islice(numbers, 1, None))):
         return f"{numbers[0]}-{numbers[-1]}"  # a bulk save: one run
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -349,11 +349,6 @@ def runs_of(numbers: Iterable[int]) -> str:
         else:
             runs.append([number, number])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-
-
-def ascend(numbers: Sequence[int]) -> bool:
-    """Whether each number is above the one before; then none is there twice."""
-    return all(map(lt, numbers, islice(numbers, 1, None)))
 
 
 def numbers_of(text: str) -> Iterator[int]:
