@@ -1,4 +1,4 @@
-/* Objects filled from their records, many at a time: the loop of `Reader._made`, and `fill_directly`.
+/* Objects filled from their records: the loop of `Reader._made`, and `fill_directly`.
 
    - `Filling(view, records, held, made)` is an iterator: it fills what is usual, puts it into `made`, and gives the
      other pairs of id and parts, which Python fills.
@@ -6,23 +6,23 @@
      unpickled before anything else is done, so that the reference finds nothing begun where that fails.
    - Nothing of the user's is called on the way: an interruption finds an object filled or a ghost. */
 
+#include "loading.h"
+
 #include "entries.h"
 
 #include <structmember.h>
 
-#define PARTS 10
 #define PLAIN 0x0020
 #define NOT_USUAL (0x0003 | 0x0010 | 0x0100 | 0x0200 | 0x0400 | 0x1000) /* kinds, LINKED, OUTSIDE, BUFFERED … FOREIGN */
 
-enum { ID, REVISION, FLAGS, CLASS_NAME, VERSION, CODE, REFERENCES, FIELDS, PAYLOAD, SHAPE }; /* of parts */
-enum { NAMES, LINKS, SHAPE_HEAD };                                                         /* of a shape */
+enum { NAMES, LINKS, SHAPE_HEAD }; /* of a shape */
 
 static PyObject *loads, *no_arguments;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *view, *records, *held, *made;
-    PyObject *by_id, *numbered, *classes, *append; /* of the view: dicts, and the method of its deque */
+    Into into;
+    PyObject *records;
     Py_ssize_t position;
 } Filling;
 
@@ -155,17 +155,17 @@ fill(PyObject *entry, PyObject *obj, PyObject *parts, PyObject *values)
 
 /* A new ghost with its entry; `*obj` and what it returns are new references, NULL with an exception. */
 static PyObject *
-new_ghost(Filling *self, PyObject *facts, PyObject *id, PyObject **obj)
+new_ghost(const Into *into, PyObject *facts, PyObject *id, PyObject **obj)
 {
     PyObject *entry = NULL, *number = PyLong_FromLongLong(number_in(id));
     *obj = number == NULL
                ? NULL
                : PyBaseObject_Type.tp_new((PyTypeObject *)slot_of(facts, in_facts.ghost), no_arguments, NULL);
     if (*obj != NULL) {
-        entry = make_entry(*obj, self->view, facts, id, number, GHOST, small[0]);
+        entry = make_entry(*obj, into->view, facts, id, number, GHOST, small[0]);
     }
     if (entry != NULL
-        && (PyDict_SetItem(self->numbered, number, entry) < 0 || PyDict_SetItem(self->by_id, id, entry) < 0)) {
+        && (PyDict_SetItem(into->numbered, number, entry) < 0 || PyDict_SetItem(into->by_id, id, entry) < 0)) {
         Py_CLEAR(entry);
     }
     if (entry == NULL) {
@@ -175,14 +175,13 @@ new_ghost(Filling *self, PyObject *facts, PyObject *id, PyObject **obj)
     return entry;
 }
 
-/* 1 if the object of that id has its state, 0 if Python has to see to it, -1 with an exception. */
-static int
-take(Filling *self, PyObject *id, PyObject *parts)
+int
+take(const Into *into, PyObject *id, PyObject *parts, PyObject **taken_object)
 {
     if (!are_usual(id, parts)) {
         return 0;
     }
-    PyObject *entry = PyDict_GetItemWithError(self->by_id, id), *obj = NULL, *facts;
+    PyObject *entry = PyDict_GetItemWithError(into->by_id, id), *obj = NULL, *facts;
     if (entry == NULL && PyErr_Occurred()) {
         return -1;
     }
@@ -194,7 +193,7 @@ take(Filling *self, PyObject *id, PyObject *parts)
         }
         facts = slot_of(entry, in_entry.facts);
     } else {
-        facts = PyDict_GetItemWithError(self->classes, PyTuple_GET_ITEM(parts, CLASS_NAME));
+        facts = PyDict_GetItemWithError(into->classes, PyTuple_GET_ITEM(parts, CLASS_NAME));
         if (facts == NULL && PyErr_Occurred()) {
             return -1;
         }
@@ -202,16 +201,19 @@ take(Filling *self, PyObject *id, PyObject *parts)
             return 0;
         }
     }
-    PyObject *values = is_direct(facts, parts) ? values_of(self->held, parts) : NULL;
+    PyObject *values = is_direct(facts, parts) ? values_of(into->held, parts) : NULL;
     if (values == NULL) {
         Py_XDECREF(obj);
         return PyErr_Occurred() ? -1 : 0;
     }
-    entry = entry != NULL ? Py_NewRef(entry) : new_ghost(self, facts, id, &obj);
-    int taken = entry != NULL && PyDict_SetItem(self->made, id, obj) == 0 ? 1 : -1;
-    PyObject *none = taken < 0 ? NULL : PyObject_CallOneArg(self->append, entry);
+    entry = entry != NULL ? Py_NewRef(entry) : new_ghost(into, facts, id, &obj);
+    int taken = entry != NULL && (into->made == NULL || PyDict_SetItem(into->made, id, obj) == 0) ? 1 : -1;
+    PyObject *none = taken < 0 ? NULL : PyObject_CallOneArg(into->append, entry);
     if (none == NULL || fill(entry, obj, parts, values) < 0) {
         taken = -1;
+    }
+    if (taken == 1 && taken_object != NULL) {
+        *taken_object = Py_NewRef(obj);
     }
     Py_XDECREF(none);
     Py_XDECREF(entry);
@@ -249,7 +251,7 @@ next_unusual(PyObject *filling)
     while (PyDict_Next(self->records, &self->position, &id, &parts)) {
         Py_INCREF(id);
         Py_INCREF(parts);
-        int taken = take(self, id, parts);
+        int taken = take(&self->into, id, parts, NULL);
         PyObject *pair = taken ? NULL : PyTuple_Pack(2, id, parts);
         Py_DECREF(id);
         Py_DECREF(parts);
@@ -264,14 +266,14 @@ static int
 clear_filling(PyObject *filling)
 {
     Filling *self = (Filling *)filling;
-    Py_CLEAR(self->view);
+    Py_CLEAR(self->into.view);
     Py_CLEAR(self->records);
-    Py_CLEAR(self->held);
-    Py_CLEAR(self->made);
-    Py_CLEAR(self->by_id);
-    Py_CLEAR(self->numbered);
-    Py_CLEAR(self->classes);
-    Py_CLEAR(self->append);
+    Py_CLEAR(self->into.held);
+    Py_CLEAR(self->into.made);
+    Py_CLEAR(self->into.by_id);
+    Py_CLEAR(self->into.numbered);
+    Py_CLEAR(self->into.classes);
+    Py_CLEAR(self->into.append);
     return 0;
 }
 
@@ -279,14 +281,14 @@ static int
 traverse_filling(PyObject *filling, visitproc visit, void *arg)
 {
     Filling *self = (Filling *)filling;
-    Py_VISIT(self->view);
+    Py_VISIT(self->into.view);
     Py_VISIT(self->records);
-    Py_VISIT(self->held);
-    Py_VISIT(self->made);
-    Py_VISIT(self->by_id);
-    Py_VISIT(self->numbered);
-    Py_VISIT(self->classes);
-    Py_VISIT(self->append);
+    Py_VISIT(self->into.held);
+    Py_VISIT(self->into.made);
+    Py_VISIT(self->into.by_id);
+    Py_VISIT(self->into.numbered);
+    Py_VISIT(self->into.classes);
+    Py_VISIT(self->into.append);
     return 0;
 }
 
@@ -308,9 +310,9 @@ new_filling(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     Filling *self = (Filling *)type->tp_alloc(type, 0);
     if (self != NULL) {
-        self->view = Py_NewRef(view), self->records = Py_NewRef(records), self->held = Py_NewRef(held);
-        self->made = Py_NewRef(made), self->by_id = Py_NewRef(by_id), self->numbered = Py_NewRef(numbered);
-        self->classes = Py_NewRef(classes), self->append = Py_NewRef(append);
+        self->records = Py_NewRef(records);
+        self->into = (Into){Py_NewRef(view),     Py_NewRef(held),    Py_NewRef(made),  Py_NewRef(by_id),
+                            Py_NewRef(numbered), Py_NewRef(classes), Py_NewRef(append)};
         self->position = 0;
     }
     return (PyObject *)self;

@@ -1,6 +1,7 @@
 /* Frames opened: the short way of `decoder` in perdure/records/frame.py. See frames.c for what holds for both. */
 
 #include "frames.h"
+#include "loading.h"
 
 #include <structmember.h>
 
@@ -172,6 +173,13 @@ static PyTypeObject FrameDecoderType = {
     .tp_call = PyVectorcall_Call,
     .tp_vectorcall_offset = offsetof(FrameDecoder, call),
 };
+
+PyObject *
+parts_if_usual(PyObject *decoder, PyObject *frame)
+{
+    int is_usual = Py_TYPE(decoder) == &FrameDecoderType && PyBytes_CheckExact(frame);
+    return is_usual ? opened((FrameDecoder *)decoder, frame) : NULL;
+}
 
 int
 add_opening(PyObject *module)

@@ -1,27 +1,18 @@
-/* Objects that doze are woken: `wake` of perdure/objects/instances/ghosts.py, as each object of a bulk needs it once.
+/* Objects that doze are woken: `wake` of perdure/objects/instances/ghosts.py, as each object of a bulk needs it once;
+   also ghosts whose records were read ahead.
 
    - `awaken(obj, name, writing)` tells whether it has done so. It has done nothing where anything is not as it mostly
      is, or where another thread has the view's lock: then Python waits for that, and looks at everything.
    - Ghost classes have `__getattribute__` and `__setattr__` from here. What is not usual they leave to the functions in
-     Python; so they do with everything as long as the compiled part is not used. */
+     Python; so they do with everything as long as the compiled part is not used.
+   - `quicken(ghost class)` lets the interpreter come to the first of them without looking it up. */
 
 #include "entries.h"
+#include "views.h"
+#include "waiting.h"
 
-static PyObject *acquire_name, *compiled_name, *enlisted_name, *enlisted_limit_name, *loaded_name, *loaded_limit_name,
-    *lock_name, *make_room_name, *napping_name, *owns_name, *release_name, *retired_name;
+static PyObject *compiled_name;
 static PyObject *settings, *get_in_python, *set_in_python, *unwoken; /* dict of the package, functions, frozenset */
-
-/* Whether a view has more objects under `name` than under the name of its limit; -1 with an exception. */
-static int
-is_beyond(PyObject *view, PyObject *name, PyObject *limit_name)
-{
-    PyObject *objects = PyObject_GetAttr(view, name), *limit = PyObject_GetAttr(view, limit_name);
-    Py_ssize_t count = objects == NULL || limit == NULL ? -1 : PyObject_Size(objects);
-    Py_ssize_t most = count < 0 ? -1 : PyLong_AsSsize_t(limit);
-    Py_XDECREF(objects);
-    Py_XDECREF(limit);
-    return PyErr_Occurred() ? -1 : count > most;
-}
 
 static int
 is_plain(PyObject *value)
@@ -32,13 +23,14 @@ is_plain(PyObject *value)
 
 /* Note an attribute as the record has it, if it is plain (`_sample_of` in Python); -1 with an exception. */
 static int
-take_sample(PyObject *view, PyObject *entry, PyObject *obj, PyObject *name)
+take_sample(PyObject *attributes, PyObject *entry, PyObject *obj, PyObject *name)
 {
-    if (!PyUnicode_CheckExact(name) || slot_of(slot_of(entry, in_entry.facts), in_facts.simple) != Py_True) {
+    if (name == NULL || !PyUnicode_CheckExact(name)
+        || slot_of(slot_of(entry, in_entry.facts), in_facts.simple) != Py_True) {
         return 0;
     }
-    PyObject *napping = PyObject_GetAttr(view, napping_name), *state = NULL, *value = NULL, *sample = NULL;
-    if (napping != NULL && PyDict_Check(napping)
+    PyObject *napping = attribute_of(attributes, of_view.napping), *state = NULL, *value = NULL, *sample = NULL;
+    if (PyDict_Check(napping)
         && PyDict_GetItemWithError(napping, slot_of(entry, in_entry.address)) == NULL && !PyErr_Occurred()) {
         state = dict_of(obj);
         value = state == NULL ? NULL : PyDict_GetItemWithError(state, name);
@@ -47,7 +39,6 @@ take_sample(PyObject *view, PyObject *entry, PyObject *obj, PyObject *name)
         && (sample = PyTuple_Pack(3, slot_of(entry, in_entry.revision), name, value)) != NULL) {
         put_slot(entry, in_entry.sample, sample);
     }
-    Py_XDECREF(napping);
     Py_XDECREF(state);
     return PyErr_Occurred() ? -1 : 0;
 }
@@ -56,67 +47,64 @@ take_sample(PyObject *view, PyObject *entry, PyObject *obj, PyObject *name)
 
    Another thread that looks at it sees the ordinary object only once it is enlisted. */
 static int
-enlist(PyObject *view, PyObject *entry, PyObject *obj, PyObject *name)
+enlist(PyObject *attributes, PyObject *entry, PyObject *obj, PyObject *name)
 {
-    PyObject *retired = PyObject_GetAttr(view, retired_name), *enlisted = PyObject_GetAttr(view, enlisted_name);
+    PyObject *enlisted = attribute_of(attributes, of_view.enlisted);
     PyObject *cls = slot_of(slot_of(entry, in_entry.facts), in_facts.cls);
-    int done = retired == NULL || enlisted == NULL ? -1 : retired == Py_False && PyDict_CheckExact(enlisted);
-    if (done == 1 && take_sample(view, entry, obj, name) < 0) {
-        done = -1;
+    if (attribute_of(attributes, of_view.retired) != Py_False || !PyDict_CheckExact(enlisted)) {
+        return 0;
     }
-    if (done == 1) {
-        done = PyDict_SetItem(enlisted, slot_of(entry, in_entry.address), obj);
-        done = done < 0 || assign_class(obj, cls) < 0 ? -1 : 1;
+    if (take_sample(attributes, entry, obj, name) < 0
+        || PyDict_SetItem(enlisted, slot_of(entry, in_entry.address), obj) < 0 || assign_class(obj, cls) < 0) {
+        return -1;
     }
-    if (done == 1) {
-        set_slot(entry, in_entry.state, small[AWAKE]);
-    }
-    Py_XDECREF(retired);
-    Py_XDECREF(enlisted);
-    return done;
-}
-
-/* `enlist` under the lock of the view, and a round of rest if there is too much. */
-static int
-wake_in(PyObject *view, PyObject *entry, PyObject *obj, PyObject *name)
-{
-    PyObject *lock = PyObject_GetAttr(view, lock_name);
-    PyObject *acquired = lock == NULL ? NULL : PyObject_CallMethodOneArg(lock, acquire_name, Py_False);
-    if (acquired != Py_True) {
-        Py_XDECREF(acquired);
-        Py_XDECREF(lock);
-        return acquired == NULL ? -1 : 0;
-    }
-    int woken = is_in_state(entry, DOZING) ? enlist(view, entry, obj, name) : 0;
-    if (woken == 1) {
-        int beyond = is_beyond(view, enlisted_name, enlisted_limit_name);
-        beyond = beyond ? beyond : is_beyond(view, loaded_name, loaded_limit_name);
-        PyObject *none = beyond == 1 ? PyObject_CallMethodOneArg(view, make_room_name, entry) : NULL;
-        Py_XDECREF(none);
-        woken = PyErr_Occurred() ? -1 : 1;
-    }
-    PyObject *kind, *error, *trace;
-    PyErr_Fetch(&kind, &error, &trace);
-    PyObject *released = PyObject_CallMethodNoArgs(lock, release_name);
-    if (kind != NULL) {
-        PyErr_Clear();
-        PyErr_Restore(kind, error, trace);
-    } else if (released == NULL) {
-        woken = -1;
-    }
-    Py_XDECREF(released);
-    Py_DECREF(acquired);
-    Py_DECREF(lock);
-    return woken;
+    set_slot(entry, in_entry.state, small[AWAKE]);
+    return 1;
 }
 
 /* Whether the caller is the thread or task that the view belongs to, as far as `owns` tells; -1 with an exception. */
 static int
-is_owned(PyObject *view)
+is_owned(PyObject *attributes)
 {
-    PyObject *told = PyObject_CallMethodNoArgs(view, owns_name);
+    PyObject *told = PyObject_CallNoArgs(attribute_of(attributes, of_view.owns));
     Py_XDECREF(told);
     return told == NULL ? -1 : told == Py_True;
+}
+
+/* 1 if a ghost was filled with what waits for it, 0 if Python has to see to it, -1 with an exception. */
+static int
+fill_ghost(PyObject *view, PyObject *attributes, PyObject *entry)
+{
+    PyObject *id = slot_of(entry, in_entry.id), *by_id = attribute_of(attributes, of_view.by_id), *same = NULL;
+    if (attribute_of(attributes, of_view.closed) != Py_False || !PyDict_CheckExact(by_id)
+        || PyDict_GetItemWithError(by_id, id) != entry) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    int filled = take_waiting(view, attributes, id, &same);
+    Py_XDECREF(same);
+    return filled;
+}
+
+/* `enlist` under the lock of the view, once the state is there, and a round of rest if there is too much. */
+static int
+wake_in(PyObject *view, PyObject *attributes, PyObject *entry, PyObject *obj, PyObject *name)
+{
+    PyObject *lock;
+    int done = hold_view(attributes, &lock);
+    if (done <= 0) {
+        return done;
+    }
+    if (is_in_state(entry, GHOST)) {
+        done = fill_ghost(view, attributes, entry);
+        name = NULL; /* samples are taken of what was there before the touch */
+    }
+    if (done == 1) {
+        done = is_in_state(entry, DOZING) ? enlist(attributes, entry, obj, name) : 0;
+    }
+    if (done == 1 && make_room(view, attributes, entry) < 0) {
+        done = -1;
+    }
+    return let_go_of_view(lock) < 0 ? -1 : done;
 }
 
 /* 1 if the object was made an ordinary one, 0 if Python has to see to it, -1 with an exception. */
@@ -124,16 +112,20 @@ static int
 woken(PyObject *obj, PyObject *name, int writing)
 {
     PyObject *entry = entries == NULL ? NULL : entry_at(obj);
-    if (!is_entry(entry) || !is_in_state(entry, DOZING) || !is_of(entry, obj)
+    if (!is_entry(entry) || !(is_in_state(entry, DOZING) || is_in_state(entry, GHOST)) || !is_of(entry, obj)
         || !are_facts(slot_of(entry, in_entry.facts))) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    PyObject *view = Py_NewRef(slot_of(entry, in_entry.view));
+    PyObject *view = Py_NewRef(slot_of(entry, in_entry.view)), *attributes = dict_of(view);
     Py_INCREF(entry);
-    int done = writing ? is_owned(view) : 1;
-    if (done == 1) {
-        done = wake_in(view, entry, obj, name);
+    int done = attributes == NULL ? -1 : 1;
+    if (done == 1 && (writing || is_in_state(entry, GHOST))) {
+        done = is_owned(attributes);
     }
+    if (done == 1) {
+        done = wake_in(view, attributes, entry, obj, name);
+    }
+    Py_XDECREF(attributes);
     Py_DECREF(entry);
     Py_DECREF(view);
     return done;
@@ -214,54 +206,66 @@ bind_ghosts(PyObject *module, PyObject *args)
     return body;
 }
 
-/* in_memory(by_id, id): the object of that id, if its state is in memory and it is no opaque one; else None. */
+/* quicken(ghost class): the interpreter calls `get_attribute` without looking up what is in the class. */
 static PyObject *
-in_memory(PyObject *module, PyObject *const *args, Py_ssize_t count)
+quicken(PyObject *module, PyObject *type)
 {
-    PyObject *entry = NULL, *obj = NULL;
-    if (count == 2 && PyDict_Check(args[0]) && PyUnicode_Check(args[1])) {
-        entry = PyDict_GetItemWithError(args[0], args[1]);
+    if (!PyType_Check(type) || !PyType_HasFeature((PyTypeObject *)type, Py_TPFLAGS_HEAPTYPE)) {
+        PyErr_SetString(PyExc_TypeError, "quicken takes a ghost class");
+        return NULL;
     }
-    if (is_entry(entry) && (is_in_state(entry, DOZING) || is_in_state(entry, AWAKE))
-        && are_facts(slot_of(entry, in_entry.facts))
-        && slot_of(slot_of(entry, in_entry.facts), in_facts.opaque) == Py_False) {
-        obj = alive(entry);
+    ((PyTypeObject *)type)->tp_getattro = get_attribute;
+    PyType_Modified((PyTypeObject *)type);
+    Py_RETURN_NONE;
+}
+
+/* The object of that id, a new reference, if its state is in memory and it is no opaque one; NULL, maybe with an
+   exception. */
+static PyObject *
+loaded_under(PyObject *by_id, PyObject *id)
+{
+    PyObject *entry = PyDict_Check(by_id) ? PyDict_GetItemWithError(by_id, id) : NULL;
+    if (!is_entry(entry) || !(is_in_state(entry, DOZING) || is_in_state(entry, AWAKE))
+        || !are_facts(slot_of(entry, in_entry.facts))
+        || slot_of(slot_of(entry, in_entry.facts), in_facts.opaque) != Py_False) {
+        return NULL;
     }
+    return alive(entry);
+}
+
+/* at_hand(view, id): the object of that id if it is in memory, or its record was read ahead and is usual; else None. */
+static PyObject *
+at_hand(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyUnicode_Check(args[1])) {
+        Py_RETURN_NONE;
+    }
+    PyObject *view = args[0], *id = args[1], *attributes = dict_of(view), *lock;
+    PyObject *obj = attributes == NULL ? NULL : loaded_under(attribute_of(attributes, of_view.by_id), id);
+    if (obj == NULL && !PyErr_Occurred() && hold_view(attributes, &lock) == 1) {
+        if (take_waiting(view, attributes, id, &obj) == 1 && make_room(view, attributes, NULL) < 0) {
+            Py_CLEAR(obj);
+        }
+        if (let_go_of_view(lock) < 0) {
+            Py_CLEAR(obj);
+        }
+    }
+    Py_XDECREF(attributes);
     return obj != NULL || PyErr_Occurred() ? obj : Py_NewRef(Py_None);
 }
 
 static PyMethodDef methods[] = {
-    {"in_memory", (PyCFunction)(void (*)(void))in_memory, METH_FASTCALL, "in_memory(by_id, id): the object, or None"},
+    {"at_hand", (PyCFunction)(void (*)(void))at_hand, METH_FASTCALL, "at_hand(view, id): the object, or None"},
     {"awaken", (PyCFunction)(void (*)(void))awaken, METH_FASTCALL,
-     "awaken(obj, name, writing): whether a dozing object was made an ordinary one"},
+     "awaken(obj, name, writing): whether it was made an ordinary object"},
     {"bind_ghosts", bind_ghosts, METH_VARARGS, "bind_ghosts(settings, get, set, unwoken): methods of ghost classes"},
+    {"quicken", quicken, METH_O, "quicken(ghost class): touches are quicker"},
     {NULL, NULL, 0, NULL},
 };
 
 int
 add_waking(PyObject *module)
 {
-    const struct {
-        PyObject **at;
-        const char *name;
-    } names[] = {
-        {&acquire_name, "acquire"},
-        {&compiled_name, "compiled"},
-        {&enlisted_name, "enlisted"},
-        {&enlisted_limit_name, "_enlisted_limit"},
-        {&loaded_name, "loaded"},
-        {&loaded_limit_name, "_cache_limit"},
-        {&lock_name, "lock"},
-        {&make_room_name, "make_room"},
-        {&napping_name, "_napping"},
-        {&owns_name, "owns"},
-        {&release_name, "release"},
-        {&retired_name, "retired"},
-    };
-    for (size_t place = 0; place < sizeof(names) / sizeof(names[0]); place++) {
-        if ((*names[place].at = PyUnicode_InternFromString(names[place].name)) == NULL) {
-            return -1;
-        }
-    }
-    return PyModule_AddFunctions(module, methods);
+    compiled_name = PyUnicode_InternFromString("compiled");
+    return compiled_name == NULL ? -1 : PyModule_AddFunctions(module, methods);
 }

@@ -135,13 +135,13 @@ class Store(Asking, HistoryFace):
         Raises `NotFound`, `InvalidId`, `UntrustedRecord` (unless `trust="all"` is given here or at opening),
         `CorruptRecord`, `ClassNotFound`, `CannotLoad`.
         """
-        # What is in memory, in a thread's view that is at the newest revision, is found without any other call.
+        # What is in memory, or was read ahead, in a thread's view that is at the newest revision needs no other call.
         asyncio = _modules.get("asyncio")
         if trust is None and (asyncio is None or asyncio._get_running_loop() is None):
             view = self._threads.view
             if view is not None and view.watch() == view.mark and not prefetch and missing is None:
                 compiled = kernels.compiled
-                obj = in_memory(view.by_id, id_) if compiled is None else compiled.in_memory(view.by_id, id_)
+                obj = in_memory(view.by_id, id_) if compiled is None else compiled.at_hand(view, id_)
                 if obj is not None:
                     return obj
         if prefetch:

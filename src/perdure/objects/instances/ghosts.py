@@ -159,7 +159,14 @@ def _generate(cls: type[Any]) -> type[Any] | None:
         body[name] = _forward(cls, name)
     if hasattr(cls, "__del__"):
         body["__del__"] = _finalize
-    return _subclass(cls, body)
+    ghost = _subclass(cls, body)
+    if (
+        ghost is not None
+        and kernels.compiled is not None
+        and not any("__getattr__" in vars(kind) for kind in cls.__mro__)
+    ):
+        kernels.compiled.quicken(ghost)  # else the interpreter itself has to see to both
+    return ghost
 
 
 def _special_methods(cls: type[Any]) -> set[str]:
