@@ -17,6 +17,8 @@ from struct import Struct
 from struct import error as StructError
 from typing import NamedTuple
 
+from perdure import kernels
+
 _BYTES_TO_COMPARE = 16 << 20  # a larger file whose times were touched counts as changed, unread
 _KIND = stat.S_IFMT(0xFFFF)  # which bits of a mode say what kind of file it is
 _SUBMODULE, _LINK, _DIRECTORY = 0o160000, 0o120000, 0o040000
@@ -83,12 +85,23 @@ def _parsed(data: bytes, written: int, id_size: int) -> Index | None:
         signature, version, count = _HEAD.unpack_from(data)
         if signature != b"DIRC" or version not in (2, 3):
             return None
-        return _entries(data, count, id_size, written)
+        found = _entries(data, count, id_size)
+        if found is None:
+            return None
+        files, place = found
+        tree = _tree_in(data, place, id_size)
+        return None if tree is None else Index(files, written, tree)
     except (StructError, ValueError, IndexError):
         return None
 
 
-def _entries(data: bytes, count: int, id_size: int, written: int) -> Index | None:
+def _entries(data: bytes, count: int, id_size: int) -> tuple[dict[str, Tracked], int] | None:
+    """The files by path, and where they end; None for a sparse index."""
+    if kernels.compiled is not None:
+        found = kernels.compiled.tracked_files(data, _HEAD.size, count, id_size, Tracked)
+        if found is not NotImplemented:
+            known: tuple[dict[str, Tracked], int] = found
+            return known
     entry = Struct(f">8x2I8xI8xI{id_size}sH")
     unpack, size, find = entry.unpack_from, entry.size, data.index
     files: dict[str, Tracked] = {}
@@ -109,6 +122,11 @@ def _entries(data: bytes, count: int, id_size: int, written: int) -> Index | Non
         name = data[begin:end].decode(encoding, errors)
         files[name] = new(Tracked, (mode, id_, length, seconds, nanoseconds, told, settled))
         place += (end - place + 8) & ~7
+    return files, place
+
+
+def _tree_in(data: bytes, place: int, id_size: int) -> str | None:
+    """The tree that the extensions tell, "" for none; None for an index that is split or sparse."""
     tree = ""
     while place + 8 <= len(data) - id_size:
         kind, length = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "big")
@@ -118,29 +136,41 @@ def _entries(data: bytes, count: int, id_size: int, written: int) -> Index | Non
             counts, _, rest = data[place + 9 : place + 8 + length].partition(b"\n")
             tree = "" if counts.startswith(b"-") else rest[:id_size].hex()
         place += 8 + length
-    return Index(files, written, tree)
+    return tree
 
 
 def changed_files(root: str, index: Index) -> list[str]:
     """The tracked files, submodules left out, whose content in the work tree below `root` is another, or gone."""
-    changed = []
-    lstat, begin, written = os.lstat, os.path.join(root, ""), index.written
+    files = index.files
+    return [
+        path for path in _doubtful(root, index) if not files[path].settled or not _has_blob(root, path, files[path])
+    ]
+
+
+def _doubtful(root: str, index: Index) -> list[str]:
+    """Those that do not look as the index has them."""
+    begin, written = os.path.join(root, ""), index.written
+    if hasattr(kernels.compiled, "doubtful_files"):
+        found: list[str] = kernels.compiled.doubtful_files(begin, index.files, *divmod(written, 1_000_000_000))
+        return found
+    doubtful = []
+    lstat = os.lstat
     for path, tracked in index.files.items():
         mode, _, size, seconds, nanoseconds, told, settled = tracked
         if not settled:
-            changed.append(path)
+            doubtful.append(path)
         elif told and mode != _SUBMODULE:
             try:
                 status = lstat(begin + path)
             except OSError:
-                changed.append(path)
+                doubtful.append(path)
                 continue
             time = status.st_mtime_ns
             as_told = time == seconds * 1_000_000_000 + nanoseconds if nanoseconds else time // 1_000_000_000 == seconds
             same = status.st_size == size and as_told and time < written
-            if (not same or (status.st_mode ^ mode) & _KIND) and not _has_blob(root, path, tracked):
-                changed.append(path)
-    return changed
+            if not same or (status.st_mode ^ mode) & _KIND:
+                doubtful.append(path)
+    return doubtful
 
 
 def submodules(index: Index) -> dict[str, str]:
