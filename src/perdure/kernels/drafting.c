@@ -1,4 +1,4 @@
-/* One new object to a draft: `Worklist._write_new` of perdure/objects/transactions/worklist.py. See saving.c. */
+/* One object to a draft: `_write_new` and `_write` of perdure/objects/transactions/worklist.py. See saving.c. */
 
 #include "saving.h"
 
@@ -6,8 +6,7 @@ static PyTypeObject *draft_type;
 static PyObject *no_fields;
 static PyObject *code_for_name, *fields_name, *simple_name;
 
-/* Whether somebody else holds a container that is an attribute: `is_held` of perdure/objects/instances/states.py. */
-static int
+int
 is_held(PyObject *graph)
 {
     PyObject *value;
@@ -48,13 +47,14 @@ fields_of(Saving *self, PyObject *obj, PyObject *facts)
     return PyObject_CallMethodObjArgs(self->worklist, fields_name, obj, facts, NULL);
 }
 
-/* Append the draft of a new object; takes none of the references; -1 with an exception. */
+/* Append the draft of an object; takes none of the references; -1 with an exception. */
 static int
 draft(Saving *self, PyObject *entry, PyObject *facts, PyObject *flags, PyObject *code, PyObject *fields,
       PyObject *payload, PyObject *references)
 {
-    PyObject *parts[] = {slot_of(entry, in_entry.id), small[0], flags, slot_of(facts, in_facts.name),
-                         slot_of(facts, in_facts.version), code, references, fields, payload};
+    PyObject *parts[] = {slot_of(entry, in_entry.id), slot_of(entry, in_entry.revision), flags,
+                         slot_of(facts, in_facts.name), slot_of(facts, in_facts.version), code, references, fields,
+                         payload};
     Py_ssize_t count = sizeof(parts) / sizeof(parts[0]);
     PyObject *made = draft_type->tp_alloc(draft_type, count);
     if (made == NULL) {
@@ -99,40 +99,76 @@ let_doze(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyObject
     return 0;
 }
 
-int
-write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts)
+PyObject *
+usually_encoded(Saving *self, PyObject *obj, PyObject *facts)
 {
     PyObject *encoded = encoded_simple(self->encoder, obj, facts); /* facts are kept for ever */
     if (encoded == Py_NotImplemented) {
         Py_SETREF(encoded, PyObject_CallMethodObjArgs(self->encoder, simple_name, obj, facts, NULL));
     }
-    if (encoded == NULL || !PyTuple_CheckExact(encoded) || PyTuple_GET_SIZE(encoded) != 4) {
-        Py_XDECREF(encoded);
-        return encoded == NULL ? -1 : 0;
+    if (encoded != NULL && (!PyTuple_CheckExact(encoded) || PyTuple_GET_SIZE(encoded) != 4)) {
+        Py_SETREF(encoded, Py_NewRef(Py_None));
     }
+    return encoded;
+}
+
+/* Note that the object is written, with the hash of its payload: for the receipt, if it is stored; -1: exception. */
+static int
+note_written(Saving *self, PyObject *entry, PyObject *digest, PyObject *references)
+{
+    if (slot_of(entry, in_entry.revision) == small[0]) {
+        if (PyList_Append(self->created, entry) < 0) {
+            return -1;
+        }
+        set_slot(entry, in_entry.digest, digest);
+        set_slot(entry, in_entry.references, references);
+        return 0;
+    }
+    PyObject *told = PyTuple_Pack(3, entry, digest, references);
+    int appended = told == NULL ? -1 : PyList_Append(self->written, told);
+    Py_XDECREF(told);
+    return appended;
+}
+
+int
+draft_encoded(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyObject *encoded)
+{
     PyObject *payload = PyTuple_GET_ITEM(encoded, 0), *references = PyTuple_GET_ITEM(encoded, 1);
-    PyObject *graph = PyTuple_GET_ITEM(encoded, 2), *code = NULL, *fields = NULL;
+    PyObject *code = NULL, *fields = NULL;
     long told = as_long(slot_of(facts, in_facts.flags)) | as_long(PyTuple_GET_ITEM(encoded, 3))
               | (as_long(slot_of(entry, in_entry.flags)) & KEPT);
     PyObject *flags = PyLong_FromLong(told), *digest = PyLong_FromSsize_t(PyObject_Hash(payload));
-    int written = -1;
-    if (flags != NULL && digest != NULL && PyList_Append(self->created, entry) == 0) {
-        set_slot(entry, in_entry.digest, digest);
-        set_slot(entry, in_entry.references, references);
+    int drafted = -1;
+    if (flags != NULL && digest != NULL && note_written(self, entry, digest, references) == 0) {
         set_slot(entry, in_entry.flags, flags);
         code = code_of(self, slot_of(facts, in_facts.module), flags, told);
         fields = code == NULL ? NULL : fields_of(self, obj, facts);
     }
-    if (fields != NULL && draft(self, entry, facts, flags, code, fields, payload, references) == 0
-        && (!PyDict_Check(graph) || let_doze(self, entry, obj, facts, graph) == 0)) {
-        written = 1;
+    if (fields != NULL) {
+        drafted = draft(self, entry, facts, flags, code, fields, payload, references);
     }
     Py_XDECREF(flags);
     Py_XDECREF(digest);
     Py_XDECREF(code);
     Py_XDECREF(fields);
+    return drafted;
+}
+
+int
+write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts)
+{
+    PyObject *encoded = usually_encoded(self, obj, facts);
+    if (encoded == NULL || encoded == Py_None) {
+        Py_XDECREF(encoded);
+        return encoded == NULL ? -1 : 0;
+    }
+    PyObject *graph = PyTuple_GET_ITEM(encoded, 2);
+    int drafted = draft_encoded(self, entry, obj, facts, encoded);
+    if (drafted == 0 && PyDict_Check(graph)) {
+        drafted = let_doze(self, entry, obj, facts, graph);
+    }
     Py_DECREF(encoded);
-    return written;
+    return drafted < 0 ? -1 : 1;
 }
 
 int

@@ -111,6 +111,14 @@ PyObject *entry_at(PyObject *obj);
 PyObject *make_entry(PyObject *obj, PyObject *view, PyObject *facts, PyObject *id, PyObject *number, int state,
                      PyObject *flags);
 
+/* Whether a value can be compared with any other: exactly a text, a number, a truth value or None. */
+static inline int
+is_plain(PyObject *value)
+{
+    return PyUnicode_CheckExact(value) || PyLong_CheckExact(value) || PyFloat_CheckExact(value) || PyBool_Check(value)
+        || value == Py_None;
+}
+
 /* The dict of an object's attributes, a new reference; NULL with an exception. No class of the user's is asked. */
 static inline PyObject *
 dict_of(PyObject *obj)

@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+int add_changing(PyObject *module);
 int add_drafting(PyObject *module);
 int add_encoding(PyObject *module);
 int add_entries(PyObject *module);

@@ -1,8 +1,8 @@
-/* New objects of simple classes to drafts: `Worklist.add_kept` and `Worklist._write_new`, for many at a time.
+/* Objects of simple classes to drafts: `Worklist.add_kept`, `_write_new` and `_look_at`, for many at a time.
 
    - `Saving(worklist)` reads once what a commit works with. `add_kept(objects)` names, enrols and drafts what is usual;
-     for anything else it calls `add_other` of the worklist, in its turn. `write_new(queue, position)` goes on in the
-     queue as long as what it meets is new and usual, and gives the position of what is not.
+     for anything else it calls `add_other` of the worklist, in its turn. `write_usual(position)` goes on in the queue
+     as long as what it meets is usual, new or touched, and gives the position of what is not.
    - Steps that call the user's state methods stand in the order of those in Python: an object is enlisted, and in the
      list of those that are new, before it is pickled. It dozes in one go, which nothing can interrupt. */
 
@@ -133,7 +133,7 @@ is_new(PyObject *pair)
 }
 
 static PyObject *
-write_new(PyObject *saving, PyObject *position)
+write_usual(PyObject *saving, PyObject *position)
 {
     Saving *self = (Saving *)saving;
     Py_ssize_t place = PyLong_AsSsize_t(position);
@@ -146,6 +146,8 @@ write_new(PyObject *saving, PyObject *position)
         if (is_new(pair)) {
             PyObject *entry = PyTuple_GET_ITEM(pair, 0);
             written = write_one(self, entry, PyTuple_GET_ITEM(pair, 1), slot_of(entry, in_entry.facts));
+        } else if (is_usual_change(pair)) {
+            written = look_at(self, pair);
         }
         Py_DECREF(pair);
         if (written < 0) {
@@ -177,14 +179,15 @@ add_enlisted(PyObject *saving, PyObject *unused)
 
 /* -- the type -------------------------------------------------------------------------------------------------- */
 
-#define OBJECTS 13
+#define OBJECTS 16
 
 static PyObject **
 objects_of(Saving *self, int place)
 {
     PyObject **all[OBJECTS] = {
         &self->worklist, &self->encoder, &self->view,    &self->naming, &self->by_id, &self->numbered,  &self->enlisted,
-        &self->codes,    &self->queue,   &self->created, &self->drafts, &self->added, &self->looked_at,
+        &self->codes,    &self->modules, &self->queue,   &self->created, &self->drafts, &self->added,
+        &self->looked_at, &self->written, &self->doubtful,
     };
     return all[place];
 }
@@ -221,17 +224,17 @@ new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *given[OBJECTS], *number;
     int has_fields, names_all, fits = 1;
-    if (!PyArg_ParseTuple(args, "OOOO(OOOO)(OOOOO)Opp", &given[0], &given[1], &given[2], &given[3], &given[4],
+    if (!PyArg_ParseTuple(args, "OOOO(OOOOO)(OOOOOOO)Opp", &given[0], &given[1], &given[2], &given[3], &given[4],
                           &given[5], &given[6], &given[7], &given[8], &given[9], &given[10], &given[11], &given[12],
-                          &number, &has_fields, &names_all)) {
+                          &given[13], &given[14], &given[15], &number, &has_fields, &names_all)) {
         return NULL;
     }
     for (int place = 4; place < OBJECTS; place++) {
-        fits = fits && (place < 8 ? PyDict_CheckExact(given[place]) : PyList_CheckExact(given[place]));
+        fits = fits && (place < 9 ? PyDict_CheckExact(given[place]) : PyList_CheckExact(given[place]));
     }
     if (!fits || encoder_type == NULL || !PyObject_TypeCheck(given[1], encoder_type) || !are_drafts_bound()
         || !are_ids_bound()) {
-        PyErr_SetString(PyExc_TypeError, "Saving takes the encoder, four dicts and five lists of a worklist");
+        PyErr_SetString(PyExc_TypeError, "Saving takes the encoder, five dicts and seven lists of a worklist");
         return NULL;
     }
     Saving *self = (Saving *)type->tp_alloc(type, 0);
@@ -248,7 +251,7 @@ new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static PyMethodDef saving_methods[] = {
     {"add_enlisted", add_enlisted, METH_NOARGS, "Put all that is enlisted on the list."},
     {"add_kept", add_kept, METH_O, "Draft a list of objects that are saved by name."},
-    {"write_new", write_new, METH_O, "Draft what is new in the queue, from a position on; gives that of what is not."},
+    {"write_usual", write_usual, METH_O, "Draft what is usual in the queue, from a position on; gives that of others."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,4 +1,4 @@
-/* What saving.c and drafting.c share. */
+/* What saving.c, drafting.c and changing.c share. */
 
 #ifndef PERDURE_SAVING_H
 #define PERDURE_SAVING_H
@@ -9,15 +9,31 @@
 typedef struct {
     PyObject_HEAD
     PyObject *worklist, *encoder, *view, *naming;
-    PyObject *by_id, *numbered, *enlisted, *codes;               /* dicts */
-    PyObject *queue, *created, *drafts, *added, *looked_at;      /* lists */
-    PyObject *number;                                            /* that what is on the list bears */
-    int has_fields;                                              /* extra ones, of the store */
-    int names_all;                                               /* ids come from the store's counter */
+    PyObject *by_id, *numbered, *enlisted, *codes, *modules; /* dicts */
+    PyObject *queue, *created, *drafts, *added, *looked_at;  /* lists */
+    PyObject *written, *doubtful;                            /* lists */
+    PyObject *number;                                        /* that what is on the list bears */
+    int has_fields;                                          /* extra ones, of the store */
+    int names_all;                                           /* ids come from the store's counter */
 } Saving;
 
 /* The draft of a new object: 1 if it was made, 0 if the object takes the longer way, -1 with an exception. */
 int write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts);
+
+/* What the encoder gives for an object of a simple class, a new reference; None if it takes the longer way. */
+PyObject *usually_encoded(Saving *self, PyObject *obj, PyObject *facts);
+
+/* The draft of an object that was encoded, new or changed, and what the entry learns by it; -1 with an exception. */
+int draft_encoded(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyObject *encoded);
+
+/* Whether somebody else holds a container that is an attribute: `is_held` of perdure/objects/instances/states.py. */
+int is_held(PyObject *graph);
+
+/* Whether what was touched looks usual: the pair is an entry and an object that is stored, of its simple class. */
+int is_usual_change(PyObject *pair);
+
+/* A draft of it, if it differs, or if its record has to tell: 1 if that is done, 0 if it takes the longer way, -1. */
+int look_at(Saving *self, PyObject *pair);
 
 /* Whether `bind_drafts` was called. */
 int are_drafts_bound(void);

@@ -14,13 +14,6 @@
 static PyObject *compiled_name;
 static PyObject *settings, *get_in_python, *set_in_python, *unwoken; /* dict of the package, functions, frozenset */
 
-static int
-is_plain(PyObject *value)
-{
-    return PyUnicode_CheckExact(value) || PyLong_CheckExact(value) || PyFloat_CheckExact(value) || PyBool_Check(value)
-        || value == Py_None;
-}
-
 /* Note an attribute as the record has it, if it is plain (`_sample_of` in Python); -1 with an exception. */
 static int
 take_sample(PyObject *attributes, PyObject *entry, PyObject *obj, PyObject *name)

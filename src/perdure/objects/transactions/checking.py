@@ -21,8 +21,10 @@ def needed_by(view: View, batch: Batch, others: Collection[Draft]) -> tuple[Coll
     What is loaded was there at the view's revision: of what others remove, a view that moves on makes ghosts.
     """
     needed = {id_ for draft in batch.drafts for id_ in draft[6]}
-    for id_, base, *_ in batch.drafts if needed else ():
-        if base and (entry := view.entry(id_)) is not None:
+    for draft in batch.drafts:
+        if not needed:
+            break
+        if draft[1] and (entry := view.entry(draft[0])) is not None:
             needed.difference_update(entry.references)  # those that it had already are nobody's fault now
     needed.difference_update([draft[0] for draft in (*batch.drafts, *others)])
     found = ((id_, view.entry(id_)) for id_ in needed)

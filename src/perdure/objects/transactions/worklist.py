@@ -106,8 +106,8 @@ class Worklist:
         """What does the usual in C; None where that was not built. It and the worklist hold each other to the end."""
         if self._kernel is None and kernels.compiled is not None:
             view = self._view
-            into = view.by_id, view._entries, view.enlisted, self._codes
-            lists = self._queue, self._created, self._drafts, self._new, self._looked_at
+            into = view.by_id, view._entries, view.enlisted, self._codes, self._modules
+            lists = self._queue, self._created, self._drafts, self._new, self._looked_at, self._written, self._doubtful
             told = self._number, self._extra is not None, self._naming.counts
             self._kernel = kernels.compiled.Saving(self, self._encoder, view, self._naming, into, lists, *told)
         return self._kernel
@@ -154,7 +154,7 @@ class Worklist:
         saving = None if removed or position == len(queue) else self._saving()
         while position < len(queue):  # it grows meanwhile
             if saving is not None:
-                position = saving.write_new(position)
+                position = saving.write_usual(position)
                 if position == len(queue):
                     break
             entry, obj = queue[position]
@@ -177,7 +177,7 @@ class Worklist:
                 obj = entry()
                 self._encoder.modules = self._modules.get(entry.id, set())
                 self._write(entry, obj, facts_of(type(obj)), encoded)
-            self._doubtful = []
+            self._doubtful.clear()
 
     def _write_new(self, entry: Entry, obj: Any, facts: ClassFacts) -> bool:
         """The way of most objects in a bulk, taken while the object is at hand: it dozes before it is stored.
@@ -257,7 +257,8 @@ class Worklist:
         if self._view.jar is not None:
             self._view.jar.settle(entry for entry, _ in self._looked_at)
             self._view.end_guests_step()
-        for entry, obj in self._looked_at:
+        in_c = kernels.compiled is not None and not giving
+        for entry, obj in kernels.compiled.rest(self._looked_at, enlisted) if in_c else self._looked_at:
             if entry.state == AWAKE and entry.revision:
                 ghost = entry.facts.ghost
                 if ghost is not None and not is_held_by_parts(obj):
@@ -355,7 +356,8 @@ class Worklist:
             self._write(entry, obj, facts, encoded)
         elif not is_as_stored(entry, encoded):
             self._doubtful.append((entry, encoded))
-            self._modules[entry.id] = self._encoder.modules
+            if self._encoder.modules:  # one that is empty may be filled by what is pickled next
+                self._modules[entry.id] = self._encoder.modules
 
     def _encode(self, obj: Any, facts: ClassFacts, under: str | None = None) -> Encoded:
         try:
