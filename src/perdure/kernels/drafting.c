@@ -21,12 +21,39 @@ is_held(PyObject *graph)
     return 0;
 }
 
+/* The code record for a module and those that a payload names, a new reference; NULL with an exception.
+
+   Objects of a class mostly name the same: the last answer is kept, as Python keeps all. A set of modules is never
+   changed any more when the next payload is begun. */
+static PyObject *
+code_naming(Saving *self, PyObject *named, PyObject *module, PyObject *flags)
+{
+    if (self->code != NULL && self->module == module) {
+        int same = PyObject_RichCompareBool(named, self->named, Py_EQ);
+        if (same) {
+            return same < 0 ? NULL : Py_NewRef(self->code);
+        }
+    }
+    PyObject *kept = Py_NewRef(named);
+    PyObject *code = PyObject_CallMethodObjArgs(self->worklist, code_for_name, module, flags, NULL);
+    if (code != NULL) {
+        Py_XSETREF(self->named, Py_NewRef(kept));
+        Py_XSETREF(self->module, Py_NewRef(module));
+        Py_XSETREF(self->code, Py_NewRef(code));
+    }
+    Py_DECREF(kept);
+    return code;
+}
+
 /* The code record for a module, a new reference; NULL with an exception. */
 static PyObject *
 code_of(Saving *self, PyObject *module, PyObject *flags, long told)
 {
     PyObject *named = slot_of(self->encoder, in_encoder.modules);
-    if (!(told & INTERNAL) && PySet_Check(named) && PySet_GET_SIZE(named) == 0) {
+    if (PySet_Check(named) && PySet_GET_SIZE(named)) {
+        return code_naming(self, named, module, flags);
+    }
+    if (!(told & INTERNAL) && PySet_Check(named)) {
         PyObject *known = PyDict_GetItemWithError(self->codes, module);
         if (known != NULL && PyUnicode_Check(known) && PyUnicode_GET_LENGTH(known)) {
             return Py_NewRef(known);

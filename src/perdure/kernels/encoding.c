@@ -1,9 +1,10 @@
 /* Objects of simple classes to payloads: `Encoder.encode_simple` of perdure/objects/payloads/encoding.py.
 
-   What is pickled is pickled by C pickle, with the hooks in Python. Whatever is not usual (a shape that is not known,
-   an attribute that was a reference and is none) is left to Python from the beginning. */
+   What is usual is pickled by pickling.c; else by C pickle, with the hooks in Python. A shape that is not known, or an
+   attribute that was a reference and is none, is left to Python from the beginning. */
 
 #include "encoding.h"
+#include "pickling.h"
 
 struct InEncoder in_encoder;
 PyTypeObject *encoder_type;
@@ -93,6 +94,12 @@ shape_for(PyObject *graph, PyObject *facts)
     return is_shape(shape) ? shape : NULL;
 }
 
+int
+is_persistable(PyObject *obj)
+{
+    return PyType_IsSubtype(Py_TYPE(obj), persistable_type);
+}
+
 /* The id of what an attribute refers to, a new reference; NULL, maybe with an exception. */
 static PyObject *
 target_of(PyObject *encoder, PyObject *value)
@@ -102,7 +109,7 @@ target_of(PyObject *encoder, PyObject *value)
         return Py_NewRef(slot_of(entry, in_entry.id));
     }
     if (PyErr_Occurred() || (entry != NULL && !is_entry(entry))
-        || !PyType_IsSubtype(Py_TYPE(value), persistable_type)) {
+        || !is_persistable(value)) {
         return NULL;
     }
     entry = PyObject_CallOneArg(slot_of(encoder, in_encoder.enrol), value);
@@ -116,6 +123,23 @@ target_of(PyObject *encoder, PyObject *value)
     return id;
 }
 
+PyObject *
+place_of(PyObject *encoder, PyObject *obj, PyObject *places)
+{
+    PyObject *id = target_of(encoder, obj), *place;
+    if (id == NULL) {
+        return NULL;
+    }
+    if ((place = PyDict_GetItemWithError(places, id)) != NULL) {
+        Py_INCREF(place);
+    } else if (!PyErr_Occurred() && (place = PyLong_FromSsize_t(PyDict_GET_SIZE(places))) != NULL
+               && PyDict_SetItem(places, id, place) < 0) {
+        Py_CLEAR(place);
+    }
+    Py_DECREF(id);
+    return place;
+}
+
 /* Put places among the references where attributes are just references; 0 if that is not usual, -1: exception. */
 static int
 put_places(PyObject *encoder, PyObject *links, PyObject *values, PyObject *places)
@@ -126,29 +150,38 @@ put_places(PyObject *encoder, PyObject *links, PyObject *values, PyObject *place
             PyErr_Clear();
             return 0;
         }
-        PyObject *id = target_of(encoder, PyList_GET_ITEM(values, at));
-        if (id == NULL) {
-            return PyErr_Occurred() ? -1 : 0;
-        }
-        PyObject *place = PyDict_GetItemWithError(places, id);
-        if (place != NULL) {
-            Py_INCREF(place);
-        } else if (!PyErr_Occurred() && (place = PyLong_FromSsize_t(PyDict_GET_SIZE(places))) != NULL
-                   && PyDict_SetItem(places, id, place) < 0) {
-            Py_CLEAR(place);
-        }
-        Py_DECREF(id);
+        PyObject *place = place_of(encoder, PyList_GET_ITEM(values, at), places);
         if (place == NULL) {
-            return -1;
+            return PyErr_Occurred() ? -1 : 0;
         }
         PyList_SetItem(values, at, place);
     }
     return 1;
 }
 
-/* What the pickler wrote of the values, bytes; NULL with an exception. */
+/* The pickler of an encoder, which has no parts and was asked nothing; NULL with an exception. */
 static PyObject *
-pickled(PyObject *encoder, PyObject *pickler, PyObject *parts, PyObject *obj, PyObject *values)
+ready_pickler(PyObject *encoder)
+{
+    PyObject *pickler = Py_NewRef(slot_of(encoder, in_encoder.pickler));
+    if (pickler == Py_None) {
+        Py_SETREF(pickler, PyObject_CallMethodNoArgs(encoder, new_pickler_name));
+    }
+    PyObject *parts = slot_of(encoder, in_encoder.parts);
+    if (pickler != NULL && !PyList_CheckExact(parts)) {
+        PyErr_SetString(PyExc_TypeError, "the parts of a payload are a list");
+        Py_CLEAR(pickler);
+    } else if (pickler != NULL
+               && (PyList_SetSlice(parts, 0, PyList_GET_SIZE(parts), NULL) < 0
+                   || PyObject_SetAttr(pickler, asked_name, Py_False) < 0)) {
+        Py_CLEAR(pickler);
+    }
+    return pickler;
+}
+
+/* What the pickler writes of the values, bytes; NULL with an exception. */
+static PyObject *
+pickled(PyObject *encoder, PyObject *pickler, PyObject *obj, PyObject *values)
 {
     PyObject *none = PyObject_CallMethodOneArg(pickler, dump_name, values);
     if (none == NULL) {
@@ -160,7 +193,8 @@ pickled(PyObject *encoder, PyObject *pickler, PyObject *parts, PyObject *obj, Py
         return NULL;
     }
     Py_DECREF(none);
-    if (PyList_GET_SIZE(parts) == 1 && PyBytes_CheckExact(PyList_GET_ITEM(parts, 0))) {
+    PyObject *parts = slot_of(encoder, in_encoder.parts);
+    if (PyList_CheckExact(parts) && PyList_GET_SIZE(parts) == 1 && PyBytes_CheckExact(PyList_GET_ITEM(parts, 0))) {
         return Py_NewRef(PyList_GET_ITEM(parts, 0));
     }
     PyObject *rest = PyObject_CallMethodOneArg(encoder, small_name, obj);
@@ -214,6 +248,23 @@ was_asked(PyObject *pickler)
     return asked != Py_False;
 }
 
+/* The payload as C pickle makes it; NULL with an exception. */
+static PyObject *
+payload_by_pickler(PyObject *encoder, PyObject *obj, PyObject *head, PyObject *values, int *asked)
+{
+    PyObject *pickler = ready_pickler(encoder), *payload = NULL;
+    PyObject *rest = pickler == NULL ? NULL : pickled(encoder, pickler, obj, values);
+    if (rest != NULL && (*asked = was_asked(pickler)) >= 0) {
+        payload = joined(head, rest, *asked ? 0 : start_of(rest));
+    }
+    if (payload != NULL && PyBytes_GET_SIZE(payload) > large_payload) {
+        set_slot(encoder, in_encoder.pickler, Py_None);
+    }
+    Py_XDECREF(rest);
+    Py_XDECREF(pickler);
+    return payload;
+}
+
 /* The flags of what was just pickled, a new reference. */
 static PyObject *
 flags_for(PyObject *encoder, int asked, PyObject *facts, PyObject *graph)
@@ -227,58 +278,56 @@ flags_for(PyObject *encoder, int asked, PyObject *facts, PyObject *graph)
     return PyObject_CallMethodObjArgs(encoder, noted_name, facts, graph, NULL);
 }
 
-/* `encoded_simple`, once pickler and shape are there; references to all arguments are held by the caller. */
-static PyObject *
-encoded_in_shape(PyObject *encoder, PyObject *pickler, PyObject *obj, PyObject *facts, PyObject *graph, PyObject *shape)
+/* Let the encoder begin with a payload; -1 with an exception. */
+static int
+begin(PyObject *encoder, PyObject *places)
 {
-    PyObject *parts = Py_NewRef(slot_of(encoder, in_encoder.parts)), *values = PyDict_Values(graph);
-    PyObject *places = PyDict_New(), *rest = NULL, *payload = NULL, *flags = NULL, *told = NULL, *result = NULL;
-    if (values == NULL || places == NULL || !PyList_CheckExact(parts)
-        || PyList_SetSlice(parts, 0, PyList_GET_SIZE(parts), NULL) < 0
-        || PyObject_SetAttr(pickler, asked_name, Py_False) < 0) {
-        goto end;
-    }
     set_slot(encoder, in_encoder.places, places);
     set_slot(encoder, in_encoder.itself, Py_None);
     PyObject *modules = slot_of(encoder, in_encoder.modules);
     if (!PySet_Check(modules) || PySet_GET_SIZE(modules)) {
         if ((modules = PySet_New(NULL)) == NULL) {
-            goto end;
+            return -1;
         }
         put_slot(encoder, in_encoder.modules, modules);
     }
-    int linked = put_places(encoder, PyTuple_GET_ITEM(shape, LINKS), values, places);
-    if (linked == 0) {
-        result = not_usual();
+    return 0;
+}
+
+/* `encoded_simple`, once the shape is there; references to all arguments are held by the caller. */
+static PyObject *
+encoded_in_shape(PyObject *encoder, PyObject *obj, PyObject *facts, PyObject *graph, PyObject *shape)
+{
+    PyObject *values = PyDict_Values(graph), *places = PyDict_New(), *head = PyTuple_GET_ITEM(shape, SHAPE_HEAD);
+    PyObject *payload = NULL, *flags = NULL, *told = NULL, *result = NULL;
+    int asked = 0, linked = -1;
+    if (values == NULL || places == NULL || begin(encoder, places) < 0) {
         goto end;
     }
-    rest = linked < 0 ? NULL : pickled(encoder, pickler, parts, obj, values);
-    if (rest == NULL) {
+    linked = put_places(encoder, PyTuple_GET_ITEM(shape, LINKS), values, places);
+    if (linked == 0) {
+        goto end;
+    }
+    if (linked > 0 && as_long(slot_of(encoder, in_encoder.protocol)) == 5) {
+        payload = payload_of(encoder, places, head, values, &asked);
+    }
+    if (linked > 0 && payload == NULL && !PyErr_Occurred()) {
+        payload = payload_by_pickler(encoder, obj, head, values, &asked);
+    }
+    if (payload == NULL) {
         result = failed(encoder);
         goto end;
     }
-    int asked = was_asked(pickler);
-    if (asked >= 0) {
-        payload = joined(PyTuple_GET_ITEM(shape, SHAPE_HEAD), rest, asked ? 0 : start_of(rest));
-    }
-    if (payload != NULL && PyBytes_GET_SIZE(payload) > large_payload) {
-        set_slot(encoder, in_encoder.pickler, Py_None);
-    }
-    flags = payload == NULL ? NULL : flags_for(encoder, asked, facts, graph);
+    flags = flags_for(encoder, asked, facts, graph);
     told = flags == NULL ? NULL : PySequence_Tuple(places);
     result = told == NULL ? NULL : PyTuple_Pack(4, payload, told, graph, flags);
 end:
-    if (result == NULL && !PyErr_Occurred()) {
-        result = not_usual();
-    }
-    Py_DECREF(parts);
     Py_XDECREF(values);
     Py_XDECREF(places);
-    Py_XDECREF(rest);
     Py_XDECREF(payload);
     Py_XDECREF(flags);
     Py_XDECREF(told);
-    return result;
+    return result == NULL && !PyErr_Occurred() ? not_usual() : result;
 }
 
 PyObject *
@@ -287,23 +336,15 @@ encoded_simple(PyObject *encoder, PyObject *obj, PyObject *facts)
     if (encoder_type == NULL || !PyObject_TypeCheck(encoder, encoder_type) || !are_facts(facts)) {
         return not_usual();
     }
-    PyObject *pickler = Py_NewRef(slot_of(encoder, in_encoder.pickler));
-    if (pickler == Py_None) {
-        Py_SETREF(pickler, PyObject_CallMethodNoArgs(encoder, new_pickler_name));
-    }
-    PyObject *graph = pickler == NULL ? NULL : dict_of(obj), *result = NULL;
-    if (graph != NULL) {
-        PyObject *shape = shape_for(graph, facts);
-        if (shape != NULL) {
-            Py_INCREF(shape);
-            result = encoded_in_shape(encoder, pickler, obj, facts, graph, shape);
-            Py_DECREF(shape);
-        } else if (!PyErr_Occurred()) {
-            result = not_usual();
-        }
+    PyObject *graph = dict_of(obj), *shape = graph == NULL ? NULL : shape_for(graph, facts), *result = NULL;
+    if (shape != NULL) {
+        Py_INCREF(shape);
+        result = encoded_in_shape(encoder, obj, facts, graph, shape);
+        Py_DECREF(shape);
+    } else if (!PyErr_Occurred()) {
+        result = not_usual();
     }
     Py_XDECREF(graph);
-    Py_XDECREF(pickler);
     return result;
 }
 
@@ -328,8 +369,9 @@ bind_encoder(PyObject *module, PyObject *args)
     }
     const Slot slots[] = {
         {"_enrol", &in_encoder.enrol},     {"giving", &in_encoder.giving},   {"_itself", &in_encoder.itself},
-        {"_mark", &in_encoder.mark},       {"modules", &in_encoder.modules}, {"_outside", &in_encoder.outside},
-        {"_parts", &in_encoder.parts},     {"_places", &in_encoder.places},  {"_pickler", &in_encoder.pickler},
+        {"_mark", &in_encoder.mark},       {"modules", &in_encoder.modules}, {"names", &in_encoder.names},
+        {"_outside", &in_encoder.outside}, {"_parts", &in_encoder.parts},    {"_pickler", &in_encoder.pickler},
+        {"_places", &in_encoder.places},   {"_protocol", &in_encoder.protocol},
         {NULL, NULL},
     };
     if (find_slots((PyTypeObject *)type, slots) < 0) {

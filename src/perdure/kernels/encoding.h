@@ -6,8 +6,14 @@
 #include "entries.h"
 
 extern struct InEncoder {
-    Py_ssize_t enrol, giving, itself, mark, modules, outside, parts, pickler, places;
+    Py_ssize_t enrol, giving, itself, mark, modules, names, outside, parts, pickler, places, protocol;
 } in_encoder;
+
+/* The place of a record of its own among the references, a new number; NULL, maybe with an exception. */
+PyObject *place_of(PyObject *encoder, PyObject *obj, PyObject *places);
+
+/* Whether an object is built on Persistable. */
+int is_persistable(PyObject *obj);
 
 extern PyTypeObject *encoder_type; /* NULL as long as it is not bound */
 

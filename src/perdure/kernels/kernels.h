@@ -11,6 +11,7 @@ int add_drafting(PyObject *module);
 int add_encoding(PyObject *module);
 int add_entries(PyObject *module);
 int add_frames(PyObject *module);
+int add_instances(PyObject *module);
 int add_joining(PyObject *module);
 int add_loading(PyObject *module);
 int add_naming(PyObject *module);

@@ -199,6 +199,9 @@ clear_saving(PyObject *saving)
         Py_CLEAR(*objects_of((Saving *)saving, place));
     }
     Py_CLEAR(((Saving *)saving)->number);
+    Py_CLEAR(((Saving *)saving)->named);
+    Py_CLEAR(((Saving *)saving)->module);
+    Py_CLEAR(((Saving *)saving)->code);
     return 0;
 }
 

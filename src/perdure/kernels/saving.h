@@ -13,6 +13,7 @@ typedef struct {
     PyObject *queue, *created, *drafts, *added, *looked_at;  /* lists */
     PyObject *written, *doubtful;                            /* lists */
     PyObject *number;                                        /* that what is on the list bears */
+    PyObject *named, *module, *code;                         /* of the last draft that names modules, or NULL */
     int has_fields;                                          /* extra ones, of the store */
     int names_all;                                           /* ids come from the store's counter */
 } Saving;

@@ -6,14 +6,13 @@
   anything refers to it; a plain value's is one pickle of the value. A payload that names no class and no function says
   so (`PLAIN`).
 - One C pickler is used again and again, and made anew after an error or a large record (its memo never shrinks).
-  Where its recursion ends, the iterative pickler takes over.
+  Where its recursion ends, the iterative pickler takes over. What is usual is pickled by the compiled part.
 - What is large (buffers, bytes) is not in the payload, but beside it (`BUFFERED`).
 """
 
 from __future__ import annotations
 
 import pickle
-import sys
 from collections.abc import Callable
 from itertools import count
 from types import FunctionType
@@ -27,6 +26,7 @@ from perdure.objects.instances.guests import is_record
 from perdure.objects.instances.persistable import ENTRIES, Entry, Persistable, entry_of
 from perdure.objects.instances.states import BARE, PROTOCOL, Reduced, make, reduced, simple_state
 from perdure.objects.payloads.pieces import Given, Part, has_large, joined, taken_out
+from perdure.objects.payloads.usual import has_code
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
 from perdure.pickling.lasting import LASTING, Telling
@@ -42,7 +42,6 @@ _marks = count(1)
 _attribute = object.__getattribute__
 
 LONGEST_PATH = 400  # characters; the beginning and the end of a longer one are told
-_NO_CODE = sys.stdlib_module_names - {MAIN} | {"perdure"}  # modules of which no code record tells
 
 LARGE_PAYLOAD = 64 * 1024  # bytes; about a thousand objects
 
@@ -241,7 +240,7 @@ class Encoder:
         return NotImplemented
 
     def _note_module(self, module: str) -> None:
-        if module.partition(".")[0] not in _NO_CODE:
+        if has_code(module):
             self.modules.add(module)
 
     def _ask(self, obj: Any, facts: ClassFacts) -> Reduced:
