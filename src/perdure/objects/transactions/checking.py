@@ -20,6 +20,10 @@ def needed_by(view: View, batch: Batch, others: Collection[Draft]) -> tuple[Coll
 
     What is loaded was there at the view's revision: of what others remove, a view that moves on makes ghosts.
     """
+    if len(batch.drafts) == 1:
+        ((id_, base, _, _, _, _, references, _, _),) = batch.drafts
+        if base and (entry := view.entry(id_)) is not None and entry.references == references:
+            return (), ()  # a change of one object, which refers to what it has referred to
     needed = {id_ for draft in batch.drafts for id_ in draft[6]}
     for draft in batch.drafts:
         if not needed:

@@ -280,7 +280,7 @@ class Commit:
         for id_, obj, base in self.copies:
             worklist.add_copy(id_, obj, base)
         worklist.run()
-        removals = {id_: base for id_, base in self.removals.items() if base}
+        removals = {id_: base for id_, base in self.removals.items() if base} if self.removals else {}
         worklist.sign(removals=removals)
         batch = worklist.batch(removals=removals, time=self.desk.now(), note=self.note)
         if batch is None:
@@ -289,9 +289,8 @@ class Commit:
             return None
         if self.copies:
             refuse_two_versions(batch, [copy[0] for copy in self.copies])
-        unsaved = self.removals.keys() - removals.keys()
-        if unsaved:
-            refuse_dangling(self.desk.view, batch, unsaved)
+        if len(removals) < len(self.removals):
+            refuse_dangling(self.desk.view, batch, self.removals.keys() - removals.keys())
         checks = {**self.desk.view.relied_on, **self.checks}
         if checks:
             written = {draft.id for draft in batch.drafts}.union(batch.removals)
@@ -300,7 +299,8 @@ class Commit:
         if len(batch.drafts) < len(self.saved):  # some are as they were: they must be there all the same
             same = self._saved_before({draft.id for draft in batch.drafts})
             needed, doubted = {*needed, *(each.id for each in same)}, [*doubted, *_ghosts(same)]
-        batch = batch._replace(needed=needed, doubted=doubted, checks=checks)
+        if needed or checks:
+            batch = batch._replace(needed=needed, doubted=doubted, checks=checks)
         if self.drafts:  # read at other revisions than this view's: each base is compared
             indexed, buffers = {**self.indexed, **batch.indexed}, {**batch.buffers, **self.buffers}
             drafts = batch.drafts + self.drafts
@@ -421,7 +421,8 @@ class Commit:
             worklist.finish(receipt.revision)
             self._worklist = None
             worklist.rest()
-        dismiss(view, self.removals)
+        if self.removals:
+            dismiss(view, self.removals)
         if receipt.revision == view.revision + 1:
             view.revision = receipt.revision
             if receipt.mark is not None:
@@ -429,8 +430,9 @@ class Commit:
         else:  # what others wrote meanwhile, and what was merged with it, is read anew
             with suppress(StorageError, StoreBusy):  # the commit is there; the next load moves on
                 view.move_forward()
-        for id_ in (*self._merged, *(copy[0] for copy in self.copies), *(draft.id for draft in self.drafts)):
-            self._expire(id_)
+        if self._merged or self.copies or self.drafts:
+            for id_ in (*self._merged, *(copy[0] for copy in self.copies), *(draft.id for draft in self.drafts)):
+                self._expire(id_)
         view.settle()
 
     def _expire(self, id_: str) -> None:

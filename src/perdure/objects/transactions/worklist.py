@@ -235,10 +235,12 @@ class Worklist:
         if not self._drafts and not removals:
             return None
         buffers = contents_of(self._drafts) if self._encoder.met_large else {}
-        return Batch(
-            self._drafts, removals, {}, self._view.seen, time, note, self._commit_code, unused,
-            counted=self._naming.counts, indexed=self._indexed, buffers=buffers,
+        counts, seen = self._naming.counts, self._view.seen
+        parts: tuple[Any, ...] = (
+            self._drafts, removals, {}, seen, time, note, self._commit_code, unused, (), None, counts, (),
+            self._indexed, buffers, None,
         )  # fmt: skip
+        return Batch._make(parts)  # in a third of the time that names take
 
     def finish(self, revision: int) -> None:
         """The batch is durable: entries learn what is stored."""

@@ -222,6 +222,8 @@ class View(Resting):
 
     def settle(self) -> None:
         """What others have changed, and has no unsaved changes any more, is read anew at the next touch."""
+        if not self._behind:
+            return
         with self.lock:
             for number in list(self._behind):
                 entry = self._entries.get(number)
@@ -383,6 +385,8 @@ class View(Resting):
 
     def end_naps(self) -> None:
         """What naps is enlisted again."""
+        if not self._napping:
+            return
         with self.lock:
             for kept in self.still_napping().values():
                 self.wake(kept.entry, kept.obj)
