@@ -2,6 +2,7 @@
 
 - What it newly refers to must be there when it is written; what it removes, nothing may refer to.
 - Nothing has two versions at one revision.
+- Nothing is saved from within the pickling of another object.
 """
 
 from __future__ import annotations
@@ -61,4 +62,13 @@ def refuse_two_versions(batch: Batch, copies: Collection[str]) -> None:
             f"{', '.join(twice)} was replaced, and the object itself was changed or saved, in one transaction.",
             hint="Do one of them only, or the second after the commit.",
             ids=tuple(twice),
+        )
+
+
+def require_idle(busy: bool) -> None:
+    """Refuse what would save while objects are being pickled: it comes from within the pickling of one."""
+    if busy:
+        raise TransactionError(
+            "A save was started from within __getstate__ or __reduce__ of an object that is being saved.",
+            hint="State methods may only look; save afterwards.",
         )

@@ -28,12 +28,12 @@ from perdure.errors import (
 from perdure.objects.bounds import clock_time
 from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.blocks import was_left
-from perdure.objects.transactions.checking import needed_by, refuse_dangling, refuse_two_versions
+from perdure.objects.transactions.checking import needed_by, refuse_dangling, refuse_two_versions, require_idle
 from perdure.objects.transactions.conflicts import resolve
 from perdure.objects.transactions.naming import Naming
 from perdure.objects.transactions.removing import dismiss, wake
 from perdure.objects.transactions.savepoints import Image
-from perdure.objects.transactions.worklist import CodeOf, Worklist, require_idle
+from perdure.objects.transactions.worklist import CodeOf, Worklist
 from perdure.objects.views.memory import CollectionPaused
 from perdure.objects.views.view import View
 from perdure.records.frame import Encoder, encoder, parse_unverified

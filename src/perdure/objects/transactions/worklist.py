@@ -13,7 +13,7 @@ from typing import Any
 
 from perdure import kernels
 from perdure.code.sources import find_loaded
-from perdure.errors import CannotPickle, TransactionError
+from perdure.errors import CannotPickle
 from perdure.ids import Id
 from perdure.objects.instances.classes import ClassFacts, facts_of
 from perdure.objects.instances.columns import header_fields, indexed_fields
@@ -441,12 +441,3 @@ def is_new(entry: Entry, obj: Any, facts: Any) -> bool:
 if kernels.built is not None:
     kernels.built.bind_drafts(Draft, NO_FIELDS)
     kernels.built.bind_ids(Id)
-
-
-def require_idle(busy: bool) -> None:
-    """Refuse what would save while objects are being pickled: it comes from within the pickling of one."""
-    if busy:
-        raise TransactionError(
-            "A save was started from within __getstate__ or __reduce__ of an object that is being saved.",
-            hint="State methods may only look; save afterwards.",
-        )

@@ -23,8 +23,9 @@ from perdure.objects.instances.persistable import AWAKE, DOZING, GHOST, LOADING,
 from perdure.objects.payloads.decoding import resolver_for
 from perdure.objects.payloads.filling import refill_guest
 from perdure.objects.views.memory import CollectionPaused
+from perdure.objects.views.napping import Napping
 from perdure.objects.views.prefetching import Paths, prefetch
-from perdure.objects.views.resting import CACHE_SIZE, Resting
+from perdure.objects.views.resting import CACHE_SIZE
 from perdure.objects.views.unfinished import Unfinished
 from perdure.objects.views.whole import not_found
 from perdure.pickling.outside import NO_RESOURCES, Resources
@@ -52,7 +53,7 @@ class _Lent(threading.local):
 LENT = _Lent()
 
 
-class View(Resting):
+class View(Napping):
     """See the module's text. `owns()` tells whether the caller is the thread and task that the view belongs to."""
 
     def __init__(
@@ -367,30 +368,6 @@ class View(Resting):
         """Enlist the object; with `force` the next save writes it."""
         self.wake(entry, obj, writing=True)
         entry.forced = entry.forced or force
-
-    def nap(self, entry: Entry, obj: Any, kept: Any) -> None:
-        """In a transaction: let an enlisted object, maybe a changed one, doze until its next touch; it is held.
-
-        `kept` is what a savepoint has of it: with `.obj` and `.entry`.
-        """
-        self._napping[entry.address] = kept  # first: an interruption must not leave it dozing and on no list
-        self.doze(entry, obj)
-
-    def still_napping(self) -> dict[int, Any]:
-        """Those that nap and were not touched since."""
-        napping = self._napping
-        for address in self.enlisted if napping else ():
-            napping.pop(address, None)
-        return napping.copy()
-
-    def end_naps(self) -> None:
-        """What naps is enlisted again."""
-        if not self._napping:
-            return
-        with self.lock:
-            for kept in self.still_napping().values():
-                self.wake(kept.entry, kept.obj)
-            self._napping.clear()
 
     def is_changed(self, entry: Entry, obj: Any) -> bool:
         """Whether the object differs from its record; only an awake one can, or one that naps."""
