@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure import kernels
-from perdure.backends.frames import by_id, numbers_in
+from perdure.backends.frames import by_id, names_by_id, numbers_in
 from perdure.errors import PerdureError
 from perdure.ids import Id
 from perdure.records.frame import NARROW_HEAD, TAG_SIZE, crc32, decoder, encoder
@@ -370,3 +370,16 @@ def test_who_wants_pure_python_says_so(builder, monkeypatch, capfd):
     monkeypatch.setenv("PERDURE_BUILD", "pure")
     assert builder.build() is None
     assert "it was not asked for" in capfd.readouterr().err
+
+
+HEADS = [None, b"", b"x" * 30, b"x" * 5 + b"\x80" + b"x" * 400, b"\xff" * 300, usual_frame(0x28, b"one")[:40]]
+
+
+@needs_kernels
+@given(
+    st.lists(st.tuples(st.sampled_from([1, -1, 7, None, "1", True]), st.sampled_from(HEADS)), max_size=4),
+    st.sampled_from([set(), {"Item.17"}, {"Item.17", ""}, {"other"}]),
+)
+def test_names_of_classes_by_ids_are_the_same(rows, wanted):
+    compiled, plain = both(lambda: lambda given: names_by_id(given, {1: "one", -1: "inner"}, wanted), rows)
+    assert compiled == plain

@@ -34,6 +34,7 @@ ON_ONE_SERVER = {
     **dict.fromkeys(("test_objects_large", "test_objects_asyncio", "test_objects_removed_held"), "postgresql"),
     **dict.fromkeys(("test_objects_conflicts", "test_objects_history", "test_objects_packing"), "mysql"),
     "test_objects_guests": "mysql",
+    "test_objects_ahead": "postgresql",
 }
 
 

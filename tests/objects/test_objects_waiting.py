@@ -385,6 +385,44 @@ def test_a_record_of_another_class_among_them_is_the_same(store_of, kind, by, mo
     assert len(compiled) == 32
 
 
+class Eager(Persistable, list):
+    pass
+
+
+def test_references_to_many_and_to_all_kinds_become_ghosts(url, way):
+    with make_store(url, code="off") as store:
+        owners = [Owner(str(number)) for number in range(1500)]
+        ids = store.save_many([*owners, Eager([1, owners[0]]), Answering(1), Shown(2)])
+        shelf = store.save(Shelf(store.load_many(ids)))
+        few = store.save(Shelf([owners[7]]))
+    with make_store(url, code="off") as store:
+        for id_ in (few, shelf, few):
+            items = store.load(id_).items
+            assert all(entry_of(item).state != GHOST for item in items if isinstance(item, Eager))
+        items = store.load(shelf).items
+        assert gc.isenabled()
+        assert [item.persistent_id for item in items] == ids
+        assert [type(item.persistent_id) for item in items[:3]] == [perdure.Id] * 3
+        assert [entry_of(item).cls for item in items[-4:]] == [Owner, Eager, Answering, Shown]
+        assert [entry_of(item).state for item in items[:3]] == [GHOST] * 3
+        assert items[-3][1] is items[0] is store.load(ids[0])
+        assert [item.name for item in items[:-3]] == [str(number) for number in range(1500)]
+        assert store.load(few).items[0] is items[7]
+
+
+@pytest.mark.skipif(not IS_BUILT, reason="there is no compiled part")
+def test_what_cannot_become_a_ghost_in_c_is_left_to_python(url):
+    with make_store(url, code="off") as store:
+        store.save(Owner("a"))
+        view, made = store.desk().view, {}
+        facts = {"Item.8": None, "no id": entry_of(store.load("Owner.1")).facts, "Item.9": 7}
+        assert COMPILED.make_ghosts(view, {}, {}, facts, made) == list(facts)
+        assert made == {}
+        for wrong in ((), (view,), (view, {}, {}, [], {})):
+            with pytest.raises(TypeError):
+                COMPILED.make_ghosts(*wrong)
+
+
 def test_names_that_are_answered_without_waking_are(url, way):
     ids = saved(url, 3)
     with make_store(url, code="off") as store:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from perdure import kernels
 from perdure.backends.base import number_of
@@ -23,6 +23,15 @@ def by_id(rows: Iterable[tuple[bytes]]) -> dict[str, bytes]:
         }
     except (IndexError, UnicodeDecodeError):
         return {id_: frame for (frame,) in rows if (id_ := readable_id(frame))}
+
+
+def names_by_id(rows: list[tuple[int, bytes | None]], names: Mapping[int, str], wanted: set[str]) -> dict[str, str]:
+    """Names of classes by the ids that are wanted; rows have a class's number and the beginning of a frame."""
+    if kernels.compiled is not None:
+        found: dict[str, str] = kernels.compiled.names_by_id(rows, names, wanted)
+        if found is not NotImplemented:
+            return found
+    return {id_: names[number] for number, head in rows if (id_ := readable_id(head)) in wanted}
 
 
 def numbers_in(ids: Iterable[str]) -> list[int]:

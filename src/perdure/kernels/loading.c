@@ -222,6 +222,37 @@ take(const Into *into, PyObject *id, PyObject *parts, PyObject **taken_object)
     return taken;
 }
 
+/* make_ghosts(view, by_id, entries, facts, made): ghosts for ids with the facts of their classes, which have no object
+   in memory, into `made`; gives a list of the ids that are for Python. */
+static PyObject *
+make_ghosts(PyObject *module, PyObject *args)
+{
+    PyObject *view, *by_id, *numbered, *wanted, *made, *id, *facts, *left = PyList_New(0);
+    Py_ssize_t position = 0;
+    if (left == NULL || !PyArg_ParseTuple(args, "OO!O!O!O!", &view, &PyDict_Type, &by_id, &PyDict_Type, &numbered,
+                                          &PyDict_Type, &wanted, &PyDict_Type, &made)) {
+        Py_XDECREF(left);
+        return NULL;
+    }
+    const Into into = {.view = view, .by_id = by_id, .numbered = numbered};
+    while (PyDict_Next(wanted, &position, &id, &facts)) {
+        PyObject *obj = NULL, *entry = NULL;
+        int is_usual = are_facts(facts) && slot_of(facts, in_facts.guest) == Py_False
+                       && PyType_Check(slot_of(facts, in_facts.ghost)) && PyUnicode_Check(id) && number_in(id) >= 0;
+        if (is_usual) {
+            entry = new_ghost(&into, facts, id, &obj);
+        }
+        int done = is_usual ? (entry == NULL ? -1 : PyDict_SetItem(made, id, obj)) : PyList_Append(left, id);
+        Py_XDECREF(entry);
+        Py_XDECREF(obj);
+        if (done < 0) {
+            Py_DECREF(left);
+            return NULL;
+        }
+    }
+    return left;
+}
+
 /* fill_one(entry, obj, parts, held): whether a ghost got its state; if not, nothing was done. */
 static PyObject *
 fill_one(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -333,6 +364,8 @@ static PyTypeObject FillingType = {
 };
 
 static PyMethodDef functions[] = {
+    {"make_ghosts", make_ghosts, METH_VARARGS,
+     "make_ghosts(view, by_id, entries, facts, made): the ids that are for Python"},
     {"fill_one", (PyCFunction)(void (*)(void))fill_one, METH_FASTCALL, "fill_one(entry, obj, parts, held)"},
     {NULL, NULL, 0, NULL},
 };

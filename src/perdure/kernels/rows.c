@@ -173,9 +173,41 @@ frames_by_id(PyObject *module, PyObject *rows)
     return found;
 }
 
+/* names_by_id(rows, names, wanted): names of classes, by the ids in rows of number and head of a frame, where these are
+   wanted; NotImplemented if one of them is not usual. */
+static PyObject *
+names_by_id(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyList_CheckExact(args[0]) || !PyDict_CheckExact(args[1]) || !PySet_CheckExact(args[2])) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    PyObject *rows = args[0], *names = args[1], *wanted = args[2], *found = PyDict_New();
+    for (Py_ssize_t place = 0; found != NULL && place < PyList_GET_SIZE(rows); place++) {
+        PyObject *row = PyList_GET_ITEM(rows, place), *name = NULL, *id = NULL;
+        if (PyTuple_CheckExact(row) && PyTuple_GET_SIZE(row) == 2 && PyLong_CheckExact(PyTuple_GET_ITEM(row, 0))) {
+            name = PyDict_GetItemWithError(names, PyTuple_GET_ITEM(row, 0));
+            id = name == NULL ? NULL : id_in(PyTuple_GET_ITEM(row, 1));
+        }
+        int is_wanted = id == NULL ? -1 : PySet_Contains(wanted, id);
+        if (is_wanted < 0) {
+            PyErr_Clear();
+            Py_XDECREF(id);
+            Py_DECREF(found);
+            Py_RETURN_NOTIMPLEMENTED;
+        }
+        if (is_wanted && PyDict_SetItem(found, id, name) < 0) {
+            Py_CLEAR(found);
+        }
+        Py_DECREF(id);
+    }
+    return found;
+}
+
 static PyMethodDef methods[] = {
     {"drafted", drafted, METH_O, "drafted(drafts): numbers, replaced ones, and kinds; or NotImplemented"},
     {"frames_by_id", frames_by_id, METH_O, "frames_by_id(rows): frames by their ids, or NotImplemented"},
+    {"names_by_id", (PyCFunction)(void (*)(void))names_by_id, METH_FASTCALL,
+     "names_by_id(rows, names, wanted): names of classes by ids, or NotImplemented"},
     {"numbers_in", numbers_in, METH_O, "numbers_in(ids): their numbers, or NotImplemented"},
     {"plain_texts", plain_texts, METH_O, "plain_texts(ids): a list of them as texts of no subclass"},
     {NULL, NULL, 0, NULL},

@@ -68,6 +68,8 @@ class ServerBackend(Forgetting, Mending, Pieces, Replaying):
         wanted = set(asked)
         until = _LAST if at is None else at
         found = by_id(self._select("SELECT frame FROM {records}", asked, "revision <= %s AND frame IS NOT NULL", until))
+        if found.keys() == wanted:
+            return found
         for id_ in found.keys() - wanted:
             del found[id_]
         if len(found) < len(wanted) and at is not None:
@@ -75,6 +77,12 @@ class ServerBackend(Forgetting, Mending, Pieces, Replaying):
         if len(found) < len(wanted):
             self._refuse_damaged(wanted.difference(found))
         return found
+
+    @reads
+    def read_run(self, first: int, end: int, at: int) -> dict[str, bytes]:
+        # One round trip for all of them: that is what a single read takes the longest for.
+        sql = "SELECT frame FROM {records} WHERE number >= %s AND number < %s AND revision <= %s AND frame IS NOT NULL"
+        return by_id(self._rows(sql, (first, end, at)))
 
     @reads
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:

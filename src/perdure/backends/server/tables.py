@@ -15,7 +15,8 @@ from typing import Any
 
 from sqlalchemy.engine import URL
 
-from perdure.backends.base import FEW, Backend, NewKey, no_key, number_of
+from perdure.backends.base import FEW, Backend, NewKey, no_key
+from perdure.backends.frames import numbers_in
 from perdure.backends.server.columns import NO_COLUMNS, Columns, ServerColumns
 from perdure.backends.server.connection import Cursor, Kind, ServerConnection
 from perdure.backends.server.errors import Trouble, foreign, outcome_unknown, replaced
@@ -156,7 +157,7 @@ class ServerTables(Backend):
         if not ids:
             self._connection.refuse_closed()
             return []
-        numbers = {*map(number_of, ids)}
+        numbers = {*numbers_in(ids)}
         first, last = min(numbers), max(numbers)
         if len(numbers) > FEW and last - first < len(numbers) + len(numbers) // 4:  # hardly a gap
             return self._rows(f"{start} WHERE {column} BETWEEN %s AND %s AND {condition}", (first, last, *values))

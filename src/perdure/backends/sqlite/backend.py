@@ -24,7 +24,7 @@ from perdure.backends.base import (
     too_old,
 )
 from perdure.backends.damage import expect, reads, reads_each
-from perdure.backends.frames import by_id, numbers_in, readable_id
+from perdure.backends.frames import by_id, names_by_id, numbers_in
 from perdure.backends.naming import checked_path
 from perdure.backends.sqlite.columns import SqliteColumns
 from perdure.backends.sqlite.connection import ReadOnlySqliteConnection, SqliteConnection
@@ -150,7 +150,7 @@ class SqliteBackend(SqliteMending):
         wanted = set(asked)
         rows = self._find(f"class, substr(frame, 1, {HEAD})", asked, at)
         names = dict(self._rows("SELECT number, name FROM classes"))
-        found = {id_: names[number] for number, head in rows if (id_ := readable_id(head)) in wanted}
+        found = names_by_id(rows, names, wanted)
         missing = wanted.difference(found)
         if missing and at is not None:
             older = self._superseded(missing, at)

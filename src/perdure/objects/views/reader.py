@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
@@ -37,6 +38,7 @@ from perdure.objects.payloads.filling import user_code
 from perdure.objects.payloads.pieces import attached
 from perdure.objects.views.ahead import ReadAhead
 from perdure.objects.views.large import begun
+from perdure.objects.views.memory import MANY, CollectionPaused
 from perdure.objects.views.replaced import Records
 from perdure.objects.views.whole import Whole, not_found
 from perdure.pickling.outside import BATCHED, NO_RESOURCES, Resolver, Resources
@@ -186,6 +188,14 @@ class Reader(Whole):
             held.update(self._make_ghosts(missing))
         return held
 
+    def _held_by_one(self, ids: Sequence[str]) -> dict[str, Any]:
+        """What one object refers to, which may be all that there is."""
+        if len(ids) < MANY or not gc.isenabled():
+            return self._held(ids)
+        with CollectionPaused() as pause:
+            pause.made = len(ids)
+            return self._held(ids)
+
     def _materialize(self, records: Records) -> dict[str, Any]:
         """Objects with their states; what is not here is looked for in their code records, if that is allowed."""
         try:
@@ -262,14 +272,18 @@ class Reader(Whole):
         """Ghosts for ids with their records; where those are not known, the list of classes is asked."""
         unnamed = [id_ for id_, parts in records.items() if parts is None]
         told = self.facts_told(self.backend.classes(unnamed, self.revision)) if unnamed else {}
+        facts_by_id = {
+            id_: told.get(id_) or (facts_of(Lost) if parts is None else self._facts_for_ghost(parts))
+            for id_, parts in records.items()
+        }
         made: dict[str, Any] = {}
-        eager = []
-        for id_, parts in records.items():
-            facts = told.get(id_) or (facts_of(Lost) if parts is None else self._facts_for_ghost(parts))
-            if facts.eager:
-                eager.append(id_)
-            else:
-                made[id_] = self._ghost(facts, id_)
+        left: Iterable[str] = facts_by_id
+        if kernels.compiled is not None:
+            left = kernels.compiled.make_ghosts(self, self.by_id, self._entries, facts_by_id, made)
+        eager = [id_ for id_ in left if facts_by_id[id_].eager]
+        for id_ in left:
+            if not facts_by_id[id_].eager:
+                made[id_] = self._ghost(facts_by_id[id_], id_)
         if eager:
             made.update(self._make_eager(self.records(eager)))
         return made
@@ -327,7 +341,7 @@ class Reader(Whole):
             near = known.get(id_)
             target = near() if near is not None else None
             if target is None:
-                held = self._held(parts[6])
+                held = self._held_by_one(parts[6])
                 break
             held[id_] = target
         self.loaded.append(entry)
