@@ -109,11 +109,13 @@ add_views(PyObject *module)
         {&of_view.loaded_limit, "_cache_limit"},
         {&of_view.lock, "lock"},
         {&of_view.make_room, "make_room"},
+        {&of_view.mark, "mark"},
         {&of_view.napping, "_napping"},
         {&of_view.owns, "owns"},
         {&of_view.retired, "retired"},
         {&of_view.revision, "revision"},
         {&of_view.trust_all, "trust_all"},
+        {&of_view.watch, "watch"},
     };
     for (size_t place = 0; place < sizeof(names) / sizeof(names[0]); place++) {
         if ((*names[place].at = PyUnicode_InternFromString(names[place].name)) == NULL) {

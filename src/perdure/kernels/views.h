@@ -8,7 +8,8 @@
 /* Names of attributes and methods. */
 extern struct Names {
     PyObject *ahead, *append, *at, *by_id, *classes, *closed, *decoders, *enlisted, *enlisted_limit, *entries, *frames;
-    PyObject *loaded, *loaded_limit, *lock, *make_room, *napping, *owns, *retired, *revision, *trust_all;
+    PyObject *loaded, *loaded_limit, *lock, *make_room, *mark, *napping, *owns, *retired, *revision;
+    PyObject *trust_all, *watch;
 } of_view;
 
 /* An attribute in the dict of a view, borrowed; None, and no exception, if it is not there. */

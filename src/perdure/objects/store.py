@@ -135,18 +135,23 @@ class Store(Asking, HistoryFace):
         Raises `NotFound`, `InvalidId`, `UntrustedRecord` (unless `trust="all"` is given here or at opening),
         `CorruptRecord`, `ClassNotFound`, `CannotLoad`.
         """
-        # What is in memory, or was read ahead, in a thread's view that is at the newest revision needs no other call.
-        asyncio = _modules.get("asyncio")
-        if trust is None and (asyncio is None or asyncio._get_running_loop() is None):
-            view = self._threads.view
-            if view is not None and view.watch() == view.mark and not prefetch and missing is None:
-                compiled = kernels.compiled
-                obj = in_memory(view.by_id, id_) if compiled is None else compiled.at_hand(view, id_)
-                if obj is not None:
-                    return obj
+        if trust is None and missing is None and not prefetch:
+            compiled = kernels.compiled
+            obj = self._at_hand(id_) if compiled is None else compiled.at_hand(self._threads, id_)
+            if obj is not None:
+                return obj
         if prefetch:
             return self.load_many((id_,), trust=trust, prefetch=prefetch, missing=missing)[0]
         return self._load(id_, trust, missing)
+
+    def _at_hand(self, id_: str) -> Any:
+        """What is in memory, in a thread's view that is at the newest revision: found without any other call."""
+        asyncio = _modules.get("asyncio")
+        if asyncio is None or asyncio._get_running_loop() is None:
+            view = self._threads.view
+            if view is not None and view.watch() == view.mark:
+                return in_memory(view.by_id, id_)
+        return None
 
     def _load(self, id_: str, trust: Trust | None, missing: Missing | None) -> Any:
         desk = self.desk()
