@@ -268,6 +268,9 @@ class ReadOnlySqliteConnection(SqliteConnection):
         self.read(is_open)
         raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
 
+    def write_marked(self, work: Callable[[sqlite3.Connection, object], T]) -> tuple[T, object]:
+        return self.write(lambda connection: (work(connection, None), None))
+
     def _once(self, work: Work[T]) -> T:
         while True:
             before = self._signature()
