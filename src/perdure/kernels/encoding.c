@@ -12,8 +12,8 @@ PyTypeObject *encoder_type;
 static PyTypeObject *persistable_type;
 static PyObject *perdure_error, *shaped, *shaped_plain; /* the flags, as numbers */
 static Py_ssize_t large_payload;
-static PyObject *asked_name, *clear_memo_name, *dump_name, *id_name, *mark_name, *new_pickler_name, *noted_name,
-    *small_name;
+static PyObject *asked_name, *clear_memo_name, *dump_name, *flat_name, *id_name, *mark_name, *new_pickler_name,
+    *noted_name, *small_name;
 
 enum { NAMES, LINKS, SHAPE_HEAD }; /* of a shape */
 enum { FEW = 4 };                  /* shapes that are looked at before a dict of them is asked */
@@ -248,13 +248,26 @@ was_asked(PyObject *pickler)
     return asked != Py_False;
 }
 
+/* Put the pickle without a memo in the place of that of plain values, if they do without; -1 with an exception. */
+static int
+leave_out_memo(PyObject *encoder, PyObject *values, PyObject **rest)
+{
+    PyObject *flat = PyObject_CallMethodOneArg(encoder, flat_name, values);
+    if (flat != NULL && PyBytes_CheckExact(flat)) {
+        Py_SETREF(*rest, flat);
+    } else {
+        Py_XDECREF(flat);
+    }
+    return flat == NULL ? -1 : 0;
+}
+
 /* The payload as C pickle makes it; NULL with an exception. */
 static PyObject *
 payload_by_pickler(PyObject *encoder, PyObject *obj, PyObject *head, PyObject *values, int *asked)
 {
     PyObject *pickler = ready_pickler(encoder), *payload = NULL;
     PyObject *rest = pickler == NULL ? NULL : pickled(encoder, pickler, obj, values);
-    if (rest != NULL && (*asked = was_asked(pickler)) >= 0) {
+    if (rest != NULL && (*asked = was_asked(pickler)) >= 0 && (*asked || leave_out_memo(encoder, values, &rest) == 0)) {
         payload = joined(head, rest, *asked ? 0 : start_of(rest));
     }
     if (payload != NULL && PyBytes_GET_SIZE(payload) > large_payload) {
@@ -399,7 +412,7 @@ add_encoding(PyObject *module)
         PyObject **at;
         const char *name;
     } names[] = {
-        {&asked_name, "asked"}, {&clear_memo_name, "clear_memo"},     {&dump_name, "dump"},
+        {&asked_name, "asked"}, {&clear_memo_name, "clear_memo"},     {&dump_name, "dump"},   {&flat_name, "_flat"},
         {&id_name, "id"},       {&mark_name, "mark"},                 {&new_pickler_name, "_new_pickler"},
         {&noted_name, "_noted"}, {&small_name, "_small"},
     };

@@ -1,4 +1,5 @@
-/* Values to pickles of protocol 5: byte for byte what C pickle writes of them, in a third of its time.
+/* Values to pickles of protocol 5: byte for byte what C pickle writes of them, in a third of its time; of plain values,
+   less what perdure leaves out.
 
    - Builtin values of their exact types, and what instances.c knows. For anything else, and for what is large or deep,
      the caller begins again with C pickle: nothing of the user's has been run by then, and nothing was changed.
@@ -14,7 +15,7 @@ enum {
     DEEPEST = 60,
     BATCH = 1000, /* from here on there are several batches */
     START = 11,   /* PROTO and its byte, FRAME and its eight */
-    LEAST_FRAMED = 4,
+    MEMOIZE = 0x94,
 };
 
 /* -- bytes ----------------------------------------------------------------------------------------------------- */
@@ -100,6 +101,27 @@ grow_memo(Pickle *pickle)
     return SAVED;
 }
 
+/* Put the opcodes where they belong that were left out so far; each that follows is put at once. */
+static int
+need_memo(Pickle *pickle)
+{
+    if (pickle->needs_memo) {
+        return SAVED;
+    }
+    size_t number = pickle->count < MOST_FLAT ? pickle->count : MOST_FLAT, end = pickle->used;
+    if (place_for(pickle, number) == NULL) {
+        return UNUSUAL;
+    }
+    pickle->needs_memo = 1;
+    while (number) {
+        size_t begin = pickle->notes[number - 1];
+        memmove(pickle->bytes + begin + number, pickle->bytes + begin, end - begin);
+        number--, end = begin;
+        pickle->bytes[begin + number] = MEMOIZE;
+    }
+    return SAVED;
+}
+
 int
 memoize(Pickle *pickle, PyObject *obj)
 {
@@ -110,15 +132,20 @@ memoize(Pickle *pickle, PyObject *obj)
         pickle->slots[slot_for(pickle, obj)] = (uint16_t)(pickle->count + 1);
         Py_INCREF(obj);
     }
-    pickle->objects[pickle->count++] = obj; /* each takes a byte at least: there are fewer than MOST_BYTES */
-    return put_byte(pickle, 0x94);
+    size_t number = pickle->count++; /* each takes a byte at least: there are fewer than MOST_BYTES */
+    pickle->objects[number] = obj;
+    if (!pickle->needs_memo && number < MOST_FLAT) {
+        pickle->notes[number] = (uint16_t)pickle->used;
+        return SAVED;
+    }
+    return need_memo(pickle) && put_byte(pickle, MEMOIZE);
 }
 
 int
 put_known(Pickle *pickle, PyObject *obj)
 {
     size_t known = pickle->slots[slot_for(pickle, obj)];
-    if (!known) {
+    if (!known || !need_memo(pickle)) {
         return UNUSUAL;
     }
     unsigned char told[5] = {known <= 256 ? 'h' : 'j'};
@@ -186,7 +213,7 @@ save_bytes(Pickle *pickle, PyObject *obj)
 {
     size_t size = (size_t)PyBytes_GET_SIZE(obj);
     int is_short = size < 256;
-    return put_sized(pickle, is_short ? 'C' : 'B', is_short ? 1 : 4, PyBytes_AS_STRING(obj), size)
+    return need_memo(pickle) && put_sized(pickle, is_short ? 'C' : 'B', is_short ? 1 : 4, PyBytes_AS_STRING(obj), size)
         && memoize(pickle, obj);
 }
 
@@ -234,7 +261,8 @@ save_tuple(Pickle *pickle, PyObject *tuple)
     if (pickle->slots[slot_for(pickle, tuple)]) {
         return UNUSUAL; /* it holds itself */
     }
-    return put_byte(pickle, opcodes[size > 3 ? 4 : size]) && memoize(pickle, tuple);
+    return put_byte(pickle, opcodes[size > 3 ? 4 : size]) && memoize(pickle, tuple)
+        && (size < BATCH || need_memo(pickle)); /* it is not flat */
 }
 
 static int
@@ -261,7 +289,7 @@ static int
 save_members(Pickle *pickle, PyObject *set)
 {
     PyObject *each = PyObject_GetIter(set), *member;
-    int saved = each == NULL ? UNUSUAL : SAVED;
+    int saved = each != NULL && need_memo(pickle) ? SAVED : UNUSUAL;
     while (saved == SAVED && (member = PyIter_Next(each)) != NULL) {
         saved = save(pickle, member);
         Py_DECREF(member);
@@ -316,7 +344,7 @@ save_container(Pickle *pickle, PyObject *value)
     if (type == &PyFrozenSet_Type) {
         return save_frozenset(pickle, value);
     }
-    return save_instance(pickle, value);
+    return need_memo(pickle) ? save_instance(pickle, value) : UNUSUAL;
 }
 
 int
@@ -378,7 +406,7 @@ payload_of(PyObject *encoder, PyObject *places, PyObject *head, PyObject *values
     size_t first = (size_t)PyBytes_GET_SIZE(head), start = first + START;
     PyObject *payload = NULL;
     if (put(&pickle, PyBytes_AS_STRING(head), first) && place_for(&pickle, START) != NULL
-        && save(&pickle, values) == SAVED && put_byte(&pickle, '.') && pickle.used - start >= LEAST_FRAMED) {
+        && save(&pickle, values) == SAVED && put_byte(&pickle, '.')) {
         unsigned char *at = pickle.bytes;
         if (pickle.asked) {
             at[first] = 0x80, at[first + 1] = 5, at[first + 2] = 0x95;

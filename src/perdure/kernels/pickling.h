@@ -6,11 +6,12 @@
 #include "kernels.h"
 
 enum { RAISED = -1, UNUSUAL = 0, SAVED = 1 }; /* what came of saving a value; only RAISED leaves an exception */
-enum { FEW_BYTES = 1024, FEW_OBJECTS = 128, FEW_SLOTS = 256 };
+enum { FEW_BYTES = 1024, FEW_OBJECTS = 128, FEW_SLOTS = 256, MOST_FLAT = 100 };
 
 typedef struct {
     PyObject *encoder, *places; /* borrowed: whom references are told to, and their places */
     int asked;                  /* whether anything was saved that is no plain value */
+    int needs_memo;             /* whether these opcodes are there: it is not flat, see perdure/pickling/flat.py */
     int depth;
     unsigned char *bytes;
     size_t used, room;
@@ -21,6 +22,7 @@ typedef struct {
     unsigned char few_bytes[FEW_BYTES];
     PyObject *few_objects[FEW_OBJECTS];
     uint16_t few_slots[FEW_SLOTS];
+    uint16_t notes[MOST_FLAT]; /* where the first opcodes belong that note something in the memo */
 } Pickle;
 
 /* Append the pickle of a value, without PROTO, FRAME and STOP. */
@@ -67,7 +69,8 @@ int put_known(Pickle *pickle, PyObject *obj);
 /* Give an object, or something that nobody can refer to (NULL), the next number in the memo. */
 int memoize(Pickle *pickle, PyObject *obj);
 
-/* The payload: a head, and the pickle of a list of values, new bytes. NULL without an exception: not usual. */
+/* The payload: a head, and the pickle of a list of values as `Encoder.encode_simple_in_python` makes it, new bytes.
+   NULL without an exception: not usual. */
 PyObject *payload_of(PyObject *encoder, PyObject *places, PyObject *head, PyObject *values, int *asked);
 
 #endif

@@ -24,8 +24,8 @@ from perdure.errors import CorruptRecord
 MOST_NAMES = 200
 LONGEST = 0xFFFF  # bytes
 _MOST_PARSED = 1000
-_START = pickle.PROTO + b"\x05" + pickle.FRAME
-_START_SIZE = len(_START) + 8
+_PROTO, _FRAME, _START = pickle.PROTO + b"\x05", pickle.FRAME[0], 11  # how they begin, and the size of both
+_LEAST_FRAMED = 2 + 4  # bytes
 
 
 class Shape(NamedTuple):
@@ -57,9 +57,11 @@ def parse_shape(payload: bytes) -> Shape:
 
 def without_start(pickled: bytes) -> bytes:
     """A pickle of plain values of protocol 5 without PROTO and FRAME; as it is if one frame does not hold all of it."""
-    if pickled[:3] != _START or int.from_bytes(pickled[3:_START_SIZE], "little") != len(pickled) - _START_SIZE:
+    if pickled[:2] != _PROTO or len(pickled) == 2:
         return pickled
-    return pickled[_START_SIZE:]
+    if pickled[2] != _FRAME:
+        return pickled[2:] if len(pickled) < _LEAST_FRAMED else pickled  # too short for a frame
+    return pickled[_START:] if int.from_bytes(pickled[3:_START], "little") == len(pickled) - _START else pickled
 
 
 def declared_names(shape: Shape) -> tuple[str, ...]:

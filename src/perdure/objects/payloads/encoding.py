@@ -5,6 +5,7 @@
   object's payload is two pickles in a row (how it is made, what is put in), so that the bare object exists before
   anything refers to it; a plain value's is one pickle of the value. A payload that names no class and no function says
   so (`PLAIN`).
+- Values that are flat (`perdure.pickling.flat`) are pickled without a memo.
 - One C pickler is used again and again, and made anew after an error or a large record (its memo never shrinks).
   Where its recursion ends, the iterative pickler takes over. What is usual is pickled by the compiled part.
 - What is large (buffers, bytes) is not in the payload, but beside it (`BUFFERED`).
@@ -29,6 +30,7 @@ from perdure.objects.payloads.pieces import Given, Part, has_large, joined, take
 from perdure.objects.payloads.usual import has_code
 from perdure.pickling.classes import MAIN, name_of, public_module
 from perdure.pickling.deep import DeepPickler
+from perdure.pickling.flat import Collector, FlatPickler, is_flat
 from perdure.pickling.lasting import LASTING, Telling
 from perdure.pickling.lasting import shape as shape_function
 from perdure.pickling.outside import outside
@@ -95,8 +97,8 @@ class Encoder:
     """Encodes objects of one view; `enrol` gives the entry of an object that is referred to."""
 
     __slots__ = (
-        "_declined", "_enrol", "_itself", "_mark", "_outside", "_parts", "_pickler", "_places", "_protocol", "giving",
-        "met_large", "modules", "names",
+        "_declined", "_enrol", "_flat_pickler", "_itself", "_mark", "_outside", "_parts", "_pickler", "_places",
+        "_protocol", "giving", "met_large", "modules", "names",
     )  # fmt: skip
 
     def __init__(self, enrol: Callable[[Any], Entry], protocol: int = PROTOCOL):
@@ -110,6 +112,7 @@ class Encoder:
         self._itself: tuple[Any, str] | None = None
         self._parts: list[Part] = []
         self._pickler: _FastPickler | None = None
+        self._flat_pickler: FlatPickler | None = None
         self._outside = False  # whether the payload refers to something outside of the store
         self.names: set[str] = set()  # of the classes and functions that payloads name
         self.modules: set[str] = set()  # what the last payload names is in, but for Python's own and perdure's
@@ -148,7 +151,6 @@ class Encoder:
     def encode_simple_in_python(self, obj: Any, facts: ClassFacts) -> Encoded | None:
         """The same, as it stands beside the compiled part."""
         pickler = self._pickler or self._new_pickler()
-        parts = self._parts
         graph = _attribute(obj, "__dict__")
         names = tuple(graph)
         shape = facts.shapes.get(names) or facts.shape(names)
@@ -157,7 +159,7 @@ class Encoder:
         values = [*graph.values()]
         places: dict[str, int] = {}
         self._places, self._itself = places, None
-        parts.clear()
+        self._parts.clear()
         pickler.asked = False
         if self.modules:
             self.modules = set()
@@ -174,9 +176,7 @@ class Encoder:
                     entry = self._enrol(value)
                     entry.mark = self._mark
                 values[place] = places.setdefault(entry.id, len(places))
-            pickler.dump(values)
-            pickler.clear_memo()  # at once: what it holds would seem to be held by somebody
-            rest: Any = parts[0] if len(parts) == 1 else self._small(obj)
+            rest = self._flat(values) or self._with_memo(obj, pickler, values)
         except (PerdureError, MemoryError):
             self._pickler = None
             raise
@@ -194,6 +194,19 @@ class Encoder:
         flags = SHAPED if not facts.links_to_learn and not self._outside else self._noted(facts, graph)
         return payload, tuple(places), graph, flags
 
+    def _flat(self, values: list[Any]) -> bytes | None:
+        """The pickle of values that do without a memo; None where they do not, or are large."""
+        if self._protocol != PROTOCOL or not is_flat(values):
+            return None
+        pickler = self._flat_pickler = self._flat_pickler or FlatPickler()
+        return pickler.dump(values)
+
+    def _with_memo(self, obj: Any, pickler: _FastPickler, values: list[Any]) -> bytes:
+        pickler.dump(values)
+        pickler.clear_memo()  # at once: what it holds would seem to be held by somebody
+        part: Any = self._parts[0]
+        return part if len(self._parts) == 1 else self._small(obj)
+
     def _noted(self, facts: ClassFacts, graph: dict[str, Any]) -> int:
         """Learn what can be learnt of a state that is not plain; gives its flags."""
         if facts.links_to_learn:
@@ -207,7 +220,7 @@ class Encoder:
 
     def release(self) -> None:
         """Let go of the pickler, and of whom it asks: else all that was pickled would wait for a garbage collection."""
-        self._pickler = self._declined = None
+        self._pickler = self._flat_pickler = self._declined = None
         self._enrol = _nobody
         self._parts.clear()
 
@@ -310,7 +323,7 @@ class Encoder:
         self._parts, self._outside = [], False
         # fix_imports would spell builtins as Python 2 did, up to protocol 2: `find_global` looks for them as they are.
         pickler = self._pickler = _FastPickler(
-            _Sink(self._parts), self._protocol, fix_imports=False, buffer_callback=self._callback
+            Collector(self._parts), self._protocol, fix_imports=False, buffer_callback=self._callback
         )
         pickler.place_of, pickler.name_it, pickler.names = self.place_of, self.name_it, self.names
         pickler.note_module = self._note_module
@@ -319,7 +332,9 @@ class Encoder:
     def _pickled_deep(self, obj: Any, graphs: tuple[Any, ...]) -> tuple[bytes, int]:
         self._places = {}
         self._parts = []
-        pickler = _DeepPickler(_Sink(self._parts), self._protocol, fix_imports=False, buffer_callback=self._callback)
+        pickler = _DeepPickler(
+            Collector(self._parts), self._protocol, fix_imports=False, buffer_callback=self._callback
+        )
         pickler.place_of, pickler.name_it, pickler.names = self.place_of, self.name_it, self.names
         pickler.note_module = self._note_module
         for graph in graphs:
@@ -400,12 +415,3 @@ def explain(
 
 def _nobody(obj: Any) -> Entry:
     raise TransactionError("The commit that this encoder belongs to is over.")
-
-
-class _Sink:
-    """A file that only collects what is written; C pickle writes a small pickle in one piece."""
-
-    __slots__ = ("write",)
-
-    def __init__(self, parts: list[Part]):
-        self.write = parts.append
