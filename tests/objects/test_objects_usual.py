@@ -26,6 +26,7 @@ from perdure.errors import CannotPickle, WrongView
 from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.persistable import Entry, entry_of
 from perdure.objects.payloads.encoding import Encoder
+from perdure.pickling import outside
 from perdure.pickling.layouts import ASIDE, keep_aside
 from perdure.pickling.outside import REGISTERED
 
@@ -360,12 +361,24 @@ def test_what_is_declared_of_classes_counts(monkeypatch):
     monkeypatch.setitem(copyreg._extension_registry, (__name__, "Fresh"), 7)
     assert not same(Part(value=obj))
     monkeypatch.delitem(copyreg._extension_registry, (__name__, "Fresh"))
-    monkeypatch.setitem(REGISTERED, id(Plain), None)
-    assert not pickled(Part(value=obj), compiled=True)[1]
-    monkeypatch.delitem(REGISTERED, id(Plain))
     keep_aside(obj, {"more": 1})
     assert not same(Part(value=obj))
     ASIDE.clear()
+    assert same(Part(value=obj))
+
+
+def test_what_is_kept_outside_is_left_to_pickle_and_nothing_else(monkeypatch):
+    cls, asked = fresh(), []
+    obj = cls()
+    obj.number = 1
+    assert same(Part(value=obj))
+    kind = outside.Kind("usual", cls, lambda obj: asked.append(obj) or obj.number, lambda key, resources: None)
+    monkeypatch.setattr(outside, "_known", {})
+    monkeypatch.setitem(REGISTERED, id(cls), kind)
+    assert not same(Part(value=obj))
+    assert len(asked) == 2
+    assert same(Part(value=[Need(1), Colour.RED, TIMES]))
+    monkeypatch.undo()
     assert same(Part(value=obj))
 
 
@@ -451,7 +464,7 @@ def test_no_change_is_seen_in_what_was_loaded():
     backend = MemoryBackend()
     ids = Store(backend, KEY, code="off").save_many(
         [
-            Part(value=[Need(1), {Colour.RED, "a"}, TIMES, Slim(1, 2)], name="".join(["a ", str(number)]))
+            Part(value=[Need(1), {"b", "a"}, Colour.RED, TIMES, Slim(1, 2)], name="".join(["a ", str(number)]))
             for number in range(9)
         ]
     )

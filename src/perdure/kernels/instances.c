@@ -23,8 +23,9 @@ typedef struct {
 } Function;
 
 static Function reference, shape, member;
-static PyObject *ask; /* what tells of a class */
-static PyObject *dispatch_table, *extensions, *aside, *registered; /* dicts; while they are empty, nothing is unusual */
+static PyObject *ask;                                             /* what tells of a class */
+static PyObject *kind_of;                                         /* what is registered for the class of an object */
+static PyObject *dispatch_table, *extensions, *aside, *registered; /* dicts of what is declared */
 static PyObject *five, *name_name, *reduce_name, *value_name;
 
 /* -- classes --------------------------------------------------------------------------------------------------- */
@@ -287,16 +288,21 @@ save_named(Pickle *pickle, PyObject *obj, PyObject *told)
     return saved == SAVED ? put_byte(pickle, 0x81) && memoize(pickle, obj) : saved;
 }
 
-/* Whether pickle, or perdure, was told how objects of a class are stored. */
+/* Whether pickle, or perdure, was told how objects of a class are stored; -1 with an exception. */
 static int
-is_declared(PyTypeObject *type)
+is_declared(PyObject *obj)
 {
-    if (PyDict_GET_SIZE(aside) || PyDict_GET_SIZE(registered) || PyDict_GET_SIZE(extensions)) {
+    if (PyDict_GET_SIZE(aside) || PyDict_GET_SIZE(extensions)) {
         return 1;
     }
-    int found = PyDict_Contains(dispatch_table, (PyObject *)type);
-    PyErr_Clear();
-    return found != 0;
+    if (PyDict_GET_SIZE(registered)) {
+        PyObject *kind = PyObject_CallOneArg(kind_of, obj);
+        Py_XDECREF(kind);
+        if (kind != Py_None) {
+            return kind == NULL ? -1 : 1;
+        }
+    }
+    return PyDict_Contains(dispatch_table, (PyObject *)Py_TYPE(obj));
 }
 
 int
@@ -317,8 +323,10 @@ save_instance(Pickle *pickle, PyObject *obj)
     if (told == NULL) {
         return not_had();
     }
-    int saved = UNUSUAL;
-    if (told != Py_None && !is_declared(Py_TYPE(obj))) {
+    int saved = UNUSUAL, declared = told == Py_None ? 1 : is_declared(obj);
+    if (declared < 0) {
+        saved = not_had();
+    } else if (!declared) {
         long kind = PyLong_AsLong(PyTuple_GET_ITEM(told, KIND));
         saved = kind >= PLAIN && kind <= NAMED ? ways[kind](pickle, obj, told) : UNUSUAL;
     }
@@ -344,22 +352,23 @@ learn_function(Function *into, PyObject *function)
 static PyObject *
 bind_usual(PyObject *module, PyObject *args)
 {
-    PyObject *told, *functions[3], *dicts[4];
-    if (!PyArg_ParseTuple(args, "O(OOO)(O!O!O!O!)", &told, &functions[0], &functions[1], &functions[2], &PyDict_Type,
-                          &dicts[0], &PyDict_Type, &dicts[1], &PyDict_Type, &dicts[2], &PyDict_Type, &dicts[3])
+    PyObject *told, *kind, *functions[3], *dicts[4];
+    if (!PyArg_ParseTuple(args, "OO(OOO)(O!O!O!O!)", &told, &kind, &functions[0], &functions[1], &functions[2],
+                          &PyDict_Type, &dicts[0], &PyDict_Type, &dicts[1], &PyDict_Type, &dicts[2], &PyDict_Type,
+                          &dicts[3])
         || learn_function(&reference, functions[0]) < 0 || learn_function(&shape, functions[1]) < 0
         || learn_function(&member, functions[2]) < 0) {
         return NULL;
     }
     dispatch_table = Py_NewRef(dicts[0]), extensions = Py_NewRef(dicts[1]);
     aside = Py_NewRef(dicts[2]), registered = Py_NewRef(dicts[3]);
-    ask = Py_NewRef(told);
+    ask = Py_NewRef(told), kind_of = Py_NewRef(kind);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
     {"bind_usual", bind_usual, METH_VARARGS,
-     "bind_usual(told, (reference, shape, member), (dispatch_table, extension_registry, ASIDE, REGISTERED))"},
+     "bind_usual(told, kind_of, (reference, shape, member), (dispatch_table, extension_registry, ASIDE, REGISTERED))"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -21,7 +21,7 @@ from perdure.pickling.classes import MAIN
 from perdure.pickling.lasting import member, shape
 from perdure.pickling.layouts import ARGUMENTS, ASIDE, layout_of
 from perdure.pickling.opaque import Missing, OpaqueValue
-from perdure.pickling.outside import REGISTERED
+from perdure.pickling.outside import REGISTERED, kind_of
 from perdure.pickling.references import reference
 
 PLAIN, MEMBER, REDUCED, STATED, NAMED = range(5)  # the kinds of instances.c
@@ -109,4 +109,4 @@ _MEMBER_REDUCES = tuple(
 
 if kernels.built is not None:
     tables = copyreg.dispatch_table, copyreg._extension_registry, ASIDE, REGISTERED  # type: ignore[attr-defined]
-    kernels.built.bind_usual(told, (reference, shape, member), tables)
+    kernels.built.bind_usual(told, kind_of, (reference, shape, member), tables)
