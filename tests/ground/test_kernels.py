@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure import kernels
+from perdure.backends.base import numbers_of, runs_of
 from perdure.backends.frames import by_id, names_by_id, numbers_in
 from perdure.errors import PerdureError
 from perdure.ids import Id
@@ -310,6 +311,27 @@ def test_plain_texts_are_texts_of_no_subclass():
     for wrong in ((), [7], [["Item.9"]]):
         with pytest.raises(TypeError):
             COMPILED.plain_texts(wrong)
+
+
+RUNS = st.lists(st.integers(0, 40), max_size=20) | st.lists(st.integers(-3, 2**65) | st.just(2**63 - 1), max_size=5)
+
+
+@needs_kernels
+@given(RUNS)
+def test_runs_are_told_the_same(numbers):
+    before, told = kernels.compiled, []
+    for kernels.compiled in (COMPILED, None):
+        told.append(runs_of(numbers))
+    kernels.compiled = before
+    assert told[0] == told[1]
+    ordinary = sorted({number for number in numbers if number >= 0})
+    assert [*numbers_of(runs_of(ordinary))] == ordinary
+
+
+@needs_kernels
+def test_what_are_no_runs_is_left_to_python():
+    for wrong in (None, (1, 2), [], ["1"], [True, 2], [1, 2.0], [2**70], [-1]):
+        assert COMPILED.runs_of(wrong) is NotImplemented
 
 
 @needs_kernels

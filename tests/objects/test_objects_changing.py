@@ -360,3 +360,19 @@ def test_rest_takes_what_a_worklist_has():
             COMPILED.rest(*wrong)
     pairs = [7, (), (1, 2), (None, None, None)]
     assert COMPILED.rest(pairs, {}) == pairs
+
+
+def test_finish_takes_what_a_worklist_has():
+    for wrong in ((), ([], []), ((), [], 1), ([], (), 1), ([], [], "1")):
+        with pytest.raises(TypeError):
+            COMPILED.finish(*wrong)
+    store, (obj,), _ = a_store(Part(value=1))
+    entry = entry_of(obj)
+    before = told(obj)
+    for created, written in (([entry, 7], []), ([entry], [(1, 2, 3)]), ([], [(entry, 1, ()), (entry, 1)])):
+        assert COMPILED.finish(created, written, 9) is False
+        assert told(obj) == before
+    assert COMPILED.finish([entry], [], 1) is True
+    assert COMPILED.finish([], [(entry, entry.digest, entry.references)], 1) is True
+    assert told(obj) == before
+    store.close()

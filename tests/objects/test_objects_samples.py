@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 import threading
 from importlib import import_module
 from importlib.util import find_spec
@@ -280,9 +282,8 @@ def test_what_is_answered_without_waking_stays_so(way):
         obj.persistent_id = "Item.2"
 
 
-def test_only_the_own_thread_assigns(way):
-    _, obj, _ = loaded(value=1)
-    found = []
+def assigning(obj, found):
+    """What assigns to the object, and notes the ids of the error."""
 
     def assign():
         try:
@@ -290,10 +291,39 @@ def test_only_the_own_thread_assigns(way):
         except perdure.WrongView as error:
             found.append(error.ids)
 
-    other = threading.Thread(target=assign)
-    other.start()
-    other.join()
-    assert (found, obj.value, entry_of(obj).state) == ([("Item.1",)], 1, AWAKE)
+    return assign
+
+
+@pytest.mark.parametrize("tasks", [True, False], ids=["asyncio imported", "not imported"])
+def test_only_the_own_thread_assigns(way, monkeypatch, tasks):
+    if not tasks:
+        monkeypatch.delitem(sys.modules, "asyncio")
+    backend = Counting()
+    ids = Store(backend, KEY, code="off").save_many([Item(value=number) for number in range(4)])
+    store = Store(backend, KEY, code="off")
+    first, second, third, _ = store.load_many(ids)
+    found = []
+    first.value = 2
+    for obj in (second, third):
+        other = threading.Thread(target=assigning(obj, found))
+        other.start()
+        other.join()
+    assert (found, second.value, entry_of(second).state) == ([("Item.2",), ("Item.3",)], 1, AWAKE)
+    third.value = 3
+    assert third.value == 3
+
+
+def test_no_task_assigns_to_what_its_thread_has(way):
+    store, obj, _ = loaded(value=1)
+    (other,) = store.load_many(store.save_many([Item(value=1)]))
+    other.value = 2
+    found = []
+
+    async def main():
+        assigning(obj, found)()
+
+    asyncio.run(main())
+    assert (found, obj.value) == ([("Item.1",)], 1)
 
 
 def test_an_index_tells_what_was_assigned(way):

@@ -24,8 +24,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
-from operator import lt
 
+from perdure import kernels
 from perdure.backends.lacking import cannot_be_encrypted, cannot_be_filled, cannot_be_mended
 from perdure.errors import ConflictError, IdInUse, SnapshotTooOld
 from perdure.records.buffers import PART, digests_of
@@ -339,10 +339,9 @@ def runs_of(numbers: Iterable[int]) -> str:
     """Sorted numbers as text, runs shortened: `1-20000,20005`. The form in which commits name what they wrote."""
     runs: list[list[int]] = []
     numbers = sorted(numbers)
-    if len(numbers) == 1:
-        return str(numbers[0])
-    if numbers and numbers[-1] - numbers[0] + 1 == len(numbers) and all(map(lt, numbers, islice(numbers, 1, None))):
-        return f"{numbers[0]}-{numbers[-1]}"  # a bulk save: one run
+    found = NotImplemented if kernels.compiled is None else kernels.compiled.runs_of(numbers)
+    if found is not NotImplemented:
+        return str(found)
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number

@@ -156,7 +156,52 @@ rest(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return left;
 }
 
+/* Whether all that is written is told of by usual entries. */
+static int
+are_usual(PyObject *created, PyObject *written)
+{
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(created); place++) {
+        if (!is_entry(PyList_GET_ITEM(created, place))) {
+            return 0;
+        }
+    }
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(written); place++) {
+        PyObject *told = PyList_GET_ITEM(written, place);
+        if (!PyTuple_CheckExact(told) || PyTuple_GET_SIZE(told) != 3 || !is_entry(PyTuple_GET_ITEM(told, 0))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* finish(created, written, revision): entries learn what is stored; False, and nothing is done, if Python has to. */
+static PyObject *
+finish(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyList_CheckExact(args[0]) || !PyList_CheckExact(args[1]) || !PyLong_CheckExact(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "finish takes two lists and a revision");
+        return NULL;
+    }
+    if (!are_usual(args[0], args[1])) {
+        Py_RETURN_FALSE;
+    }
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(args[0]); place++) {
+        set_slot(PyList_GET_ITEM(args[0], place), in_entry.revision, args[2]);
+        set_slot(PyList_GET_ITEM(args[0], place), in_entry.forced, Py_False);
+    }
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(args[1]); place++) {
+        PyObject *told = PyList_GET_ITEM(args[1], place), *entry = PyTuple_GET_ITEM(told, 0);
+        set_slot(entry, in_entry.revision, args[2]);
+        set_slot(entry, in_entry.digest, PyTuple_GET_ITEM(told, 1));
+        set_slot(entry, in_entry.references, PyTuple_GET_ITEM(told, 2));
+        set_slot(entry, in_entry.forced, Py_False);
+    }
+    Py_RETURN_TRUE;
+}
+
 static PyMethodDef methods[] = {
+    {"finish", (PyCFunction)(void (*)(void))finish, METH_FASTCALL,
+     "finish(created, written, revision): whether entries have learnt what is stored"},
     {"rest", (PyCFunction)(void (*)(void))rest, METH_FASTCALL,
      "rest(pairs, enlisted): let objects doze; a list of those that Python has to see to"},
     {NULL, NULL, 0, NULL},

@@ -203,12 +203,76 @@ names_by_id(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return found;
 }
 
+/* The digits of a number; gives where they end. */
+static char *
+put_digits(char *at, long long number)
+{
+    char digits[20];
+    int count = 0;
+    do {
+        digits[count++] = (char)('0' + number % 10);
+    } while (number /= 10);
+    while (count) {
+        *at++ = digits[--count];
+    }
+    return at;
+}
+
+/* The number at a place of a list; below 0, and no exception, if that is not usual. */
+static long long
+number_at(PyObject *numbers, Py_ssize_t place)
+{
+    PyObject *number = PyList_GET_ITEM(numbers, place);
+    long long value = PyLong_CheckExact(number) ? PyLong_AsLongLong(number) : -1;
+    if (value < 0 || value == LLONG_MAX) {
+        PyErr_Clear();
+        return -1;
+    }
+    return value;
+}
+
+/* runs_of(numbers): a sorted list of them as text, runs shortened; NotImplemented if one of them is not usual. */
+static PyObject *
+runs_of(PyObject *module, PyObject *numbers)
+{
+    Py_ssize_t count = PyList_CheckExact(numbers) ? PyList_GET_SIZE(numbers) : 0, place = 0;
+    if (count == 0 || count > PY_SSIZE_T_MAX / 21) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    char *text = PyMem_Malloc((size_t)count * 21), *at = text; /* a sign and up to 20 digits each */
+    if (text == NULL) {
+        return PyErr_NoMemory();
+    }
+    while (place < count) {
+        long long first = number_at(numbers, place++), last = first;
+        while (last >= 0 && place < count && number_at(numbers, place) == last + 1) {
+            last++, place++;
+        }
+        if (first < 0) {
+            PyMem_Free(text);
+            Py_RETURN_NOTIMPLEMENTED;
+        }
+        if (at != text) {
+            *at++ = ',';
+        }
+        at = put_digits(at, first);
+        if (last != first) {
+            *at++ = '-';
+            at = put_digits(at, last);
+        }
+    }
+    PyObject *runs = PyUnicode_FromStringAndSize(text, at - text);
+    PyMem_Free(text);
+    return runs;
+}
+
 static PyMethodDef methods[] = {
     {"drafted", drafted, METH_O, "drafted(drafts): numbers, replaced ones, and kinds; or NotImplemented"},
     {"frames_by_id", frames_by_id, METH_O, "frames_by_id(rows): frames by their ids, or NotImplemented"},
     {"names_by_id", (PyCFunction)(void (*)(void))names_by_id, METH_FASTCALL,
      "names_by_id(rows, names, wanted): names of classes by ids, or NotImplemented"},
     {"numbers_in", numbers_in, METH_O, "numbers_in(ids): their numbers, or NotImplemented"},
+    {"runs_of", runs_of, METH_O, "runs_of(numbers): those of a sorted list as text, runs shortened; or NotImplemented"},
     {"plain_texts", plain_texts, METH_O, "plain_texts(ids): a list of them as texts of no subclass"},
     {NULL, NULL, 0, NULL},
 };

@@ -11,7 +11,7 @@
 #include "views.h"
 #include "waiting.h"
 
-static PyObject *asyncio_name, *compiled_name, *running_name, *view_name;
+static PyObject *asyncio_name, *compiled_name, *owner_name, *running_name, *view_name;
 static PyObject *settings, *get_in_python, *set_in_python, *unwoken; /* dict of the package, functions, frozenset */
 
 /* Note an attribute as the record has it, if it is plain (`_sample_of` in Python); -1 with an exception. */
@@ -55,13 +55,26 @@ enlist(PyObject *attributes, PyObject *entry, PyObject *obj, PyObject *name)
     return 1;
 }
 
-/* Whether the caller is the thread or task that the view belongs to, as far as `owns` tells; -1 with an exception. */
+/* Whether the caller is the thread or task that the view belongs to, as far as `owns` tells; -1 with an exception.
+
+   Where no task can be running, the thread that was found to be the owner stays it: its number is given only once. */
 static int
 is_owned(PyObject *attributes)
 {
-    PyObject *told = PyObject_CallNoArgs(attribute_of(attributes, of_view.owns));
-    Py_XDECREF(told);
-    return told == NULL ? -1 : told == Py_True;
+    PyObject *modules = PyImport_GetModuleDict();
+    int may_have_tasks = modules == NULL || PyDict_GetItemWithError(modules, asyncio_name) != NULL;
+    PyObject *own = may_have_tasks ? NULL : PyLong_FromUnsignedLongLong(PyThreadState_GetID(PyThreadState_Get()));
+    int is_own = own == NULL ? 0 : PyObject_RichCompareBool(own, attribute_of(attributes, owner_name), Py_EQ);
+    if (is_own == 0 && !PyErr_Occurred()) {
+        PyObject *told = PyObject_CallNoArgs(attribute_of(attributes, of_view.owns));
+        is_own = told == NULL ? -1 : told == Py_True;
+        if (is_own == 1 && own != NULL && PyDict_SetItem(attributes, owner_name, own) < 0) {
+            is_own = -1;
+        }
+        Py_XDECREF(told);
+    }
+    Py_XDECREF(own);
+    return PyErr_Occurred() ? -1 : is_own;
 }
 
 /* 1 if a ghost was filled with what waits for it, 0 if Python has to see to it, -1 with an exception. */
@@ -299,9 +312,11 @@ add_waking(PyObject *module)
 {
     asyncio_name = PyUnicode_InternFromString("asyncio");
     compiled_name = PyUnicode_InternFromString("compiled");
+    owner_name = PyUnicode_InternFromString("_owner");
     running_name = PyUnicode_InternFromString("_get_running_loop");
     view_name = PyUnicode_InternFromString("view");
-    if (asyncio_name == NULL || compiled_name == NULL || running_name == NULL || view_name == NULL) {
+    if (asyncio_name == NULL || compiled_name == NULL || owner_name == NULL || running_name == NULL
+        || view_name == NULL) {
         return -1;
     }
     return PyModule_AddFunctions(module, methods);

@@ -295,7 +295,8 @@ class Commit:
         if checks:
             written = {draft.id for draft in batch.drafts}.union(batch.removals)
             checks = {id_: base for id_, base in checks.items() if id_ not in written}
-        needed, doubted = needed_by(self.desk.view, batch, self.drafts) if worklist.refers_to_stored else ((), ())
+        may_need = worklist.refers_to_stored and (self.values or self.copies or worklist.refers_anew())
+        needed, doubted = needed_by(self.desk.view, batch, self.drafts) if may_need else ((), ())
         if len(batch.drafts) < len(self.saved):  # some are as they were: they must be there all the same
             same = self._saved_before({draft.id for draft in batch.drafts})
             needed, doubted = {*needed, *(each.id for each in same)}, [*doubted, *_ghosts(same)]

@@ -242,13 +242,19 @@ class Worklist:
         )  # fmt: skip
         return Batch._make(parts)  # in a third of the time that names take
 
+    def refers_anew(self) -> bool:
+        """Whether anything is written with references that its record does not have, or has just been."""
+        changed = any(entry.references != references for entry, _, references in self._written)
+        return changed or any(entry.references for entry in self._created)
+
     def finish(self, revision: int) -> None:
         """The batch is durable: entries learn what is stored."""
-        for entry in self._created:
-            entry.revision, entry.forced = revision, False
+        if kernels.compiled is None or not kernels.compiled.finish(self._created, self._written, revision):
+            for entry in self._created:
+                entry.revision, entry.forced = revision, False
+            for entry, digest, references in self._written:
+                entry.revision, entry.digest, entry.references, entry.forced = revision, digest, references, False
         self._view.loaded.extend(self._created)
-        for entry, digest, references in self._written:
-            entry.revision, entry.digest, entry.references, entry.forced = revision, digest, references, False
 
     def rest(self) -> None:
         """Let what was looked at doze: `View.doze` written out, since it is done for each object.

@@ -54,11 +54,11 @@ class Comparing(Reader):
             frames = self.backend.read(ids, self.revision)
         except SnapshotTooOld:
             frames = self.backend.read(ids)  # what is still there as it was read can be compared all the same
-        changed = []
+        changed, opened = [], self.opener()
         for entry, encoded in doubtful:
             frame = frames.get(entry.id)
             if frame is not None:
-                parts = self.opener()(frame)
+                parts = opened(frame)
                 if (
                     parts[1] == entry.revision
                     and not _surely_differs(entry, parts, encoded)

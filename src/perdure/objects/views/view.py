@@ -73,6 +73,7 @@ class View(Napping):
         self.archives.imports = code == "archived"
         self.protocol = protocol
         self.owns = owns
+        self._owner = 0  # number of the thread that was found to own it, where the compiled part has asked
         self.lock = threading.RLock()
         self.extra_fields: ExtraFields | None = None  # of the store
         self.in_transaction = False
