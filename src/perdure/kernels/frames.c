@@ -318,8 +318,22 @@ class_number(PyObject *known, PyObject *draft, PyObject *before, PyObject *numbe
     return number;
 }
 
+/* The frame of a draft by whatever function seals, a bytearray; NULL with an exception. */
+static PyObject *
+array_of(PyObject *encoder, PyObject *draft, PyObject *revision)
+{
+    if (Py_TYPE(encoder) == &FrameEncoderType) {
+        return frame_of((FrameEncoder *)encoder, draft, revision, 1);
+    }
+    PyObject *arguments[] = {draft, revision}, *frame = PyObject_Vectorcall(encoder, arguments, 2, NULL);
+    if (frame != NULL) {
+        Py_SETREF(frame, PyByteArray_FromObject(frame));
+    }
+    return frame;
+}
+
 /* row_values(encode, drafts, numbers, known, revision, start, stop): number, revision, class and frame, a bytearray, of
-   the drafts from `start` on, one after the other in a tuple; NotImplemented if it is another function that seals. */
+   the drafts from `start` on, one after the other in a tuple. */
 static PyObject *
 row_values(PyObject *module, PyObject *args)
 {
@@ -329,9 +343,6 @@ row_values(PyObject *module, PyObject *args)
                           &known, &PyLong_Type, &revision, &start, &stop)) {
         return NULL;
     }
-    if (Py_TYPE(encoder) != &FrameEncoderType) {
-        Py_RETURN_NOTIMPLEMENTED;
-    }
     if (start < 0 || stop < start || stop > PyList_GET_SIZE(drafts) || stop > PyList_GET_SIZE(numbers)) {
         return PyErr_Format(PyExc_IndexError, "there are no drafts from %zd to %zd", start, stop);
     }
@@ -339,7 +350,7 @@ row_values(PyObject *module, PyObject *args)
     for (Py_ssize_t row = start, at = 0; values != NULL && row < stop; row++) {
         PyObject *draft = row < PyList_GET_SIZE(drafts) ? PyList_GET_ITEM(drafts, row) : Py_None, *frame = NULL;
         class = class_number(known, draft, before, class);
-        if (class == NULL || (frame = frame_of((FrameEncoder *)encoder, draft, revision, 1)) == NULL) {
+        if (class == NULL || (frame = array_of(encoder, draft, revision)) == NULL) {
             Py_CLEAR(values);
             break;
         }

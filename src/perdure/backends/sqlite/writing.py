@@ -182,10 +182,9 @@ def row_values(
     Frames are bytearrays: for `bytes`, sqlite3 looks for an adapter first, which takes longer than to write them.
     """
     if kernels.compiled is not None:
-        found = kernels.compiled.row_values(encode, drafts, numbers, known, revision, start, stop)
-        if found is not NotImplemented:
-            values: tuple[object, ...] = found
-            return values
+        values: tuple[object, ...]
+        values = kernels.compiled.row_values(encode, drafts, numbers, known, revision, start, stop)
+        return values
     made: list[object] = []
     for draft, number in zip(drafts[start:stop], numbers[start:stop], strict=True):
         class_number = known[draft[3], draft[2] & INTERNAL]
