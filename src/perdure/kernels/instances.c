@@ -12,7 +12,7 @@ enum { KIND, ARGS, MODULE, QUALNAME, NAME, IS_NOTED, STATE, TOLD }; /* what it t
 enum { CLASSES = 256, TRIES = 3 };
 
 static struct {
-    PyTypeObject *type; /* compared only */
+    PyTypeObject *type, *meta; /* compared only */
     unsigned int tag;
     PyObject *qualname; /* the same */
     PyObject *told;
@@ -69,7 +69,8 @@ told_of(PyTypeObject *type)
 {
     size_t place = ((uintptr_t)type >> 4) % CLASSES;
     unsigned int tag = tag_of(type);
-    if (known[place].type == type && known[place].tag == tag && tag && known[place].qualname == qualname_of(type)) {
+    if (known[place].type == type && known[place].tag == tag && tag && known[place].qualname == qualname_of(type)
+        && known[place].meta == Py_TYPE(type)) {
         return Py_NewRef(known[place].told);
     }
     for (int tries = 0; tries < TRIES; tries++) {
@@ -80,6 +81,7 @@ told_of(PyTypeObject *type)
         if (told == NULL || (tag && tag == tag_of(type))) {
             if (told != NULL) {
                 known[place].type = type, known[place].tag = tag, known[place].qualname = qualname_of(type);
+                known[place].meta = Py_TYPE(type);
                 Py_XSETREF(known[place].told, Py_NewRef(told));
             }
             return told;
@@ -99,6 +101,9 @@ is_found(PyTypeObject *type, PyObject *told)
         ? PyDict_GetItemWithError(modules, PyTuple_GET_ITEM(told, MODULE)) : NULL;
     PyObject *found = module != NULL && PyModule_CheckExact(module)
         ? PyDict_GetItemWithError(PyModule_GetDict(module), PyTuple_GET_ITEM(told, QUALNAME)) : NULL;
+    if (found == NULL) {
+        PyErr_Clear();
+    }
     return found == (PyObject *)type;
 }
 
@@ -230,6 +235,13 @@ save_stated(Pickle *pickle, PyObject *obj, PyObject *told)
     return saved;
 }
 
+/* Append the call that gives an object, which is not usual if its arguments hold it. */
+static int
+put_called(Pickle *pickle, PyObject *obj)
+{
+    return !put_known(pickle, obj) && put_byte(pickle, 'R') && memoize(pickle, obj);
+}
+
 /* A member of an enumeration: a call of `member` with the class, its name and its value. */
 static int
 save_member(Pickle *pickle, PyObject *obj, PyObject *told)
@@ -243,8 +255,7 @@ save_member(Pickle *pickle, PyObject *obj, PyObject *told)
         Py_INCREF(value);
         saved = save_function(pickle, &member) && save_class(pickle, Py_TYPE(obj), told) && save(pickle, name) == SAVED;
         saved = saved == SAVED ? save(pickle, value) : saved;
-        saved = saved == SAVED ? put_byte(pickle, 0x87) && memoize(pickle, NULL) && put_byte(pickle, 'R') : saved;
-        saved = saved == SAVED ? memoize(pickle, obj) : saved;
+        saved = saved == SAVED ? put_byte(pickle, 0x87) && memoize(pickle, NULL) && put_called(pickle, obj) : saved;
         Py_DECREF(name);
         Py_DECREF(value);
     } else {
@@ -268,7 +279,7 @@ save_reduced(Pickle *pickle, PyObject *obj, PyObject *told)
         && PyTuple_GET_ITEM(parts, 0) == (PyObject *)Py_TYPE(obj) && PyTuple_CheckExact(PyTuple_GET_ITEM(parts, 1))
         && save_class(pickle, Py_TYPE(obj), told)) {
         saved = save(pickle, PyTuple_GET_ITEM(parts, 1));
-        saved = saved == SAVED ? put_byte(pickle, 'R') && memoize(pickle, obj) : saved;
+        saved = saved == SAVED ? put_called(pickle, obj) : saved;
     }
     Py_DECREF(parts);
     return saved;
@@ -302,7 +313,9 @@ is_declared(PyObject *obj)
             return kind == NULL ? -1 : 1;
         }
     }
-    return PyDict_Contains(dispatch_table, (PyObject *)Py_TYPE(obj));
+    PyTypeObject *type = Py_TYPE(obj), *meta = Py_TYPE(type); /* pickle asks for that of `type` nowhere */
+    int is_there = PyDict_Contains(dispatch_table, (PyObject *)type);
+    return is_there || meta == &PyType_Type ? is_there : PyDict_Contains(dispatch_table, (PyObject *)meta);
 }
 
 int

@@ -119,7 +119,7 @@ def _described(cls: type[Any]) -> Layout | None:
     plain = all(getattr(cls, name) is getattr(object, name) for name in ("__reduce_ex__", "__reduce__"))
     if plain and type(cls).__hash__ is not None and cls in copyreg.dispatch_table:
         plain = False
-    if plain and issubclass(cls, tuple) and _is_named_tuple(cls):
+    if plain and issubclass(cls, tuple) and is_named_tuple(cls):
         return Layout(cls, ARGUMENTS, kind._fields, version)
     own = kind.__getstate__ is not _PLAIN_STATE
     if (own and kind.__getstate__ is not _GET_STATE) or hasattr(cls, "__getnewargs__") or not plain:
@@ -139,7 +139,8 @@ _PLAIN_STATE: Any = object.__getstate__
 _HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
-def _is_named_tuple(cls: type[Any]) -> bool:
+def is_named_tuple(cls: type[Any]) -> bool:
+    """Whether the instances of a tuple's subclass are made with what `collections.namedtuple` says."""
     code = getattr(getattr(cls, "__getnewargs__", None), "__code__", None)
     return isinstance(getattr(cls, "_fields", None), tuple) and code is not None and code.co_filename == _TUPLES
 
