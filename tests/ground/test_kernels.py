@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import struct
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -405,3 +406,38 @@ HEADS = [None, b"", b"x" * 30, b"x" * 5 + b"\x80" + b"x" * 400, b"\xff" * 300, u
 def test_names_of_classes_by_ids_are_the_same(rows, wanted):
     compiled, plain = both(lambda: lambda given: names_by_id(given, {1: "one", -1: "inner"}, wanted), rows)
     assert compiled == plain
+
+
+SUBINTERPRETERS = """
+import sys
+import _interpreters_or_before as interpreters
+from perdure import Persistable, Store, kernels, make_store
+
+class Item(Persistable):
+    def __init__(self, number):
+        self.number = number
+
+def work():
+    store = make_store("memory:", code="off")
+    items = [Item(number) for number in range(20)]
+    ids = store.save_many(items)
+    for item in items:
+        item.number += 100
+    store.save_many(items)
+    return [item.number for item in Store(store.backend, store.key, code="off").load_many(ids)]
+"""
+
+
+@needs_kernels
+def test_two_interpreters_of_one_process_do_not_share_what_the_kernels_know(tmp_path):
+    name = next(name for name in ("_interpreters", "_xxsubinterpreters") if importlib.util.find_spec(name))
+    program = SUBINTERPRETERS.replace("_interpreters_or_before", name)
+    begun = "path = " + repr([str(ROOT / "src"), *sys.path]) + "\nimport sys; sys.path[:] = path\n"
+    script = f"{program}\nfirst = kernels.built\nassert work() == [*range(100, 120)]\n"
+    script += f"inner = interpreters.create()\ninterpreters.run_string(inner, {begun + program!r} + 'work()')\n"
+    script += "assert work() == [*range(100, 120)]\ninterpreters.destroy(inner)\nassert work() == [*range(100, 120)]\n"
+    script += "print(first is not None)"
+    path = tmp_path / "script.py"
+    path.write_text(begun + script, encoding="utf-8")
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr

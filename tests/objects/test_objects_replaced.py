@@ -176,3 +176,28 @@ def test_ids_sort_by_number_however_an_object_was_found(place):
     del store
     found = [order.persistent_id for order in past.iterate(Order)]
     assert [str(id_) for id_ in sorted(found)] == [f"Order.{number}" for number in range(1, 12)]
+
+
+def test_what_takes_the_place_of_a_changed_object_refers_to_nothing_that_is_gone(place):
+    """Not even to what the object has referred to when it was read."""
+    store = place.open()
+    target = Draft()
+    id_ = store.save(Holder(target))
+    other = store.save(Draft())
+    holder = store.load(id_)
+    assert holder.target.text == "draft"
+
+    def take_away():
+        own = place.open()
+        same = own.load(id_)
+        gone = same.target.persistent_id
+        same.target = None
+        own.save(same)
+        own.remove(gone)
+
+    in_thread(take_away)
+    store.load(other)  # moves forward
+    with pytest.raises(ConflictError):
+        store.replace(id_, Holder(target))
+    assert place.open().load(id_).target is None
+    assert holder.target is None

@@ -15,7 +15,7 @@ try:
 except ImportError:  # not built, or for another Python
     built: Any = None
 else:
-    built = _compiled
+    built = _compiled if _compiled.claim() else None  # what it knows is that of one interpreter of the process
 compiled = built  # what is used
 
 

@@ -2,11 +2,29 @@
 
 #include "kernels.h"
 
+/* claim(): whether the kernels are for this interpreter. What they know, classes and entries, is that of one. */
+static PyObject *
+claim(PyObject *module, PyObject *unused)
+{
+    static int64_t claimed_by = -1;
+    int64_t own = PyInterpreterState_GetID(PyInterpreterState_Get());
+    if (claimed_by < 0) {
+        claimed_by = own;
+    }
+    return PyBool_FromLong(claimed_by == own);
+}
+
+static PyMethodDef methods[] = {
+    {"claim", claim, METH_NOARGS, "claim(): whether the kernels are for this interpreter, the first that asks"},
+    {NULL, NULL, 0, NULL},
+};
+
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "perdure.kernels._compiled",
     .m_doc = "The compiled part of perdure; not for use from outside.",
     .m_size = -1,
+    .m_methods = methods,
 };
 
 PyMODINIT_FUNC

@@ -113,7 +113,10 @@ values_of(PyObject *held, PyObject *parts)
     return values;
 }
 
-/* Give the object its attributes, and the entry what is stored; -1 with an exception, and a ghost. */
+/* Give the object its attributes, and the entry what is stored; -1 with an exception, and a ghost.
+
+   Nothing is done where the object got its state since it was looked at: by a `__del__` that touches it, called by the
+   collector of garbage. From the question on no code of the user's runs. */
 static int
 fill(PyObject *entry, PyObject *obj, PyObject *parts, PyObject *values)
 {
@@ -126,6 +129,12 @@ fill(PyObject *entry, PyObject *obj, PyObject *parts, PyObject *values)
         memcpy(PyBytes_AS_STRING(whole) + PyBytes_GET_SIZE(head), PyBytes_AS_STRING(payload),
                (size_t)PyBytes_GET_SIZE(payload));
         digest = PyLong_FromSsize_t(PyObject_Hash(whole));
+    }
+    if (digest != NULL && !is_in_state(entry, GHOST)) {
+        Py_DECREF(whole);
+        Py_DECREF(into);
+        Py_DECREF(digest);
+        return 0;
     }
     set_slot(entry, in_entry.state, small[LOADING]);
     int filled = digest != NULL;
@@ -153,7 +162,9 @@ fill(PyObject *entry, PyObject *obj, PyObject *parts, PyObject *values)
     return filled ? 0 : -1;
 }
 
-/* A new ghost with its entry; `*obj` and what it returns are new references, NULL with an exception. */
+/* A ghost with its entry; `*obj` and what it returns are new references, NULL with an exception.
+
+   They are new, unless the id has got its object while they were made: by a `__del__` that loads it. */
 static PyObject *
 new_ghost(const Into *into, PyObject *facts, PyObject *id, PyObject **obj)
 {
@@ -163,6 +174,14 @@ new_ghost(const Into *into, PyObject *facts, PyObject *id, PyObject **obj)
                : PyBaseObject_Type.tp_new((PyTypeObject *)slot_of(facts, in_facts.ghost), no_arguments, NULL);
     if (*obj != NULL) {
         entry = make_entry(*obj, into->view, facts, id, number, GHOST, small[0]);
+    }
+    PyObject *other = entry == NULL ? NULL : PyDict_GetItemWithError(into->by_id, id);
+    PyObject *others = is_entry(other) ? alive(other) : NULL;
+    if (others != NULL) {
+        Py_DECREF(number);
+        Py_SETREF(entry, Py_NewRef(other));
+        Py_SETREF(*obj, others);
+        return entry;
     }
     if (entry != NULL
         && (PyDict_SetItem(into->numbered, number, entry) < 0 || PyDict_SetItem(into->by_id, id, entry) < 0)) {

@@ -26,12 +26,13 @@ take_sample(PyObject *attributes, PyObject *entry, PyObject *obj, PyObject *name
     if (PyDict_Check(napping)
         && PyDict_GetItemWithError(napping, slot_of(entry, in_entry.address)) == NULL && !PyErr_Occurred()) {
         state = dict_of(obj);
-        value = state == NULL ? NULL : PyDict_GetItemWithError(state, name);
+        value = state == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(state, name));
     }
     if (value != NULL && is_plain(value)
         && (sample = PyTuple_Pack(3, slot_of(entry, in_entry.revision), name, value)) != NULL) {
         put_slot(entry, in_entry.sample, sample);
     }
+    Py_XDECREF(value);
     Py_XDECREF(state);
     return PyErr_Occurred() ? -1 : 0;
 }

@@ -13,8 +13,9 @@ from __future__ import annotations
 import struct
 import threading
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import MemberDescriptorType
 from typing import Any
 
 from perdure import kernels
@@ -76,6 +77,15 @@ def own_slots(cls: type[Any]) -> list[str]:
     ]
 
 
+def slots_of(cls: type[Any]) -> Iterator[Any]:
+    """The descriptors of all slots: a subclass may have a property, or anything, under their names."""
+    for base in cls.__mro__:
+        for name in own_slots(base):
+            descriptor = base.__dict__.get(name)
+            if type(descriptor) is MemberDescriptorType:
+                yield descriptor
+
+
 def wake(obj: Any, name: str | None = None, *, writing: bool = False) -> None:
     """Make an ordinary object of a ghost or dozing one. `name` is the attribute that is asked for or assigned."""
     if kernels.compiled is not None and kernels.compiled.awaken(obj, name, writing):
@@ -108,9 +118,9 @@ def has_state(obj: Any) -> bool:
     with suppress(AttributeError):  # slots only
         if object.__getattribute__(obj, "__dict__"):
             return True
-    for name in (name for base in type(obj).__mro__ for name in own_slots(base)):
+    for descriptor in slots_of(type(obj)):
         with suppress(AttributeError):  # a slot that is not set
-            object.__getattribute__(obj, name)
+            descriptor.__get__(obj)
             return True
     return False
 

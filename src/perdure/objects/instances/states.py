@@ -15,7 +15,7 @@ from sys import getrefcount, intern
 from typing import Any, NamedTuple
 
 from perdure.errors import CannotLoad, CannotPickle
-from perdure.objects.instances.ghosts import own_slots
+from perdure.objects.instances.ghosts import own_slots, slots_of
 from perdure.objects.instances.persistable import Persistable
 from perdure.pickling.layouts import ASIDE, POSITIONS, kept_aside, layout_of, natural, put
 
@@ -23,7 +23,6 @@ PROTOCOL = 5
 
 
 _dict_of: Callable[[Any, str], Any] = object.__getattribute__
-_set: Callable[[Any, str, Any], None] = object.__setattr__
 _NEW_OBJECT = copyreg.__newobj__  # type: ignore[attr-defined]  # what __reduce_ex__(2 and above) gives for plain classes
 _NEW_OBJECT_EX = copyreg.__newobj_ex__  # type: ignore[attr-defined]
 
@@ -139,8 +138,11 @@ def make(cls: type[Any], making: Making) -> Any:
 
 def move(source: Any, target: Any) -> None:
     """Give `target` (same layout, its real class assigned) all attributes of `source`."""
-    for name, value in attributes(source):
-        _set(target, name, value)
+    with suppress(AttributeError):  # slots only
+        _dict_of(target, "__dict__").update(_dict_of(source, "__dict__"))  # no descriptor of the class is asked
+    for descriptor in slots_of(type(target)):
+        with suppress(AttributeError):  # a slot that is not set
+            descriptor.__set__(target, descriptor.__get__(source))
 
 
 def fill(obj: Any, filling: Filling) -> None:
@@ -167,10 +169,9 @@ def attributes(obj: Any) -> Iterator[tuple[str, Any]]:
     """All attributes that are set on the object itself, in its dict and in slots; it is not woken."""
     with suppress(AttributeError):  # slots only
         yield from list(_dict_of(obj, "__dict__").items())
-    for base in type(obj).__mro__:
-        for name in own_slots(base):
-            with suppress(AttributeError):  # a slot that is not set
-                yield name, _dict_of(obj, name)
+    for descriptor in slots_of(type(obj)):
+        with suppress(AttributeError):  # a slot that is not set
+            yield descriptor.__name__, descriptor.__get__(obj)
 
 
 def is_held_by_parts(obj: Any) -> bool:
@@ -207,8 +208,11 @@ _most_references({"": []})
 
 def clear(obj: Any) -> None:
     """Take all attributes and items away; the object is not woken."""
-    for name, _ in list(attributes(obj)):
-        object.__delattr__(obj, name)
+    with suppress(AttributeError):  # slots only
+        _dict_of(obj, "__dict__").clear()  # no descriptor of the class is asked: it would touch the object, or refuse
+    for descriptor in slots_of(type(obj)):
+        with suppress(AttributeError):  # a slot that is not set
+            descriptor.__delete__(obj)
     for kind in _WITH_ITEMS:
         if isinstance(obj, kind):
             kind.clear(obj)  # not what a class of the user's makes of it

@@ -23,17 +23,23 @@ def needed_by(view: View, batch: Batch, others: Collection[Draft]) -> tuple[Coll
     """
     if len(batch.drafts) == 1:
         ((id_, base, _, _, _, _, references, _, _),) = batch.drafts
-        if base and (entry := view.entry(id_)) is not None and entry.references == references:
+        if _had(view, id_, base) == references and base:
             return (), ()  # a change of one object, which refers to what it has referred to
     needed = {id_ for draft in batch.drafts for id_ in draft[6]}
     for draft in batch.drafts:
         if not needed:
             break
-        if draft[1] and (entry := view.entry(draft[0])) is not None:
-            needed.difference_update(entry.references)  # those that it had already are nobody's fault now
+        if draft[1]:
+            needed.difference_update(_had(view, draft[0], draft[1]))  # those that it had are nobody's fault now
     needed.difference_update([draft[0] for draft in (*batch.drafts, *others)])
     found = ((id_, view.entry(id_)) for id_ in needed)
     return needed, [id_ for id_, entry in found if entry is None or entry.state == GHOST]
+
+
+def _had(view: View, id_: str, base: int) -> tuple[str, ...]:
+    """What an object referred to at the revision that its draft is made from, as far as that was read."""
+    entry = view.entry(id_)
+    return entry.references if entry is not None and entry.revision == base else ()
 
 
 def refuse_dangling(view: View, batch: Batch, removed: Collection[str]) -> None:

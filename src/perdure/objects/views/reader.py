@@ -345,6 +345,8 @@ class Reader(Whole):
                 break
             held[id_] = target
         self.loaded.append(entry)
+        if entry.state != GHOST:
+            return  # a `__del__` has touched it meanwhile
         try:
             fill_directly(entry, obj, parts, held)
         except ClassNotFound as error:
@@ -370,6 +372,8 @@ class Reader(Whole):
         if entry.cls is Lost:
             self._find_again(entry, obj, record)
         ghost = entry.facts.ghost
+        if entry.state != GHOST:
+            return  # a `__del__` has touched it meanwhile
         try:
             entry.state = LOADING
             if entry.number in self.half_empty:
