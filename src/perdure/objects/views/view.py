@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
 from perdure.backends.base import Backend
 from perdure.errors import CannotLoad, CorruptRecord, PerdureError, SnapshotTooOld, StoreClosed, WrongView
@@ -75,6 +77,7 @@ class View(Napping):
         self.owns = owns
         self._owner = 0  # number of the thread that was found to own it, where the compiled part has asked
         self.lock = threading.RLock()
+        _views.add(self)
         self.extra_fields: ExtraFields | None = None  # of the store
         self.in_transaction = False
         self.transaction: Open | None = None
@@ -428,3 +431,16 @@ class View(Napping):
                 hint="Load it by its id in this one.",
                 ids=(entry.id,),
             )
+
+
+_views: WeakSet[View] = WeakSet()
+
+
+def _free() -> None:
+    """In a forked child: a thread of the parent's that was looking at an object gives no lock back here."""
+    for view in list(_views):
+        view.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free)
