@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import datetime
+import enum
 import math
 import pickle
 import random
@@ -173,6 +175,25 @@ def test_sets_in_any_order():
     live.add(datetime.date(2003, 1, 1))
     stored.add(datetime.date(2003, 1, 2))
     assert not same(stored, live)
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Abstract(abc.ABC):
+    """Hashed by identity, of a class that has a metaclass."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+
+def test_members_whose_classes_have_metaclasses_are_found():
+    live = {"first", (Level.LOW, "second"), Abstract(1), Abstract(2), Level}
+    assert same(copied(live), live)
+    changed = copied(live)
+    next(member for member in changed if isinstance(member, Abstract)).number += 7
+    assert not same(changed, live)
 
 
 class Member:

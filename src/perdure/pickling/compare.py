@@ -178,7 +178,7 @@ class _Walk:
             return id(cls), pack("<d", member)
         if cls is complex:
             return id(cls), pack("<dd", member.real, member.imag)
-        if cls in _BY_NAME:
+        if cls in _BY_NAME or issubclass(cls, type):
             return id(cls), id(member)
         if cls not in _PLAIN:
             identity = self.reference(member)
