@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -508,6 +509,60 @@ def test_commits_are_durable_also_after_a_reservation_that_need_not_be(backend: 
         assert connection_of(backend).execute("PRAGMA synchronous").fetchone() == (2,)
         backend.reserve(1, durable=False)
     assert connection_of(backend).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_commits_are_durable_also_after_numbers_that_could_not_be_given_back(
+    backend: SqliteBackend, path: Path
+) -> None:
+    first = backend.reserve(3)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert not backend.give_back(first, first + 3)
+    other.close()
+    level: list[int] = []
+    commit_with(backend, lambda _: level.extend(connection_of(backend).execute("PRAGMA synchronous").fetchone()))
+    assert level == [2]
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_commits_are_durable_also_after_a_reservation_that_was_cut_off(backend: SqliteBackend, place: int) -> None:
+    connection = connection_of(backend)
+    cut_off: Any = CutOff(connection, place)
+    backend._connection._connection = cut_off
+    with pytest.raises(KeyboardInterrupt):
+        backend.reserve(1, durable=False)
+    backend._connection._connection = connection
+    level: list[int] = []
+    commit_with(backend, lambda _: level.extend(connection.execute("PRAGMA synchronous").fetchone()))
+    assert level == [2]
+
+
+class CutOff:
+    """A connection whose statement of that place is done, and then interrupted."""
+
+    def __init__(self, connection: sqlite3.Connection, place: int):
+        self.connection = connection
+        self.left = place
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.connection, name)
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        done = self.connection.execute(sql, *values)
+        self.left -= 1
+        if self.left == -1:
+            raise KeyboardInterrupt
+        return done
+
+
+def commit_with(backend: SqliteBackend, look: Callable[[Draft], object]) -> None:
+    """A commit that lets somebody look while it is made."""
+
+    def encode(draft: Draft, revision: int) -> bytes:
+        look(draft)
+        return ENCODE(draft, revision)
+
+    backend.apply(Batch([draft("Item.1")]), encode)
 
 
 def test_closing_moves_the_log_into_the_file(backend: SqliteBackend, path: Path, tmp_path: Path) -> None:

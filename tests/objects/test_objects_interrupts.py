@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import signal
+import sys
 import time
 
 import pytest
@@ -329,6 +330,51 @@ def test_a_load_and_a_save_end_a_transaction_whose_end_was_cut_off(url, monkeypa
     job.number = 2
     store.save(job)
     assert stored(url, id_) == [2]
+
+
+def interrupted_at(line, function, work):
+    """Whether `work` came to that line of the function, counted from 1, and was interrupted before it."""
+    left, reached = line, False
+
+    def trace(frame, event, _):
+        nonlocal left, reached
+        if frame.f_code is not function.__code__:
+            return None if frame.f_code.co_filename == function.__code__.co_filename else trace
+        left -= event == "line"
+        if left == 0 and not reached:
+            reached = True
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return reached
+
+
+def test_an_interruption_before_any_line_of_the_end_of_a_block_leaves_nothing_open(url):
+    store = make_store(url)
+    job = Job("job")
+    id_ = store.save(job)
+
+    def block():
+        with store.transaction():
+            job.number = number
+
+    for number in range(1, 20):
+        reached = interrupted_at(number, Transaction.__exit__, block)
+        with contextlib.suppress(TransactionError):  # it says that what follows was taken back
+            store.save(Job("next"))
+        job.number = -number
+        store.save(job)
+        assert stored(url, id_) == [-number]
+        if not reached:
+            return
+    raise AssertionError("the end of a block has no end")
 
 
 def test_a_part_whose_end_was_cut_off_is_not_committed(url, monkeypatch):

@@ -67,6 +67,7 @@ class SqliteConnection:
         self.lock = threading.RLock()
         self._closed = False
         self._outcome_unknown = False
+        self._is_lax = False  # whether commits of the connection are not durable
         self._file: tuple[int, int] | None = None
         self.watch = new_watch()
         _OPEN.add(self)
@@ -102,14 +103,7 @@ class SqliteConnection:
         """What `work` gives, run as one transaction; nothing is kept of it if it raises."""
 
         def transaction(connection: sqlite3.Connection) -> T:
-            if durable:
-                return self._transaction(connection, work)
-            # NORMAL spares the fsync of this commit; unlike OFF, checkpoints stay as safe as ever.
-            connection.execute("PRAGMA synchronous = NORMAL")
-            try:
-                return self._transaction(connection, work)
-            finally:
-                connection.execute("PRAGMA synchronous = FULL")
+            return (self._transaction if durable else self._undurable)(connection, work)
 
         return self.read(transaction)
 
@@ -138,12 +132,9 @@ class SqliteConnection:
             try:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                done = self._transaction(connection, work)
-                connection.execute("PRAGMA synchronous = FULL")
+                return self._undurable(connection, work)
             except sqlite3.Error:
                 return False  # nobody relies on it
-            return done
 
     def empty_log(self) -> None:
         """Move the log's content into the file, and leave no byte in the log; waits for readers as every call does."""
@@ -203,6 +194,8 @@ class SqliteConnection:
             self._file = file
         if connection.in_transaction:  # an interruption came before its end
             connection.execute("ROLLBACK")
+        if self._is_lax:
+            self._make_strict(connection)
         return work(connection)
 
     def _open(self) -> sqlite3.Connection:
@@ -241,6 +234,18 @@ class SqliteConnection:
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    def _undurable(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+        """The same without an fsync; where it fails or is cut off, the next call makes commits durable again."""
+        self._is_lax = True  # first, and until all is as it was
+        connection.execute("PRAGMA synchronous = NORMAL")  # unlike OFF, checkpoints stay as safe as ever
+        result = self._transaction(connection, work)
+        self._make_strict(connection)
+        return result
+
+    def _make_strict(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA synchronous = FULL")
+        self._is_lax = False
 
     def _fold(self, connection: sqlite3.Connection) -> None:
         deadline = time.monotonic() + min(_CLOSING, self._timeout)

@@ -112,8 +112,8 @@ class Desk:
     def image(self, others: Iterable[Any] = (), *, lenient: bool = False) -> Image:
         """What the view's changed objects are like now; see `Image`."""
         self.require_idle()
-        self.is_looking = True
         try:
+            self.is_looking = True
             return Image(self.view, others, lenient=lenient)
         finally:
             self.is_looking = False

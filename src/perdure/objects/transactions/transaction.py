@@ -87,7 +87,6 @@ class Transaction(Blocked):
 
     @BlockEnd
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.block = None  # from here on it ends, whatever interrupts it
         if self._whole is None and self._commit is None:
             if self.is_inherited and kind is None and self.revision is None:
                 raise was_inherited()
@@ -95,6 +94,7 @@ class Transaction(Blocked):
         if self._whole is not None and self._way_back is None:
             return
         try:
+            self.block = None  # from here on it ends, whatever interrupts it; until here its block being gone tells
             if kind is not None:
                 self.abort()
             else:
