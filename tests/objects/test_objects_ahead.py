@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from places import Holder
 
 from perdure import NotFound, Persistable
+from perdure.backends.base import SMALL
 from perdure.objects.views.ahead import ENOUGH, MOST
 
 
@@ -96,3 +99,22 @@ def test_large_records_are_not_held_by_the_hundred(place):
         waiting.append(sum(map(len, store.desk().view._ahead._frames.values())))
     assert max(waiting) < 3 * ENOUGH
     assert MOST * (ENOUGH // 4) > 3 * ENOUGH  # else this would show nothing
+
+
+def test_large_records_after_small_ones_are_not_read_by_the_hundred(place, monkeypatch):
+    """How many are read at once is reckoned from what was read before, which need not be like what comes."""
+    chance = random.Random(1)
+    many = [chance.random() for n in range(20_000)]  # in none of them is a large piece, which is kept apart
+    ids = place.open().save_many([Item(n) for n in range(200)] + [Item(n, [*many]) for n in range(200, 230)])
+    store = place.open()
+    usual, sizes = store.backend.read_run, []
+
+    def noting(*given):
+        found = usual(*given)
+        sizes.append(sum(map(len, found.values())))
+        return found
+
+    monkeypatch.setattr(store.backend, "read_run", noting)
+    assert [store.load(id_).number for id_ in ids] == list(range(230))
+    assert max(sizes, default=0) < ENOUGH
+    assert MOST * SMALL <= 16 * ENOUGH

@@ -38,6 +38,7 @@ Keep = Callable[[bytes], None]
 
 CHUNK = 500  # records that a scan holds in memory at a time
 FEW = 8  # up to so many ids are searched for one by one
+SMALL = 1 << 15  # bytes of a frame below which it is read ahead
 
 
 def no_key() -> int:
@@ -101,7 +102,8 @@ class Backend(ABC):
     def read_run(self, first: int, end: int, at: int) -> dict[str, bytes]:
         """Frames whose numbers are from `first` on and below `end`, as they were at revision `at`.
 
-        For reading ahead: any of them may be left out, and are where that would cost more than one look-up.
+        For reading ahead: any of them may be left out, and are where that would cost more than one look-up. Frames that
+        are not `SMALL` always are: nobody knows how many of these there are, and all would be in memory at once.
         """
         return {}
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from perdure.backends.base import CHUNK, FEW, number_of, numbers_of, too_old
+from perdure.backends.base import CHUNK, FEW, SMALL, number_of, numbers_of, too_old
 from perdure.backends.damage import expect, reads, reads_each
 from perdure.backends.frames import by_id
 from perdure.backends.server.errors import Trouble, outcome_unknown, replaced
@@ -81,8 +81,8 @@ class ServerBackend(Forgetting, Mending, Pieces, Replaying):
     @reads
     def read_run(self, first: int, end: int, at: int) -> dict[str, bytes]:
         # One round trip for all of them: that is what a single read takes the longest for.
-        sql = "SELECT frame FROM {records} WHERE number >= %s AND number < %s AND revision <= %s AND frame IS NOT NULL"
-        return by_id(self._rows(sql, (first, end, at)))
+        sql = "SELECT frame FROM {records} WHERE number >= %s AND number < %s AND revision <= %s"
+        return by_id(self._rows(f"{sql} AND octet_length(frame) < %s", (first, end, at, SMALL)))  # nor NULL
 
     @reads
     def classes(self, ids: Iterable[str], at: int | None = None) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from perdure.backends.base import (
     CHUNK,
     FEW,
+    SMALL,
     NewKey,
     no_key,
     number_of,
@@ -139,8 +140,8 @@ class SqliteBackend(SqliteMending):
 
     @reads
     def read_run(self, first: int, end: int, at: int) -> dict[str, bytes]:
-        sql = "SELECT frame FROM records WHERE number >= ? AND number < ? AND revision <= ?"
-        return by_id(self._rows(sql, (first, end, at)))
+        sql = "SELECT frame FROM records WHERE number >= ? AND number < ? AND revision <= ? AND length(frame) < ?"
+        return by_id(self._rows(sql, (first, end, at, SMALL)))
 
     def watch(self) -> Callable[[], object]:
         return self._connection.watch

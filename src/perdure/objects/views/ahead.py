@@ -2,7 +2,8 @@
 
 - A miss right after the last one reads the records that follow as well, four times as many each time.
 - What was read ahead are frames as they are at the view's revision; at another one they are forgotten.
-- At most `MOST` records wait, and about `ENOUGH` bytes.
+- At most `MOST` records wait, and about `ENOUGH` bytes: as many as fit if they are like the last ones. None is read
+  ahead that is not `SMALL`, so that some megabytes are the most when larger ones follow.
 """
 
 from __future__ import annotations
