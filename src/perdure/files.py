@@ -39,6 +39,7 @@ _COMMON = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _locks_held: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
 _opening = threading.RLock()  # no fork comes between opening a lock's file and noting it: the child would keep it open
+_lock_paths: dict[int, str] = {}  # descriptors that were those of locks, which may be others' by now
 _held: set[int] = set()  # files that stay open while they are appended to
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # those that are alive, where each holds a file open
 MOST_MAPS = 256
@@ -49,6 +50,11 @@ def _forget_inherited() -> None:
     # A forked child shares the parent's open files; kept open, they would hold the lock after the parent's death.
     for lock in _locks_held:
         lock.close()
+    for descriptor, path in _lock_paths.items():
+        with suppress(OSError):  # a thread that closes a lock has given its number up before the system has
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                os.close(descriptor)
+    _lock_paths.clear()
     for descriptor in _held:
         with suppress(OSError):
             os.close(descriptor)
@@ -211,6 +217,7 @@ class Disk:
             # It is closed when nobody has it: an interruption loses it.
             token = io.FileIO(descriptor, "r+" if exclusive else "r")
             _locks_held.add(token)
+            _lock_paths[descriptor] = path
         try:
             if sys.platform == "win32":  # written for, untested: there is no shared lock, readers take turns
                 msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -194,3 +194,25 @@ def test_a_killed_disk_does_nothing_more(path: str):
         with pytest.raises(Killed):
             files.unlink(path)
     assert Files().read(path) == b"x"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_while_another_thread_closes_a_lock_leaves_the_child_none(path: str):
+    """A file object gives its number up before the system closes the file: in between the child would inherit it."""
+    token = Files().lock(path, create=True)
+    descriptor = token.fileno()
+    kept = os.dup(descriptor)
+    token.close()
+    os.dup2(kept, descriptor)  # as it is at that moment: nobody has the number, and the file is open and locked
+    os.close(kept)
+    child = os.fork()
+    if not child:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(descriptor)
+    Files().lock(path, timeout=0).close()
