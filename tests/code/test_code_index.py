@@ -10,13 +10,11 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ways import COMPILED, needs_kernels, ways
 
-from perdure import kernels
 from perdure.code.index import Index, Tracked, _entries, _parsed, changed_files
 
 NOW = 1_700_000_000
-
-needs_kernels = pytest.mark.skipif(kernels.built is None, reason="the compiled part is not built here")
 
 
 def entry(path: bytes, mode: int = 0o100644, flags: int = 0, more: int | None = None, size: int = 6) -> bytes:
@@ -38,21 +36,6 @@ USUAL = index_of(
     entry(b"staged", flags=0x1000), entry(b"trusted", flags=0x8000),
     rest=b"TREE" + struct.pack(">I", 26) + b"\x000 0\n" + b"t" * 20,
 )  # fmt: skip
-
-
-def ways(function):
-    """What it gives, or raises, with the compiled part and without."""
-    told = []
-    before = kernels.compiled
-    for compiled in (kernels.built, None):
-        kernels.compiled = compiled
-        try:
-            told.append(function())
-        except (ValueError, LookupError, struct.error) as error:
-            told.append(type(error))
-        finally:
-            kernels.compiled = before
-    return told
 
 
 @needs_kernels
@@ -152,14 +135,14 @@ def test_a_name_that_is_no_text_of_this_system_is_looked_for(tmp_path):
 def test_what_makes_no_sense_is_refused():
     for place, id_size, kind in ((-1, 20, tuple), (0, 65, tuple), (0, -1, tuple), (0, 20, list)):
         with pytest.raises(ValueError, match="tracked_files"):
-            kernels.built.tracked_files(b"", place, 0, id_size, kind)
+            COMPILED.tracked_files(b"", place, 0, id_size, kind)
     for files in (
         {"a": (1, 2)},
         {7: Tracked(1, b"", 2, 3, 4, True, True)},
         {"a": Tracked("x", b"", 2, 3, 4, True, True)},
     ):
         with pytest.raises(TypeError):
-            kernels.built.doubtful_files("", files, 1, 2)
+            COMPILED.doubtful_files("", files, 1, 2)
 
 
 @needs_kernels
@@ -169,11 +152,11 @@ def test_nothing_leaks(tree):
 
     def work(times: int) -> int:
         for _ in range(times):
-            kernels.built.tracked_files(USUAL, place, 8, 20, Tracked)
-            kernels.built.tracked_files(USUAL[:200], place, 8, 20, Tracked)
-            kernels.built.doubtful_files(str(root), index.files, NOW, 5)
+            COMPILED.tracked_files(USUAL, place, 8, 20, Tracked)
+            COMPILED.tracked_files(USUAL[:200], place, 8, 20, Tracked)
+            COMPILED.doubtful_files(str(root), index.files, NOW, 5)
             with pytest.raises(TypeError):
-                kernels.built.doubtful_files(str(root), {**index.files, "a": ()}, NOW, 5)
+                COMPILED.doubtful_files(str(root), {**index.files, "a": ()}, NOW, 5)
         gc.collect()
         return sys.getallocatedblocks()
 

@@ -44,9 +44,11 @@ class SqliteApplying(SqlitePieces):
     _last: tuple[object, Meta]  # what the last commit left in `meta`, as long as the watch tells this
 
     def apply(self, batch: Batch, encode: Encoder) -> Receipt:
-        known = self._class_numbers.copy()
+        known: ClassNumbers = {}
 
         def work(connection: sqlite3.Connection, mark: object) -> Meta:
+            nonlocal known
+            known = self._class_numbers.copy()  # each time anew: what an attempt has added went with it
             last, meta = self._last
             return self._apply(connection, batch, encode, known, meta if mark == last else self._meta(connection))
 

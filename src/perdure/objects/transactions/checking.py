@@ -21,10 +21,6 @@ def needed_by(view: View, batch: Batch, others: Collection[Draft]) -> tuple[Coll
 
     What is loaded was there at the view's revision: of what others remove, a view that moves on makes ghosts.
     """
-    if len(batch.drafts) == 1:
-        ((id_, base, _, _, _, _, references, _, _),) = batch.drafts
-        if _had(view, id_, base) == references and base:
-            return (), ()  # a change of one object, which refers to what it has referred to
     needed = {id_ for draft in batch.drafts for id_ in draft[6]}
     for draft in batch.drafts:
         if not needed:
