@@ -5,18 +5,16 @@ from __future__ import annotations
 import gc
 import hashlib
 import importlib.util
-import os
 import shutil
 import struct
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ways import COMPILED, needs_kernels
 
 from perdure import kernels
 from perdure.backends.base import numbers_of, runs_of
@@ -32,12 +30,6 @@ from perdure.records.values import COMPRESSED, FOREIGN, SHAPED, Draft
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEY = Key(bytes(range(32)))
 
-IS_BUILT = importlib.util.find_spec("perdure.kernels._compiled") is not None
-COMPILED: Any = import_module("perdure.kernels._compiled") if IS_BUILT else None  # also where tests run without it
-
-needs_kernels = pytest.mark.skipif(
-    not IS_BUILT and not os.environ.get("CI"), reason="the compiled part is not built here"
-)
 
 TEXTS = st.text(max_size=12) | st.sampled_from(["", "Item", "shop:Item", "Item.17", "ü", "\ud800", "x" * 300])
 NUMBERS = st.sampled_from([0, 1, 7, 0xFFFF, 0x10000, -1, 2**32, 2**70])

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from ways import COMPILED, needs_kernels
 
 from perdure import CannotPickle, Key, PerdureError, Persistable, Store, kernels
 from perdure.backends.memory import MemoryBackend
 from perdure.objects.instances.persistable import AWAKE, DOZING, entry_of
 
-IS_BUILT = find_spec("perdure.kernels._compiled") is not None
-COMPILED: Any = import_module("perdure.kernels._compiled") if IS_BUILT else None
 KEY = Key(bytes(range(32)))
 
-pytestmark = pytest.mark.skipif(not IS_BUILT and not os.environ.get("CI"), reason="the compiled part is not built here")
+pytestmark = needs_kernels
 
 
 class Part(Persistable):

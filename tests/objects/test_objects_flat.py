@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ways import COMPILED, IS_BUILT, needs_kernels
 
 from perdure import Key, Persistable, Store, kernels
 from perdure.backends.memory import MemoryBackend
@@ -21,10 +20,7 @@ from perdure.records.frame import decode
 from perdure.records.shape import parse_shape
 from perdure.records.values import PLAIN, SHAPED
 
-IS_BUILT = find_spec("perdure.kernels._compiled") is not None
-COMPILED: Any = import_module("perdure.kernels._compiled") if IS_BUILT else None
 KEY = Key(bytes(range(32)))
-is_built = pytest.mark.skipif(not IS_BUILT and not os.environ.get("CI"), reason="the compiled part is not built here")
 
 
 class Part(Persistable):
@@ -34,7 +30,7 @@ class Part(Persistable):
 
 @pytest.fixture(params=["compiled", "pure"])
 def way(request, monkeypatch):
-    if request.param == "compiled" and not IS_BUILT:
+    if request.param == "compiled" and not IS_BUILT and not os.environ.get("CI"):
         pytest.skip("the compiled part is not built here")
     monkeypatch.setattr(kernels, "compiled", COMPILED if request.param == "compiled" else None)
     return request.param
@@ -88,7 +84,7 @@ def pickled(value: Any, *, compiled: bool, protocol: int = 5) -> Any:
     return found if found is None else (found[0], found[1], found[3])
 
 
-@is_built
+@needs_kernels
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("name", VALUES)
 def test_both_write_the_same(name, protocol):
@@ -109,7 +105,7 @@ STATES = st.recursive(
 )
 
 
-@is_built
+@needs_kernels
 @given(STATES)
 def test_both_write_the_same_of_any_values(value):
     assert pickled(value, compiled=True) == pickled(value, compiled=False)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import threading
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from ways import COMPILED, needs_kernels
 
 import perdure
 from perdure import Key, Persistable, Store, kernels
@@ -25,11 +23,9 @@ from perdure.records.frame import encoder
 from perdure.records.shape import shape_of
 from perdure.records.values import LINKED, PLAIN, SHAPED, Batch, Draft
 
-IS_BUILT = find_spec("perdure.kernels._compiled") is not None
-COMPILED: Any = import_module("perdure.kernels._compiled") if IS_BUILT else None
 KEY = Key(bytes(range(32)))
 
-pytestmark = pytest.mark.skipif(not IS_BUILT and not os.environ.get("CI"), reason="the compiled part is not built here")
+pytestmark = needs_kernels
 
 
 class Part(Persistable):

@@ -8,18 +8,15 @@ import asyncio
 import os
 import sys
 import threading
-from importlib import import_module
-from importlib.util import find_spec
 
 import pytest
+from ways import COMPILED
 
 import perdure
 from perdure import Key, Persistable, Store, kernels
 from perdure.backends.memory import MemoryBackend
 from perdure.objects.instances.persistable import AWAKE, DOZING, entry_of
 
-IS_BUILT = find_spec("perdure.kernels._compiled") is not None
-COMPILED = import_module("perdure.kernels._compiled") if IS_BUILT else None
 KEY = Key(bytes(range(32)))
 NAN = float("nan")
 

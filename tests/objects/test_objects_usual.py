@@ -7,17 +7,15 @@ import datetime
 import decimal
 import enum
 import gc
-import os
 import sys
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ways import COMPILED, needs_kernels
 
 import perdure
 from perdure import Key, Persistable, Store, kernels
@@ -30,11 +28,9 @@ from perdure.pickling import outside
 from perdure.pickling.layouts import ASIDE, keep_aside
 from perdure.pickling.outside import REGISTERED
 
-IS_BUILT = find_spec("perdure.kernels._compiled") is not None
-COMPILED: Any = import_module("perdure.kernels._compiled") if IS_BUILT else None
 KEY = Key(bytes(range(32)))
 
-pytestmark = pytest.mark.skipif(not IS_BUILT and not os.environ.get("CI"), reason="the compiled part is not built here")
+pytestmark = needs_kernels
 
 T = TypeVar("T")
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import copyreg
 import datetime
 import enum
-import os
 import sys
 from collections import namedtuple
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import pytest
+from ways import COMPILED, needs_kernels
 
 from perdure import Key, Persistable, Store, kernels
 from perdure.backends.memory import MemoryBackend
@@ -20,11 +18,9 @@ from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.persistable import entry_of
 from perdure.objects.payloads.encoding import Encoder
 
-IS_BUILT = find_spec("perdure.kernels._compiled") is not None
-COMPILED: Any = import_module("perdure.kernels._compiled") if IS_BUILT else None
 KEY = Key(bytes(range(32)))
 
-pytestmark = pytest.mark.skipif(not IS_BUILT and not os.environ.get("CI"), reason="the compiled part is not built here")
+pytestmark = needs_kernels
 
 
 class Part(Persistable):

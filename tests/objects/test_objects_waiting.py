@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import sqlite3
 import sys
 import threading
 from contextlib import closing
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from ways import COMPILED, needs_kernels
 
 import perdure
 from perdure import Key, Persistable, Store, kernels, make_store
@@ -28,11 +26,9 @@ from perdure.records.frame import encoder
 from perdure.records.shape import shape_of
 from perdure.records.values import PLAIN, SHAPED, Batch, Draft
 
-IS_BUILT = find_spec("perdure.kernels._compiled") is not None
-COMPILED: Any = import_module("perdure.kernels._compiled") if IS_BUILT else None
 KEY = Key(bytes(range(32)))
 
-pytestmark = pytest.mark.skipif(not IS_BUILT and not os.environ.get("CI"), reason="the compiled part is not built here")
+pytestmark = needs_kernels
 
 
 class Owner(Persistable):
@@ -139,7 +135,7 @@ def test_what_is_touched_one_by_one_is_the_same(url, way):
         assert [item.tags for item in other.load_many(ids)] == [[number] for number in range(300)]
 
 
-@pytest.mark.skipif(not IS_BUILT, reason="there is no compiled part")
+@needs_kernels
 def test_with_the_compiled_part_most_of_them_take_no_call_of_python(url, monkeypatch):
     ids, calls = saved(url), []
     with make_store(url, code="off") as store:
@@ -410,7 +406,7 @@ def test_references_to_many_and_to_all_kinds_become_ghosts(url, way):
         assert store.load(few).items[0] is items[7]
 
 
-@pytest.mark.skipif(not IS_BUILT, reason="there is no compiled part")
+@needs_kernels
 def test_what_cannot_become_a_ghost_in_c_is_left_to_python(url):
     with make_store(url, code="off") as store:
         store.save(Owner("a"))
@@ -476,14 +472,14 @@ def test_an_attribute_hook_that_a_class_gets_later_is_called(url, way):
         del sys.modules[__name__].Late
 
 
-@pytest.mark.skipif(not IS_BUILT, reason="there is no compiled part")
+@needs_kernels
 def test_what_is_no_ghost_class_is_not_quickened():
     for wrong in (int, 7, None):
         with pytest.raises(TypeError):
             COMPILED.quicken(wrong)
 
 
-@pytest.mark.skipif(not IS_BUILT, reason="there is no compiled part")
+@needs_kernels
 def test_what_is_not_at_hand_is_left_to_python(url):
     ids = saved(url, 3)
     with make_store(url, code="off") as store:
