@@ -67,8 +67,6 @@ def seconds_of(when: datetime) -> float:
 
 def clock_time(seconds: Any) -> float:
     """What a clock says, if a commit can have it for its time."""
-    if type(seconds) is float and isfinite(seconds):
-        return seconds
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and isfinite(seconds):
         return float(seconds)
     raise InvalidArgument(
