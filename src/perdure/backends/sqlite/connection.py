@@ -34,6 +34,7 @@ from perdure.backends.sqlite.errors import (
     outcome_unknown,
     translate,
 )
+from perdure.backends.sqlite.room import LogRoom
 from perdure.backends.sqlite.schema import is_empty, prepare
 from perdure.backends.sqlite.tables import connection_class
 from perdure.backends.sqlite.watch import is_next, new_watch
@@ -70,6 +71,7 @@ class SqliteConnection:
         self._is_lax = False  # whether commits of the connection are not durable
         self._file: tuple[int, int] | None = None
         self.watch = new_watch()
+        self._room = LogRoom(path)
         _OPEN.add(self)
         self.read(is_open)
         self._create = False  # a file that vanishes later is never made anew
@@ -117,6 +119,7 @@ class SqliteConnection:
         def marking(connection: sqlite3.Connection) -> T:
             nonlocal before
             before = self.watch()  # nobody else can commit from here on
+            self._room.provide(before)
             return work(connection, before)
 
         result = self.read(lambda connection: self._transaction(connection, marking))
