@@ -18,7 +18,7 @@ from ways import COMPILED, needs_kernels
 
 from perdure import kernels
 from perdure.backends.base import numbers_of, runs_of
-from perdure.backends.frames import by_id, names_by_id, numbers_in
+from perdure.backends.frames import by_id, in_order, names_by_id, numbers_in
 from perdure.errors import PerdureError
 from perdure.ids import Id
 from perdure.records.frame import NARROW_HEAD, TAG_SIZE, crc32, decoder, encoder
@@ -251,6 +251,14 @@ ODD_IDS = [
 def test_numbers_of_ids_are_the_same(ids):
     compiled, plain = both(lambda: numbers_in, ids)
     assert compiled == plain
+
+
+@needs_kernels
+@given(st.lists(st.integers(0, 10**20), max_size=9))
+def test_ids_go_in_the_order_of_their_numbers(numbers):
+    ordered = [f"Thing.{number}" for number in sorted(numbers)]
+    for told in both(lambda: in_order, [f"Thing.{number}" for number in numbers]):
+        assert told == [outcome(lambda: ordered)] * 2
 
 
 ROWS = [

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from places import Holder
 
-from perdure import CannotPickle, ClassNotFound, NoSuchPath, Persistable, make_store
+from perdure import CannotPickle, ClassNotFound, NoSuchPath, NotFound, Persistable, make_store
 from perdure.errors import StorageError
 from perdure.objects.instances.persistable import AWAKE, DOZING, GHOST, entry_of
 from perdure.objects.iterating import BATCH
+from perdure.objects.views.memory import MANY
 
 
 class Item(Persistable):
@@ -370,3 +371,32 @@ def test_a_circle_and_an_object_that_is_gone(place):
     id_ = place.open().save(one)
     loaded = place.open().load(id_, prefetch="target.target.target")
     assert loaded.target.target is loaded
+
+
+def test_more_than_are_read_at_once_come_in_the_order_that_was_asked_for(place):
+    store = place.open()
+    ids = store.save_many([Item(number) for number in range(2 * MANY + 5)])
+    asked = [*reversed(ids), ids[7]]
+    found = place.open().load_many(asked)
+    assert [item.number for item in found] == [*reversed(range(len(ids))), 7]
+    assert found[-1] is found[len(ids) - 8]
+    store.remove(ids[2])
+    store.remove(ids[-3])
+    with pytest.raises(NotFound) as caught:
+        place.open().load_many(asked)
+    assert list(caught.value.ids) == [ids[-3], ids[2]]
+
+
+def test_those_that_are_read_later_may_be_referred_to_by_the_first_ones(place):
+    store = place.open()
+    items = [Item(number) for number in range(MANY + 20)]
+    for item, other in zip(items, reversed(items), strict=True):
+        item.log.append(other)
+    ids = store.save_many(items)
+    found = place.open().load_many(ids)
+    assert [item.log[0].number for item in found] == [*reversed(range(len(ids)))]
+    assert all(item.log[0] is other for item, other in zip(found, reversed(found), strict=True))
+    ghosts = Holder([*items])
+    holder = store.save(ghosts)
+    loaded = place.open().load(holder, prefetch="target")
+    assert {entry_of(item).state for item in loaded.target} == {DOZING}

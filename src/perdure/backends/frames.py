@@ -44,6 +44,13 @@ def numbers_in(ids: Iterable[str]) -> list[int]:
     return [number_of(id_) for id_ in listed]
 
 
+def in_order(ids: Iterable[str]) -> list[str]:
+    """Ids, whose shape was checked before, in the order of their numbers."""
+    listed = [*ids]
+    numbers = iter(numbers_in(listed))
+    return sorted(listed, key=lambda _: next(numbers))  # keys are asked for one after the other
+
+
 def readable_id(head: bytes | None) -> str:
     """The id in the frame, or in its beginning; empty if it cannot be read. SQLite's `substr` of no bytes is None."""
     try:

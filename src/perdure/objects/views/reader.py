@@ -15,7 +15,8 @@ from itertools import takewhile
 from typing import Any
 
 from perdure import kernels
-from perdure.backends.base import Backend, number_of
+from perdure.backends.base import Backend, chunks, number_of
+from perdure.backends.frames import in_order
 from perdure.errors import CannotLoad, ClassNotFound, UntrustedRecord
 from perdure.objects.instances import states
 from perdure.objects.instances.classes import ClassFacts, Lost, facts_of
@@ -106,23 +107,25 @@ class Reader(Whole):
     # -- many at a time ------------------------------------------------------------------------------------
 
     def read_many(self, ids: Sequence[str], *, within: int | None = None) -> list[Any]:
-        """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there.
+        """The objects of those ids, states loaded; raises `NotFound` naming all that are not there.
 
         With `within` so many bytes of large pieces are enough: of the first ids only, if need be; always of one.
         """
         found = dict(self._present(ids))
         missing = [id_ for id_ in ids if id_ not in found] if found else ids
-        if missing:
-            records = self.records(missing)
-            if len(records) < len(missing):
-                absent = [id_ for id_ in missing if id_ not in records]
-                if absent:
-                    raise not_found(absent)
+        absent: set[str] = set()
+        for some in _parts_of(missing) if within is None else [missing]:
+            records = self.records(some)
+            if len(records) < len(some):
+                absent.update(id_ for id_ in some if id_ not in records)
+            if absent:
+                continue  # only what else is not there is still to be told
             if within is not None:
-                records = begun({id_: records[id_] for id_ in missing}, within)
-                ids = [*takewhile(lambda id_: id_ in found or id_ in records, ids)]
+                records = begun({id_: records[id_] for id_ in some}, within)
             found.update(self._materialize(records))
-        return [found[id_] for id_ in ids]
+        if absent:
+            raise not_found([id_ for id_ in missing if id_ in absent])
+        return [found[id_] for id_ in (ids if within is None else takewhile(found.__contains__, ids))]
 
     def _present(self, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
         """Those of the ids whose objects are in memory with their states."""
@@ -145,11 +148,11 @@ class Reader(Whole):
         return [made[id_] for id_ in records]
 
     def load_states(self, objects: Sequence[Any]) -> None:
-        """Load those of the objects that are ghosts, in one read; what is not there any more stays a ghost."""
+        """Load those of the objects that are ghosts; what is not there any more stays a ghost."""
         entries = [entry_of(obj) for obj in objects]
         ghosts = [entry.id for entry in entries if entry is not None and entry.state == GHOST and entry.view is self]
-        if ghosts:
-            self._materialize(self.records(ghosts))
+        for some in _parts_of(ghosts):
+            self._materialize(self.records(some))
 
     def decoder(self) -> Callable[[bytes], Parts]:
         """What opens a record if its seal is good, or all are trusted; raises `UntrustedRecord` else."""
@@ -411,6 +414,14 @@ class Reader(Whole):
         if facts.ghost is not None:
             assign_class(obj, facts.ghost)
         entry.state = AWAKE if facts.ghost is None else DOZING  # last: interrupted before, it is a ghost again
+
+
+def _parts_of(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    """The ids in parts, each of which is read at once: the frames of many take more memory than their objects.
+
+    They go by numbers, as the records lie in the store.
+    """
+    return chunks(ids if len(ids) <= MANY else in_order(ids), MANY)
 
 
 def _fits(facts: Any, parts: Parts) -> bool:

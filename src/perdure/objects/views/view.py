@@ -101,7 +101,7 @@ class View(Napping):
             return found
 
     def load_many(self, ids: Sequence[str], *, moving: bool = True) -> list[Any]:
-        """The objects of those ids, states loaded, in one read; raises `NotFound` naming all that are not there.
+        """The objects of those ids, states loaded; raises `NotFound` naming all that are not there.
 
         Without `moving` the caller calls it by `moving_on`, since the ids are what it found at the view's revision.
         """
