@@ -22,6 +22,7 @@ int add_sealing(PyObject *module);
 int add_seals(PyObject *module);
 int add_splicing(PyObject *module);
 int add_tracking(PyObject *module);
+int add_unpickling(PyObject *module);
 int add_views(PyObject *module);
 int add_waiting(PyObject *module);
 int add_waking(PyObject *module);

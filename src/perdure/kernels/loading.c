@@ -24,6 +24,7 @@ typedef struct {
     Into into;
     PyObject *records;
     Py_ssize_t position;
+    Texts texts;
 } Filling;
 
 static int
@@ -79,11 +80,14 @@ is_direct(PyObject *facts, PyObject *parts)
 
 /* The values of the attributes, a new list; NULL, and no exception, if Python is to say what is wrong with them. */
 static PyObject *
-values_of(PyObject *held, PyObject *parts)
+values_of(PyObject *held, PyObject *parts, Texts *texts)
 {
     PyObject *shape = PyTuple_GET_ITEM(parts, SHAPE), *references = PyTuple_GET_ITEM(parts, REFERENCES);
-    PyObject *links = PyTuple_GET_ITEM(shape, LINKS);
-    PyObject *values = PyObject_CallOneArg(loads, PyTuple_GET_ITEM(parts, PAYLOAD));
+    PyObject *links = PyTuple_GET_ITEM(shape, LINKS), *payload = PyTuple_GET_ITEM(parts, PAYLOAD);
+    PyObject *values = unpickled((unsigned char *)PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), texts);
+    if (values == NULL && !PyErr_Occurred()) {
+        values = PyObject_CallOneArg(loads, payload);
+    }
     if (values == NULL) {
         if (PyErr_ExceptionMatches(PyExc_Exception)) {
             PyErr_Clear();
@@ -220,7 +224,7 @@ take(const Into *into, PyObject *id, PyObject *parts, PyObject **taken_object)
             return 0;
         }
     }
-    PyObject *values = is_direct(facts, parts) ? values_of(into->held, parts) : NULL;
+    PyObject *values = is_direct(facts, parts) ? values_of(into->held, parts, into->texts) : NULL;
     if (values == NULL) {
         Py_XDECREF(obj);
         return PyErr_Occurred() ? -1 : 0;
@@ -283,7 +287,7 @@ fill_one(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (!is_in_state(entry, GHOST) || !are_usual(id, parts) || !is_direct(slot_of(entry, in_entry.facts), parts)) {
         Py_RETURN_FALSE;
     }
-    PyObject *values = values_of(args[3], parts);
+    PyObject *values = values_of(args[3], parts, NULL);
     if (values == NULL) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
     }
@@ -324,6 +328,7 @@ clear_filling(PyObject *filling)
     Py_CLEAR(self->into.numbered);
     Py_CLEAR(self->into.classes);
     Py_CLEAR(self->into.append);
+    forget_texts(&self->texts);
     return 0;
 }
 
@@ -361,9 +366,9 @@ new_filling(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Filling *self = (Filling *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->records = Py_NewRef(records);
-        self->into = (Into){Py_NewRef(view),     Py_NewRef(held),    Py_NewRef(made),  Py_NewRef(by_id),
-                            Py_NewRef(numbered), Py_NewRef(classes), Py_NewRef(append)};
-        self->position = 0;
+        self->into = (Into){Py_NewRef(view),     Py_NewRef(held),    Py_NewRef(made),   Py_NewRef(by_id),
+                            Py_NewRef(numbered), Py_NewRef(classes), Py_NewRef(append), &self->texts};
+        self->position = 0; /* the texts are zeroed, as all that `tp_alloc` gives */
     }
     return (PyObject *)self;
 }

@@ -3,7 +3,7 @@
 #ifndef PERDURE_LOADING_H
 #define PERDURE_LOADING_H
 
-#include "kernels.h"
+#include "unpickling.h"
 
 #define PARTS 10
 
@@ -13,6 +13,7 @@ enum { ID, REVISION, FLAGS, CLASS_NAME, VERSION, CODE, REFERENCES, FIELDS, PAYLO
 typedef struct {
     PyObject *view, *held, *made;                  /* made: a dict, or NULL */
     PyObject *by_id, *numbered, *classes, *append; /* of the view: dicts, and the method of its deque */
+    Texts *texts;                                  /* those of the bulk, or NULL */
 } Into;
 
 /* 1 if the object of that id has its state, 0 if Python has to see to it, -1 with an exception. Where `object` is not

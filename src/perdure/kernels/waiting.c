@@ -94,7 +94,7 @@ take_frame(PyObject *view, PyObject *attributes, PyObject *id, PyObject *frame, 
         append = PyObject_GetAttr(attribute_of(attributes, of_view.loaded), of_view.append);
     }
     if (append != NULL) {
-        const Into into = {view, held, NULL, by_id, numbered, classes, append};
+        const Into into = {view, held, NULL, by_id, numbered, classes, append, NULL};
         taken = PyUnicode_Compare(PyTuple_GET_ITEM(parts, ID), id) == 0
                     ? take(&into, PyTuple_GET_ITEM(parts, ID), parts, object)
                     : 0;
