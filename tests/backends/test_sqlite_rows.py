@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ways import COMPILED, needs_kernels, ways
 
 from perdure import kernels
-from perdure.backends.sqlite.writing import drafted, refuse_twice, row_values
+from perdure.backends.sqlite.writing import any_twice, drafted, refuse_twice, row_values
 from perdure.errors import IdInUse, PerdureError
 from perdure.records.frame import encoder
 from perdure.records.seal import Key
@@ -79,6 +79,12 @@ def test_what_makes_no_sense_is_refused(monkeypatch):
     with pytest.raises(TypeError):
         COMPILED.row_values(encode, [("Item.1",)], [1], KNOWN, 7, 0, 1)
     assert COMPILED.drafted([("Item.1",)]) is COMPILED.drafted(()) is NotImplemented
+
+
+@needs_kernels
+@given(st.lists(st.integers(-2, 200) | st.sampled_from([2**40, 2**63 - 1, 2**70]), max_size=20))
+def test_whether_a_number_is_there_twice_is_seen_the_same(numbers):
+    assert ways(lambda: any_twice(numbers)) == [len({*numbers}) < len(numbers)] * 2
 
 
 @pytest.mark.parametrize("bases", [(0, 0), (0, 3), (3, 0)])

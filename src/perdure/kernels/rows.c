@@ -266,7 +266,47 @@ runs_of(PyObject *module, PyObject *numbers)
     return runs;
 }
 
+/* Whether numbers between two others, hardly further apart than there are numbers, are there twice; -1: exception. */
+static int
+are_dense_twice(PyObject *numbers, long long first, long long last)
+{
+    unsigned char *seen = PyMem_Calloc((size_t)(last - first) / 8 + 1, 1); /* a bit for each */
+    if (seen == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    int twice = 0;
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(numbers) && !twice; place++) {
+        size_t at = (size_t)(number_at(numbers, place) - first);
+        twice = seen[at / 8] >> at % 8 & 1;
+        seen[at / 8] |= (unsigned char)(1 << at % 8);
+    }
+    PyMem_Free(seen);
+    return twice;
+}
+
+/* any_twice(numbers): whether a number is in a list twice; NotImplemented if that takes a set. */
+static PyObject *
+any_twice(PyObject *module, PyObject *numbers)
+{
+    Py_ssize_t count = PyList_CheckExact(numbers) ? PyList_GET_SIZE(numbers) : 0;
+    long long first = LLONG_MAX, last = -1;
+    for (Py_ssize_t place = 0; place < count; place++) {
+        long long number = number_at(numbers, place);
+        if (number < 0) {
+            Py_RETURN_NOTIMPLEMENTED;
+        }
+        first = number < first ? number : first, last = number > last ? number : last;
+    }
+    if (count == 0 || (last - first) / 64 > count) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    int twice = are_dense_twice(numbers, first, last);
+    return twice < 0 ? NULL : PyBool_FromLong(twice);
+}
+
 static PyMethodDef methods[] = {
+    {"any_twice", any_twice, METH_O, "any_twice(numbers): whether one is in a list twice, or NotImplemented"},
     {"drafted", drafted, METH_O, "drafted(drafts): numbers, replaced ones, and kinds; or NotImplemented"},
     {"frames_by_id", frames_by_id, METH_O, "frames_by_id(rows): frames by their ids, or NotImplemented"},
     {"names_by_id", (PyCFunction)(void (*)(void))names_by_id, METH_FASTCALL,

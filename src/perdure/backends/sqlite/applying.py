@@ -15,6 +15,7 @@ from perdure.backends.sqlite.writing import (
     COUNT,
     UPSERT,
     ClassNumbers,
+    any_twice,
     drafted,
     insert,
     name_classes,
@@ -78,7 +79,7 @@ class SqliteApplying(SqlitePieces):
         revision: int = meta["revision"] + 1
         numbers, replaced, kinds = drafted(batch.drafts)
         removed = {number_of(id_): str(id_) for id_ in batch.removals} if batch.removals else {}
-        if len(numbers) > 1 and len(set(numbers)) < len(numbers):
+        if len(numbers) > 1 and any_twice(numbers):
             refuse_twice(batch.drafts)
         if not batch.counted:
             drafts = zip(batch.drafts, numbers, strict=True)

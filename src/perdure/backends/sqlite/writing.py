@@ -68,6 +68,12 @@ def drafted(drafts: list[Draft]) -> tuple[list[int], list[int], set[Kind]]:
     return numbers, replaced, set(map(_KIND, drafts))
 
 
+def any_twice(numbers: list[int]) -> bool:
+    """Whether a number is there twice. A set of them would take more memory than the rows of most commits."""
+    found = NotImplemented if kernels.compiled is None else kernels.compiled.any_twice(numbers)
+    return len(set(numbers)) < len(numbers) if found is NotImplemented else bool(found)
+
+
 def refuse_twice(drafts: list[Draft]) -> None:
     """Raise `IdInUse` if a new draft has the number of another one."""
     seen: dict[int, Draft] = {}
