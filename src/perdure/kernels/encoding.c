@@ -5,6 +5,7 @@
 
 #include "encoding.h"
 #include "pickling.h"
+#include "shapes.h"
 
 struct InEncoder in_encoder;
 PyTypeObject *encoder_type;
@@ -15,8 +16,7 @@ static Py_ssize_t large_payload;
 static PyObject *asked_name, *clear_memo_name, *dump_name, *flat_name, *id_name, *mark_name, *new_pickler_name,
     *noted_name, *small_name;
 
-enum { NAMES, LINKS, SHAPE_HEAD }; /* of a shape */
-enum { FEW = 4 };                  /* shapes that are looked at before a dict of them is asked */
+enum { FEW_VALUES = 64 }; /* more take memory */
 
 static PyObject *
 not_usual(void)
@@ -38,60 +38,6 @@ failed(PyObject *encoder)
         Py_RETURN_NONE;
     }
     return NULL;
-}
-
-static int
-is_shape(PyObject *shape)
-{
-    return shape != NULL && PyTuple_Check(shape) && PyTuple_GET_SIZE(shape) == 3
-        && PyTuple_CheckExact(PyTuple_GET_ITEM(shape, LINKS))
-        && PyBytes_CheckExact(PyTuple_GET_ITEM(shape, SHAPE_HEAD));
-}
-
-/* Whether a dict has just those keys, the very same objects in the same order. */
-static int
-has_names(PyObject *graph, PyObject *names)
-{
-    PyObject *name;
-    Py_ssize_t position = 0, place = 0;
-    if (!PyTuple_CheckExact(names) || PyTuple_GET_SIZE(names) != PyDict_GET_SIZE(graph)) {
-        return 0;
-    }
-    while (place < PyTuple_GET_SIZE(names) && PyDict_Next(graph, &position, &name, NULL)
-           && name == PyTuple_GET_ITEM(names, place)) {
-        place++;
-    }
-    return place == PyTuple_GET_SIZE(names);
-}
-
-/* The shape for the names in a dict, borrowed; NULL, maybe with an exception. */
-static PyObject *
-shape_for(PyObject *graph, PyObject *facts)
-{
-    PyObject *name, *names, *shapes = slot_of(facts, in_facts.shapes), *shape;
-    Py_ssize_t position = 0, place = 0;
-    if (!PyDict_CheckExact(shapes)) {
-        return NULL;
-    }
-    for (int tried = 0; tried < FEW && PyDict_Next(shapes, &position, &names, &shape); tried++) {
-        if (is_shape(shape) && has_names(graph, names)) {
-            return shape;
-        }
-    }
-    position = 0;
-    if ((names = PyTuple_New(PyDict_GET_SIZE(graph))) == NULL) {
-        return NULL;
-    }
-    while (PyDict_Next(graph, &position, &name, NULL)) {
-        if (!PyUnicode_CheckExact(name)) {
-            Py_DECREF(names);
-            return NULL;
-        }
-        PyTuple_SET_ITEM(names, place++, Py_NewRef(name));
-    }
-    shape = PyDict_GetItemWithError(shapes, names);
-    Py_DECREF(names);
-    return is_shape(shape) ? shape : NULL;
 }
 
 int
@@ -142,19 +88,19 @@ place_of(PyObject *encoder, PyObject *obj, PyObject *places)
 
 /* Put places among the references where attributes are just references; 0 if that is not usual, -1: exception. */
 static int
-put_places(PyObject *encoder, PyObject *links, PyObject *values, PyObject *places)
+put_places(PyObject *encoder, PyObject *links, Values *values, PyObject *places)
 {
     for (Py_ssize_t number = 0; number < PyTuple_GET_SIZE(links); number++) {
         Py_ssize_t at = PyLong_AsSsize_t(PyTuple_GET_ITEM(links, number));
-        if (at < 0 || at >= PyList_GET_SIZE(values)) {
+        if (at < 0 || at >= values->count) {
             PyErr_Clear();
             return 0;
         }
-        PyObject *place = place_of(encoder, PyList_GET_ITEM(values, at), places);
+        PyObject *place = place_of(encoder, values->all[at], places);
         if (place == NULL) {
             return PyErr_Occurred() ? -1 : 0;
         }
-        PyList_SetItem(values, at, place);
+        Py_SETREF(values->all[at], place);
     }
     return 1;
 }
@@ -261,12 +207,23 @@ leave_out_memo(PyObject *encoder, PyObject *values, PyObject **rest)
     return flat == NULL ? -1 : 0;
 }
 
+/* Values as a list; NULL with an exception. */
+static PyObject *
+list_of(const Values *all)
+{
+    PyObject *values = PyList_New(all->count);
+    for (Py_ssize_t place = 0; values != NULL && place < all->count; place++) {
+        PyList_SET_ITEM(values, place, Py_NewRef(all->all[place]));
+    }
+    return values;
+}
+
 /* The payload as C pickle makes it; NULL with an exception. */
 static PyObject *
-payload_by_pickler(PyObject *encoder, PyObject *obj, PyObject *head, PyObject *values, int *asked)
+payload_by_pickler(PyObject *encoder, PyObject *obj, PyObject *head, const Values *all, int *asked)
 {
-    PyObject *pickler = ready_pickler(encoder), *payload = NULL;
-    PyObject *rest = pickler == NULL ? NULL : pickled(encoder, pickler, obj, values);
+    PyObject *pickler = ready_pickler(encoder), *values = pickler == NULL ? NULL : list_of(all), *payload = NULL;
+    PyObject *rest = values == NULL ? NULL : pickled(encoder, pickler, obj, values);
     if (rest != NULL && (*asked = was_asked(pickler)) >= 0 && (*asked || leave_out_memo(encoder, values, &rest) == 0)) {
         payload = joined(head, rest, *asked ? 0 : start_of(rest));
     }
@@ -274,6 +231,7 @@ payload_by_pickler(PyObject *encoder, PyObject *obj, PyObject *head, PyObject *v
         set_slot(encoder, in_encoder.pickler, Py_None);
     }
     Py_XDECREF(rest);
+    Py_XDECREF(values);
     Py_XDECREF(pickler);
     return payload;
 }
@@ -309,12 +267,12 @@ begin(PyObject *encoder, PyObject *places)
 
 /* `encoded_simple`, once the shape is there; references to all arguments are held by the caller. */
 static PyObject *
-encoded_in_shape(PyObject *encoder, PyObject *obj, PyObject *facts, PyObject *graph, PyObject *shape)
+encoded_in_shape(PyObject *encoder, PyObject *obj, PyObject *facts, PyObject *graph, PyObject *shape, Values *values)
 {
-    PyObject *values = PyDict_Values(graph), *places = PyDict_New(), *head = PyTuple_GET_ITEM(shape, SHAPE_HEAD);
+    PyObject *places = PyDict_New(), *head = PyTuple_GET_ITEM(shape, SHAPE_HEAD);
     PyObject *payload = NULL, *flags = NULL, *told = NULL, *result = NULL;
     int asked = 0, linked = -1;
-    if (values == NULL || places == NULL || begin(encoder, places) < 0) {
+    if (places == NULL || begin(encoder, places) < 0) {
         goto end;
     }
     linked = put_places(encoder, PyTuple_GET_ITEM(shape, LINKS), values, places);
@@ -332,15 +290,34 @@ encoded_in_shape(PyObject *encoder, PyObject *obj, PyObject *facts, PyObject *gr
         goto end;
     }
     flags = flags_for(encoder, asked, facts, graph);
-    told = flags == NULL ? NULL : PySequence_Tuple(places);
+    told = flags == NULL ? NULL : ids_in(places);
     result = told == NULL ? NULL : PyTuple_Pack(4, payload, told, graph, flags);
 end:
-    Py_XDECREF(values);
     Py_XDECREF(places);
     Py_XDECREF(payload);
     Py_XDECREF(flags);
     Py_XDECREF(told);
     return result == NULL && !PyErr_Occurred() ? not_usual() : result;
+}
+
+/* The same, with room for that many values. */
+static PyObject *
+encoded_with(PyObject *encoder, PyObject *obj, PyObject *facts, PyObject *graph, Values *values)
+{
+    PyObject *shape = shape_for(graph, facts, values);
+    if (shape == NULL) {
+        return PyErr_Occurred() ? NULL : not_usual();
+    }
+    Py_INCREF(shape);
+    for (Py_ssize_t place = 0; place < values->count; place++) {
+        Py_INCREF(values->all[place]); /* whoever is asked for a reference may take it out of the object */
+    }
+    PyObject *result = encoded_in_shape(encoder, obj, facts, graph, shape, values);
+    for (Py_ssize_t place = 0; place < values->count; place++) {
+        Py_DECREF(values->all[place]);
+    }
+    Py_DECREF(shape);
+    return result;
 }
 
 PyObject *
@@ -349,15 +326,19 @@ encoded_simple(PyObject *encoder, PyObject *obj, PyObject *facts)
     if (encoder_type == NULL || !PyObject_TypeCheck(encoder, encoder_type) || !are_facts(facts)) {
         return not_usual();
     }
-    PyObject *graph = dict_of(obj), *shape = graph == NULL ? NULL : shape_for(graph, facts), *result = NULL;
-    if (shape != NULL) {
-        Py_INCREF(shape);
-        result = encoded_in_shape(encoder, obj, facts, graph, shape);
-        Py_DECREF(shape);
-    } else if (!PyErr_Occurred()) {
-        result = not_usual();
+    PyObject *graph = dict_of(obj), *few[FEW_VALUES], *result = NULL;
+    if (graph == NULL) {
+        return PyErr_Occurred() ? NULL : not_usual();
     }
-    Py_XDECREF(graph);
+    Values values = {few, PyDict_GET_SIZE(graph)};
+    if (values.count > FEW_VALUES) {
+        values.all = PyMem_New(PyObject *, values.count);
+    }
+    result = values.all == NULL ? PyErr_NoMemory() : encoded_with(encoder, obj, facts, graph, &values);
+    if (values.all != few) {
+        PyMem_Free(values.all);
+    }
+    Py_DECREF(graph);
     return result;
 }
 

@@ -393,8 +393,25 @@ let_go(Pickle *pickle)
     }
 }
 
+/* A list of values; the list itself is nobody else's. */
+static int
+save_values(Pickle *pickle, const Values *values)
+{
+    if (values->count >= BATCH || !put_byte(pickle, ']') || !memoize(pickle, NULL)
+        || (values->count > 1 && !put_byte(pickle, '('))) {
+        return UNUSUAL;
+    }
+    for (Py_ssize_t place = 0; place < values->count; place++) {
+        int saved = save(pickle, values->all[place]);
+        if (saved != SAVED) {
+            return saved;
+        }
+    }
+    return !values->count || put_byte(pickle, values->count > 1 ? 'e' : 'a');
+}
+
 PyObject *
-payload_of(PyObject *encoder, PyObject *places, PyObject *head, PyObject *values, int *asked)
+payload_of(PyObject *encoder, PyObject *places, PyObject *head, const Values *values, int *asked)
 {
     Pickle pickle;
     memset(&pickle, 0, offsetof(Pickle, few_bytes));
@@ -406,7 +423,7 @@ payload_of(PyObject *encoder, PyObject *places, PyObject *head, PyObject *values
     size_t first = (size_t)PyBytes_GET_SIZE(head), start = first + START;
     PyObject *payload = NULL;
     if (put(&pickle, PyBytes_AS_STRING(head), first) && place_for(&pickle, START) != NULL
-        && save(&pickle, values) == SAVED && put_byte(&pickle, '.')) {
+        && save_values(&pickle, values) == SAVED && put_byte(&pickle, '.')) {
         unsigned char *at = pickle.bytes;
         if (pickle.asked) {
             at[first] = 0x80, at[first + 1] = 5, at[first + 2] = 0x95;

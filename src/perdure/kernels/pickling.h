@@ -25,6 +25,12 @@ typedef struct {
     uint16_t notes[MOST_FLAT]; /* where the first opcodes belong that note something in the memo */
 } Pickle;
 
+/* The values of attributes, held, in their order. */
+typedef struct {
+    PyObject **all;
+    Py_ssize_t count;
+} Values;
+
 /* Append the pickle of a value, without PROTO, FRAME and STOP. */
 int save(Pickle *pickle, PyObject *value);
 
@@ -69,8 +75,8 @@ int put_known(Pickle *pickle, PyObject *obj);
 /* Give an object, or something that nobody can refer to (NULL), the next number in the memo. */
 int memoize(Pickle *pickle, PyObject *obj);
 
-/* The payload: a head, and the pickle of a list of values as `Encoder.encode_simple_in_python` makes it, new bytes.
-   NULL without an exception: not usual. */
-PyObject *payload_of(PyObject *encoder, PyObject *places, PyObject *head, PyObject *values, int *asked);
+/* The payload: a head, and the pickle of values as `Encoder.encode_simple_in_python` makes it of a list of them, new
+   bytes. NULL without an exception: not usual. */
+PyObject *payload_of(PyObject *encoder, PyObject *places, PyObject *head, const Values *values, int *asked);
 
 #endif
