@@ -103,6 +103,7 @@ def many_kinds() -> list[Any]:
         *usual, shared, ring, several, Told(1), Told(2, name="named"), versioned, Slotted(4), Described(5), Part(),
         Part(place=Place("here", [1])), Part(place=Place("there"), owner=shared), Part(owner=None), Part(owner=7),
         Part(**{"not an identifier": b"x" * 70_000, "ü": (1, 2.5, None, True, {3}, frozenset({4}))}),
+        Part(**{f"attribute{number}": number for number in range(100)}),
     ]  # fmt: skip
 
 
@@ -453,6 +454,7 @@ def test_an_id_is_that_of_the_object_and_nothing_is_joined_after_the_end(way):
         ids = [store.save(one), store.save(one), store.save(two)]
         assert ids == [one.persistent_id, one.persistent_id, two.persistent_id]
         assert [type(id_) for id_ in ids] == [perdure.Id] * 3
+        assert [type(entry_of(part).id) for part in (one, two)] == [str] * 2  # it takes half of what an Id does
         tx.commit()
         assert store.revision() == 1
         assert store.save(three) == three.persistent_id

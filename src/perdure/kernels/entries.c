@@ -101,25 +101,6 @@ new_entry(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return make_entry(args[0], args[1], args[2], args[3], args[4], (int)state, args[6]);
 }
 
-/* ids_of(objects): the ids of a list of objects; NotImplemented if one of them has no entry. */
-static PyObject *
-ids_of(PyObject *module, PyObject *objects)
-{
-    if (!PyList_CheckExact(objects)) {
-        Py_RETURN_NOTIMPLEMENTED;
-    }
-    PyObject *ids = PyList_New(PyList_GET_SIZE(objects));
-    for (Py_ssize_t place = 0; ids != NULL && place < PyList_GET_SIZE(ids); place++) {
-        PyObject *entry = entry_at(PyList_GET_ITEM(objects, place));
-        if (!is_entry(entry)) {
-            Py_DECREF(ids);
-            return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-        }
-        PyList_SET_ITEM(ids, place, Py_NewRef(slot_of(entry, in_entry.id)));
-    }
-    return ids;
-}
-
 static PyObject *
 bind_entries(PyObject *module, PyObject *args)
 {
@@ -169,7 +150,6 @@ bind_facts(PyObject *module, PyObject *args)
 static PyMethodDef methods[] = {
     {"bind_entries", bind_entries, METH_VARARGS, "bind_entries(Entry, ENTRIES, gone)"},
     {"bind_facts", bind_facts, METH_VARARGS, "bind_facts(ClassFacts, facts by addresses of classes)"},
-    {"ids_of", ids_of, METH_O, "ids_of(objects): a list of their ids, or NotImplemented"},
     {"new_entry", (PyCFunction)(void (*)(void))new_entry, METH_FASTCALL,
      "new_entry(obj, view, facts, id, number, state, flags)"},
     {NULL, NULL, 0, NULL},

@@ -4,57 +4,41 @@
    done nothing, where anything is not as it mostly is: then Python looks at everything, and says what is wrong. */
 
 #include "naming.h"
+#include "views.h"
 
 #include <structmember.h>
 
 typedef struct {
     PyObject_HEAD
     vectorcallfunc call;
-    PyObject *desk, *transaction, *step, *naming, *view;
-    PyObject *by_id, *numbered, *enlisted; /* of the view */
+    PyObject *transaction, *view;
+    PyObject *of_desk, *of_transaction, *of_step, *of_numbers, *of_view; /* their attributes */
+    PyObject *by_id, *numbered, *enlisted;                               /* of the view */
 } Joining;
 
-static PyObject *block_name, *closed_name, *inherited_name, *looking_name, *saved_name, *transaction_name,
-    *unfinished_name, *worklist_name;
-
-/* Whether an attribute is just that object; no exception is left. */
-static int
-is(PyObject *obj, PyObject *name, PyObject *value)
-{
-    PyObject *found = PyObject_GetAttr(obj, name);
-    if (found == NULL) {
-        PyErr_Clear();
-        return 0;
-    }
-    Py_DECREF(found); /* `value` is held by others */
-    return found == value;
-}
+static PyObject *block_name, *inherited_name, *looking_name, *saved_name, *transaction_name, *unfinished_name,
+    *worklist_name;
 
 /* Whether the block is still running, as far as that is known: `Blocked.is_left`. */
 static int
 is_running(Joining *self)
 {
-    PyObject *block = PyObject_GetAttr(self->transaction, block_name), *method = NULL;
-    if (block != NULL && block != Py_None && PyWeakref_Check(block)) {
-        method = alive(block);
-    }
-    int running = block == Py_None || method != NULL;
-    PyErr_Clear();
-    Py_XDECREF(block);
+    PyObject *block = attribute_of(self->of_transaction, block_name); /* None is the class's */
+    PyObject *method = PyWeakref_Check(block) ? alive(block) : NULL;
     Py_XDECREF(method);
-    return running;
+    return block == Py_None || method != NULL;
 }
 
 static int
 is_usual(Joining *self)
 {
-    PyObject *unfinished = PyObject_GetAttr(self->view, unfinished_name);
-    int nothing = unfinished != NULL && PyList_Check(unfinished) && PyList_GET_SIZE(unfinished) == 0;
-    PyErr_Clear();
-    Py_XDECREF(unfinished);
-    return nothing && is(self->desk, transaction_name, self->transaction) && is(self->desk, worklist_name, Py_None)
-        && is(self->desk, looking_name, Py_False) && is(self->transaction, inherited_name, Py_False)
-        && is(self->view, closed_name, Py_False) && is_running(self);
+    PyObject *unfinished = attribute_of(self->of_view, unfinished_name);
+    return PyList_Check(unfinished) && PyList_GET_SIZE(unfinished) == 0
+        && attribute_of(self->of_desk, transaction_name) == self->transaction
+        && attribute_of(self->of_desk, worklist_name) == Py_None
+        && attribute_of(self->of_desk, looking_name) == Py_False
+        && attribute_of(self->of_transaction, inherited_name) == Py_False
+        && attribute_of(self->of_view, of_view.closed) == Py_False && is_running(self) && !is_in_loop();
 }
 
 /* The id of a new object, which is enrolled and on the list; NULL with an exception. */
@@ -62,9 +46,10 @@ static PyObject *
 joined(Joining *self, PyObject *saved, PyObject *obj, PyObject *facts, PyObject *number)
 {
     const Into into = {self->view, self->by_id, self->numbered, self->enlisted};
-    PyObject *entry = enrol_new(&into, obj, facts, number, 0), *id = NULL;
-    if (entry != NULL && PyList_Append(saved, obj) == 0) {
-        id = Py_NewRef(slot_of(entry, in_entry.id));
+    PyObject *entry = enrol_new(&into, obj, facts, number, 0);
+    PyObject *id = entry == NULL ? NULL : as_id(slot_of(entry, in_entry.id));
+    if (id != NULL && PyList_Append(saved, obj) < 0) {
+        Py_CLEAR(id);
     }
     Py_XDECREF(entry);
     return id;
@@ -79,23 +64,25 @@ join(PyObject *joining, PyObject *const *args, size_t nargsf, PyObject *kwnames)
         return NULL;
     }
     PyObject *facts = is_usual(self) ? facts_if_new(args[0]) : NULL;
-    PyObject *saved = facts == NULL ? NULL : PyObject_GetAttr(self->step, saved_name), *id = NULL;
-    PyObject *number = saved == NULL || !PyList_CheckExact(saved) ? NULL : next_number(self->naming);
+    PyObject *saved = facts == NULL ? Py_None : attribute_of(self->of_step, saved_name), *id = NULL;
+    PyObject *number = PyList_CheckExact(saved) ? next_number(self->of_numbers) : NULL;
     if (number != NULL) {
+        Py_INCREF(saved);
         id = joined(self, saved, args[0], facts, number);
+        Py_DECREF(saved);
+        Py_DECREF(number);
     }
-    Py_XDECREF(saved);
-    Py_XDECREF(number);
     return id != NULL || PyErr_Occurred() ? id : Py_NewRef(Py_None);
 }
 
-#define OBJECTS 8
+#define OBJECTS 10
 
 static PyObject **
 objects_of(Joining *self, int place)
 {
-    PyObject **all[OBJECTS] = {&self->desk, &self->transaction, &self->step,     &self->naming,
-                               &self->view, &self->by_id,       &self->numbered, &self->enlisted};
+    PyObject **all[OBJECTS] = {&self->transaction, &self->view,    &self->of_desk, &self->of_transaction,
+                               &self->of_step,     &self->of_numbers, &self->of_view, &self->by_id,
+                               &self->numbered,    &self->enlisted};
     return all[place];
 }
 
@@ -128,9 +115,9 @@ free_joining(PyObject *joining)
 static PyObject *
 new_joining(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *given[OBJECTS];
-    if (!PyArg_ParseTuple(args, "OOOOO(O!O!O!)", &given[0], &given[1], &given[2], &given[3], &given[4], &PyDict_Type,
-                          &given[5], &PyDict_Type, &given[6], &PyDict_Type, &given[7])) {
+    PyObject *desk, *transaction, *step, *naming, *view, *by_id, *numbered, *enlisted;
+    if (!PyArg_ParseTuple(args, "OOOOO(O!O!O!)", &desk, &transaction, &step, &naming, &view, &PyDict_Type, &by_id,
+                          &PyDict_Type, &numbered, &PyDict_Type, &enlisted)) {
         return NULL;
     }
     if (entry_type == NULL || facts_type == NULL || !are_ids_bound()) {
@@ -138,10 +125,18 @@ new_joining(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     Joining *self = (Joining *)type->tp_alloc(type, 0);
-    if (self != NULL) {
-        self->call = join;
-        for (int place = 0; place < OBJECTS; place++) {
-            *objects_of(self, place) = Py_NewRef(given[place]);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->call = join;
+    self->transaction = Py_NewRef(transaction), self->view = Py_NewRef(view);
+    self->by_id = Py_NewRef(by_id), self->numbered = Py_NewRef(numbered), self->enlisted = Py_NewRef(enlisted);
+    self->of_desk = dict_of(desk), self->of_transaction = dict_of(transaction), self->of_step = dict_of(step);
+    self->of_numbers = numbers_of(naming), self->of_view = dict_of(view);
+    for (int place = 0; place < OBJECTS; place++) {
+        if (*objects_of(self, place) == NULL) {
+            Py_DECREF(self);
+            return NULL;
         }
     }
     return (PyObject *)self;
@@ -168,9 +163,10 @@ add_joining(PyObject *module)
         PyObject **at;
         const char *name;
     } names[] = {
-        {&block_name, "block"},         {&closed_name, "closed"},         {&inherited_name, "is_inherited"},
-        {&looking_name, "is_looking"},  {&saved_name, "saved"},           {&transaction_name, "transaction"},
-        {&worklist_name, "worklist"},   {&unfinished_name, "unfinished"},
+        {&block_name, "block"},           {&inherited_name, "is_inherited"},
+        {&looking_name, "is_looking"},    {&saved_name, "saved"},
+        {&transaction_name, "transaction"}, {&worklist_name, "worklist"},
+        {&unfinished_name, "unfinished"},
     };
     for (size_t place = 0; place < sizeof(names) / sizeof(names[0]); place++) {
         if ((*names[place].at = PyUnicode_InternFromString(names[place].name)) == NULL) {

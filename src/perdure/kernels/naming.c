@@ -7,7 +7,7 @@ static richcmpfunc order_ids; /* what ids are compared by in Python */
 static PyObject *left_name, *numbers_name;
 static PyObject *last_facts; /* that `usual_facts` gave */
 
-/* The id with that number, a new reference. */
+/* The text of the id with that number, a new reference. */
 static PyObject *
 named(PyObject *prefix, PyObject *number)
 {
@@ -34,12 +34,8 @@ named(PyObject *prefix, PyObject *number)
 PyObject *
 enrol_new(const Into *into, PyObject *obj, PyObject *facts, PyObject *number, long more)
 {
-    PyObject *text = named(slot_of(facts, in_facts.prefix), number), *id = NULL, *entry = NULL, *flags = NULL;
-    PyObject *arguments = text == NULL ? NULL : PyTuple_Pack(1, text);
-    if (arguments != NULL) {
-        id = PyUnicode_Type.tp_new(id_type, arguments, NULL);
-        flags = id == NULL ? NULL : PyLong_FromLong(as_long(slot_of(facts, in_facts.flags)) | more);
-    }
+    PyObject *id = named(slot_of(facts, in_facts.prefix), number), *entry = NULL;
+    PyObject *flags = id == NULL ? NULL : PyLong_FromLong(as_long(slot_of(facts, in_facts.flags)) | more);
     if (flags != NULL) {
         entry = make_entry(obj, into->view, facts, id, number, AWAKE, flags);
     }
@@ -48,22 +44,27 @@ enrol_new(const Into *into, PyObject *obj, PyObject *facts, PyObject *number, lo
             || PyDict_SetItem(into->enlisted, slot_of(entry, in_entry.address), obj) < 0)) {
         Py_CLEAR(entry);
     }
-    Py_XDECREF(text);
-    Py_XDECREF(arguments);
     Py_XDECREF(id);
     Py_XDECREF(flags);
     return entry;
 }
 
 PyObject *
-next_number(PyObject *naming)
+numbers_of(PyObject *naming)
 {
     PyObject *numbers = PyObject_GetAttr(naming, numbers_name);
-    PyObject *left = numbers == NULL ? NULL : PyObject_GetAttr(numbers, left_name), *number = NULL;
+    PyObject *attributes = numbers == NULL ? NULL : dict_of(numbers);
+    Py_XDECREF(numbers);
+    return attributes;
+}
+
+PyObject *
+next_number(PyObject *numbers)
+{
+    PyObject *left = Py_XNewRef(PyDict_GetItemWithError(numbers, left_name)), *number = NULL;
     if (left != NULL && PyIter_Check(left)) {
         number = PyIter_Next(left);
     }
-    Py_XDECREF(numbers);
     Py_XDECREF(left);
     if (number != NULL && !PyLong_CheckExact(number)) {
         Py_CLEAR(number);
@@ -93,6 +94,41 @@ PyObject *
 facts_if_new(PyObject *obj)
 {
     return entry_at(obj) != NULL || PyErr_Occurred() ? NULL : usual_facts(obj);
+}
+
+PyObject *
+as_id(PyObject *text)
+{
+    PyObject *arguments = Py_TYPE(text) == id_type ? NULL : PyTuple_Pack(1, text);
+    if (arguments == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(text);
+    }
+    PyObject *id = PyUnicode_Type.tp_new(id_type, arguments, NULL);
+    Py_DECREF(arguments);
+    if (id != NULL && PyObject_GC_IsTracked(id)) {
+        PyObject_GC_UnTrack(id); /* it holds nothing: the collector of garbage need not look at it */
+    }
+    return id;
+}
+
+/* ids_of(objects): the ids of a list of objects; NotImplemented if one of them has no entry. */
+static PyObject *
+ids_of(PyObject *module, PyObject *objects)
+{
+    if (!PyList_CheckExact(objects) || id_type == NULL) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    PyObject *ids = PyList_New(PyList_GET_SIZE(objects));
+    for (Py_ssize_t place = 0; ids != NULL && place < PyList_GET_SIZE(ids); place++) {
+        PyObject *entry = entry_at(PyList_GET_ITEM(objects, place));
+        PyObject *id = is_entry(entry) ? as_id(slot_of(entry, in_entry.id)) : NULL;
+        if (id == NULL) {
+            Py_DECREF(ids);
+            return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+        }
+        PyList_SET_ITEM(ids, place, id);
+    }
+    return ids;
 }
 
 int
@@ -130,6 +166,7 @@ bind_ids(PyObject *module, PyObject *type)
 
 static PyMethodDef methods[] = {
     {"bind_ids", bind_ids, METH_O, "bind_ids(Id)"},
+    {"ids_of", ids_of, METH_O, "ids_of(objects): a list of their ids, or NotImplemented"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -16,11 +16,17 @@ PyObject *usual_facts(PyObject *obj);
 /* The same, for an object that has no entry. */
 PyObject *facts_if_new(PyObject *obj);
 
-/* The next of the numbers that `naming` has reserved; NULL, maybe with an exception, if there is none. */
-PyObject *next_number(PyObject *naming);
+/* The attributes of the numbers that `naming` gives, a new reference; NULL with an exception. */
+PyObject *numbers_of(PyObject *naming);
+
+/* The next of the numbers that are reserved there; NULL, maybe with an exception, if there is none. */
+PyObject *next_number(PyObject *numbers);
 
 /* The entry of a new object, which is enlisted, with `more` flags; NULL with an exception. */
 PyObject *enrol_new(const Into *into, PyObject *obj, PyObject *facts, PyObject *number, long more);
+
+/* An id of its class, a new reference; NULL with an exception. */
+PyObject *as_id(PyObject *text);
 
 /* Whether `bind_ids` was called. */
 int are_ids_bound(void);

@@ -78,7 +78,7 @@ add(Saving *self, PyObject *obj)
         return kept < 0 ? -1 : 0;
     }
     PyObject *facts = self->names_all && known == NULL ? usual_facts(obj) : NULL;
-    PyObject *number = facts == NULL ? NULL : next_number(self->naming);
+    PyObject *number = facts == NULL ? NULL : next_number(self->of_numbers);
     if (number == NULL) {
         if (PyErr_Occurred()) {
             return -1;
@@ -185,9 +185,9 @@ static PyObject **
 objects_of(Saving *self, int place)
 {
     PyObject **all[OBJECTS] = {
-        &self->worklist, &self->encoder, &self->view,    &self->naming, &self->by_id, &self->numbered,  &self->enlisted,
-        &self->codes,    &self->modules, &self->queue,   &self->created, &self->drafts, &self->added,
-        &self->looked_at, &self->written, &self->doubtful,
+        &self->worklist, &self->encoder,  &self->view,    &self->of_numbers, &self->by_id,   &self->numbered,
+        &self->enlisted, &self->codes,    &self->modules, &self->queue,      &self->created, &self->drafts,
+        &self->added,    &self->looked_at, &self->written, &self->doubtful,
     };
     return all[place];
 }
@@ -247,6 +247,10 @@ new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         }
         self->number = Py_NewRef(number);
         self->has_fields = has_fields, self->names_all = names_all;
+        Py_SETREF(self->of_numbers, numbers_of(given[3]));
+        if (self->of_numbers == NULL) {
+            Py_CLEAR(self);
+        }
     }
     return (PyObject *)self;
 }

@@ -8,7 +8,8 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *worklist, *encoder, *view, *naming;
+    PyObject *worklist, *encoder, *view;
+    PyObject *of_numbers;                                    /* the attributes of those that naming gives */
     PyObject *by_id, *numbered, *enlisted, *codes, *modules; /* dicts */
     PyObject *queue, *created, *drafts, *added, *looked_at;  /* lists */
     PyObject *written, *doubtful;                            /* lists */

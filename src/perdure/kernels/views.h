@@ -22,6 +22,9 @@ int hold_view(PyObject *attributes, PyObject **lock);
 /* Let them in again. An exception that is there stays; -1 if there is one by now. */
 int let_go_of_view(PyObject *lock);
 
+/* Whether this thread runs a loop of asyncio, whose tasks have views of their own; -1 with an exception. */
+int is_in_loop(void);
+
 /* A round of rest, if more is in memory than should be; `woken` is an entry, or NULL. -1 with an exception. */
 int make_room(PyObject *view, PyObject *attributes, PyObject *woken);
 

@@ -240,8 +240,7 @@ loaded_under(PyObject *by_id, PyObject *id)
     return alive(entry);
 }
 
-/* Whether this thread runs a loop of asyncio, whose tasks have views of their own; -1 with an exception. */
-static int
+int
 is_in_loop(void)
 {
     PyObject *asyncio = PyDict_GetItemWithError(PyImport_GetModuleDict(), asyncio_name);

@@ -111,12 +111,10 @@ class Store(Asking, HistoryFace):
         # What is new, and saved in the transaction of a thread, is named and put on the list without any other call.
         view = self._threads.view
         if view is not None and view.joining is not None:
-            asyncio = _modules.get("asyncio")
-            if asyncio is None or asyncio._get_running_loop() is None:
-                joined: Id[T] | None = view.joining(obj)
-                if joined is not None:
-                    return joined
-        return Id(steps.save_many(self.desk(), [obj])[0])
+            joined: Id[T] | None = view.joining(obj)
+            if joined is not None:
+                return joined
+        return steps.save_many(self.desk(), [obj])[0]
 
     @overload
     def load(self, id_: Id[T], *, trust: Trust | None = None, prefetch: Paths = (), missing: None = None) -> T: ...
@@ -189,9 +187,7 @@ class Store(Asking, HistoryFace):
 
     def save_many(self, objects: Iterable[T]) -> list[Id[T]]:
         """Save many objects as one step; gives their ids in order."""
-        given = list(objects)
-        ids = steps.save_many(self.desk(), given)
-        return [id_ if type(id_) is Id else Id(id_) for id_ in ids]
+        return steps.save_many(self.desk(), list(objects))
 
     @overload
     def load_many(

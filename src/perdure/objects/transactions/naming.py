@@ -1,6 +1,8 @@
 """What new objects are called: ids by the user's factory, or with numbers from the store's counter.
 
 - Numbers are reserved in blocks, which grow with the commit; what is left over goes back.
+- Ids of new objects are plain texts here, as those of loaded ones are: an `Id` takes twice the memory, and is one more
+  object for the collector of garbage. The caller of the store gets an `Id`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,6 @@ from perdure.backends.base import Backend
 from perdure.ids import Id, IdFactory
 from perdure.objects.instances.classes import ClassFacts
 from perdure.records.values import INTERNAL
-
-_new_text = str.__new__  # what Id() comes to, in half the time
 
 FIRST_BLOCK, LAST_BLOCK = 32, 8192  # numbers reserved at a time: grows with the commit
 
@@ -73,16 +73,18 @@ class Naming:
         """Whether all numbers come from the store's counter."""
         return self._factory is None
 
-    def new(self, obj: Any, facts: ClassFacts) -> tuple[Id[Any], int]:
+    def new(self, obj: Any, facts: ClassFacts) -> tuple[str, int]:
         """An id, and its number."""
         factory = self._factory
         if factory is None:
             number = self.numbers.take()
-            return _new_text(Id, f"{facts.prefix}.{number}"), number
+            return f"{facts.prefix}.{number}", number
         # A number is one object's, whatever its prefix: perdure's own records must take theirs from the same source.
         named = factory.new(obj) if factory.next_id_fn is not None else factory.name(obj, self.numbers.take())
-        return (Id(f"{facts.prefix}.{named.number}") if facts.flags & INTERNAL else named), named.number
+        return (f"{facts.prefix}.{named.number}" if facts.flags & INTERNAL else str.__str__(named)), named.number
 
     def new_value(self, value: Any) -> Id[Any]:
         factory = self._factory or IdFactory()
-        return factory.new(value) if factory.next_id_fn is not None else factory.name(value, self.numbers.take())
+        counts = factory.next_id_fn is None
+        named = factory.name(value, self.numbers.take()) if counts else factory.new(value)
+        return named if type(named) is Id else Id(named)

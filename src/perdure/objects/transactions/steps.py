@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
 
 from perdure import kernels
 from perdure.errors import ConflictError, NotFound, TransactionError
+from perdure.ids import Id
 from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.guests import is_record
-from perdure.objects.instances.persistable import ENTRIES, GHOST, Persistable
+from perdure.objects.instances.persistable import GHOST, Persistable
 from perdure.objects.transactions.commits import Commit, Desk
 from perdure.objects.transactions.transaction import let_go
 from perdure.objects.views.view import View
@@ -18,14 +18,17 @@ from perdure.records.frame import decode, flags_of, parse_unverified
 from perdure.records.values import CODE, INTERNAL
 
 
-def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:
-    """Save objects as one step, or with the transaction that is open; gives their ids in order."""
+def save_many(desk: Desk, objects: list[Any]) -> list[Id[Any]]:
+    """Save objects as one step, or with the transaction that is open; gives their ids in order.
+
+    The list is nobody else's from here on.
+    """
     desk.require_writable()
     if desk.transaction is not None:
         return [_join(desk, desk.transaction.step, obj) for obj in objects]
     step = Commit(desk)
     are_records = all(map(isinstance, objects, repeat(Persistable)))
-    step.saved = [*objects] if are_records else [obj for obj in objects if is_record(obj)]
+    step.saved = objects if are_records else [obj for obj in objects if is_record(obj)]
     values = {}  # place -> id
     if len(step.saved) < len(objects):
         values = {place: desk.naming.new_value(obj) for place, obj in enumerate(objects) if not is_record(obj)}
@@ -40,21 +43,21 @@ def save_many(desk: Desk, objects: Sequence[Any]) -> list[str]:
     return [values.get(place) or _id_of(desk.view, obj) for place, obj in enumerate(objects)]
 
 
-def _ids_of(view: View, objects: Sequence[Any]) -> list[str]:
+def _ids_of(view: View, objects: list[Any]) -> list[Id[Any]]:
     if kernels.compiled is not None:
-        found: list[str] = kernels.compiled.ids_of(objects)
+        found: list[Id[Any]] = kernels.compiled.ids_of(objects)
         if found is not NotImplemented:
             return found
-    return [ENTRIES[id(obj)].id if id(obj) in ENTRIES else _id_of(view, obj) for obj in objects]
+    return [_id_of(view, obj) for obj in objects]
 
 
-def _id_of(view: View, obj: Any) -> str:
+def _id_of(view: View, obj: Any) -> Id[Any]:
     entry = view.own_entry(obj)
     assert entry is not None
-    return entry.id
+    return Id(entry.id)
 
 
-def _join(desk: Desk, step: Commit, obj: Any) -> str:
+def _join(desk: Desk, step: Commit, obj: Any) -> Id[Any]:
     """Let the open transaction save `obj`; its id is given at once."""
     if not is_record(obj):
         id_ = desk.naming.new_value(obj)
@@ -66,7 +69,7 @@ def _join(desk: Desk, step: Commit, obj: Any) -> str:
         entry = desk.view.enrol(obj, facts, *desk.naming.new(obj, facts))
     step.removals.pop(entry.id, None)  # removed before, in the same transaction: it stays
     step.saved.append(obj)
-    return entry.id
+    return Id(entry.id)
 
 
 def replace(desk: Desk, id_: str, obj: Any) -> None:

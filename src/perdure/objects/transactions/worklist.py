@@ -30,7 +30,6 @@ from perdure.objects.views.view import View
 from perdure.pickling.classes import MAIN, shown_name
 from perdure.records.values import CODE, INTERNAL, KEPT, NO_FIELDS, VALUE, Batch, Draft, Fields, Record
 
-_new_text = str.__new__  # what Id() comes to, in half the time
 _new_tuple = tuple.__new__
 _numbers = count(1)
 RUN, ATTEMPT = "perdure:Run", "perdure:Attempt"
