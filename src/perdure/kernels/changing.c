@@ -6,16 +6,15 @@
 #include "saving.h"
 
 int
-is_usual_change(PyObject *pair)
+is_usual_change(PyObject *entry, PyObject *obj)
 {
-    if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 || !is_entry(PyTuple_GET_ITEM(pair, 0))) {
+    if (!is_entry(entry)) {
         return 0;
     }
-    PyObject *entry = PyTuple_GET_ITEM(pair, 0), *facts = slot_of(entry, in_entry.facts);
-    PyObject *revision = slot_of(entry, in_entry.revision);
+    PyObject *facts = slot_of(entry, in_entry.facts), *revision = slot_of(entry, in_entry.revision);
     return PyLong_CheckExact(revision) && revision != small[0] && is_in_state(entry, AWAKE) && are_facts(facts)
         && slot_of(facts, in_facts.simple) == Py_True
-        && slot_of(facts, in_facts.cls) == (PyObject *)Py_TYPE(PyTuple_GET_ITEM(pair, 1));
+        && slot_of(facts, in_facts.cls) == (PyObject *)Py_TYPE(obj);
 }
 
 /* Whether a plain value is another than it was: `differs_from_sample` of perdure/objects/views/comparing.py. */
@@ -78,16 +77,16 @@ doubt(Saving *self, PyObject *entry, PyObject *encoded)
 }
 
 int
-look_at(Saving *self, PyObject *pair)
+look_at(Saving *self, PyObject *entry, PyObject *obj)
 {
-    PyObject *entry = PyTuple_GET_ITEM(pair, 0), *obj = PyTuple_GET_ITEM(pair, 1);
-    PyObject *facts = slot_of(entry, in_entry.facts);
-    PyObject *encoded = usually_encoded(self, obj, facts);
+    PyObject *facts = slot_of(entry, in_entry.facts), *encoded = usually_encoded(self, obj, facts);
     if (encoded == NULL || encoded == Py_None) {
         Py_XDECREF(encoded);
         return encoded == NULL ? -1 : 0;
     }
-    int done = PyList_Append(self->looked_at, pair);
+    PyObject *pair = PyTuple_Pack(2, entry, obj);
+    int done = pair == NULL ? -1 : PyList_Append(self->looked_at, pair);
+    Py_XDECREF(pair);
     if (done == 0) {
         int forced = slot_of(entry, in_entry.forced) == Py_True;
         int differs = forced ? 1 : differs_from_sample(entry, PyTuple_GET_ITEM(encoded, 2));
@@ -109,7 +108,8 @@ look_at(Saving *self, PyObject *pair)
 static int
 let_rest(PyObject *pair, PyObject *enlisted)
 {
-    if (!is_usual_change(pair)) {
+    if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2
+        || !is_usual_change(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1))) {
         return 0;
     }
     PyObject *entry = PyTuple_GET_ITEM(pair, 0), *obj = PyTuple_GET_ITEM(pair, 1);

@@ -117,13 +117,10 @@ let_doze(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyObject
         return -1;
     }
     set_slot(entry, in_entry.state, small[DOZING]);
-    if (PyDict_DelItem(self->enlisted, address) < 0) {
-        if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
-            return -1;
-        }
-        PyErr_Clear();
+    if (PyDict_GetItemWithError(self->enlisted, address) == NULL) { /* one in a bulk is not enlisted yet */
+        return PyErr_Occurred() ? -1 : 0;
     }
-    return 0;
+    return PyDict_DelItem(self->enlisted, address);
 }
 
 PyObject *

@@ -31,6 +31,12 @@ named(PyObject *prefix, PyObject *number)
     return PyUnicode_FromStringAndSize(start, buffer + sizeof(buffer) - start);
 }
 
+int
+enlist(PyObject *enlisted, PyObject *entry, PyObject *obj)
+{
+    return PyDict_SetItem(enlisted, slot_of(entry, in_entry.address), obj);
+}
+
 PyObject *
 enrol_new(const Into *into, PyObject *obj, PyObject *facts, PyObject *number, long more)
 {
@@ -41,7 +47,7 @@ enrol_new(const Into *into, PyObject *obj, PyObject *facts, PyObject *number, lo
     }
     if (entry != NULL
         && (PyDict_SetItem(into->numbered, number, entry) < 0 || PyDict_SetItem(into->by_id, id, entry) < 0
-            || PyDict_SetItem(into->enlisted, slot_of(entry, in_entry.address), obj) < 0)) {
+            || (into->enlisted != NULL && enlist(into->enlisted, entry, obj) < 0))) {
         Py_CLEAR(entry);
     }
     Py_XDECREF(id);

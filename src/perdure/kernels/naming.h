@@ -7,7 +7,7 @@
 
 /* Where a view keeps its entries. */
 typedef struct {
-    PyObject *view, *by_id, *numbered, *enlisted;
+    PyObject *view, *by_id, *numbered, *enlisted; /* `enlisted` is NULL where the caller sees to that */
 } Into;
 
 /* The facts of a simple class of an object, if it is the user's own, borrowed; NULL, maybe with an exception. */
@@ -21,6 +21,9 @@ PyObject *numbers_of(PyObject *naming);
 
 /* The next of the numbers that are reserved there; NULL, maybe with an exception, if there is none. */
 PyObject *next_number(PyObject *numbers);
+
+/* Let a view hold an object as one that may have been changed; -1 with an exception. */
+int enlist(PyObject *enlisted, PyObject *entry, PyObject *obj);
 
 /* The entry of a new object, which is enlisted, with `more` flags; NULL with an exception. */
 PyObject *enrol_new(const Into *into, PyObject *obj, PyObject *facts, PyObject *number, long more);

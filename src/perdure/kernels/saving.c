@@ -3,8 +3,9 @@
    - `Saving(worklist)` reads once what a commit works with. `add_kept(objects)` names, enrols and drafts what is usual;
      for anything else it calls `add_other` of the worklist, in its turn. `write_usual(position)` goes on in the queue
      as long as what it meets is usual, new or touched, and gives the position of what is not.
-   - Steps that call the user's state methods stand in the order of those in Python: an object is enlisted, and in the
-     list of those that are new, before it is pickled. It dozes in one go, which nothing can interrupt. */
+   - Steps that call the user's state methods stand in the order of those in Python: an object is in the list of those
+     that are new before it is pickled. It dozes in one go, which nothing can interrupt; what does not is enlisted,
+     whatever comes between. */
 
 #include "naming.h"
 #include "saving.h"
@@ -12,6 +13,24 @@
 #include <structmember.h>
 
 static PyObject *add_other_name;
+
+/* Put an object at the end of the list, behind its entry; -1 with an exception. */
+static int
+put_last(Saving *self, PyObject *entry, PyObject *obj)
+{
+    if (PyList_Append(self->queue, entry) < 0) {
+        return -1;
+    }
+    if (PyList_Append(self->queue, obj) < 0) {
+        PyObject *kind, *error, *trace;
+        PyErr_Fetch(&kind, &error, &trace);
+        Py_ssize_t last = PyList_GET_SIZE(self->queue) - 1;
+        PyList_SetSlice(self->queue, last, last + 1, NULL);
+        PyErr_Restore(kind, error, trace);
+        return -1;
+    }
+    return 0;
+}
 
 /* Put an object on the list, unless it is there; -1 with an exception. */
 static int
@@ -21,23 +40,38 @@ enqueue(Saving *self, PyObject *entry, PyObject *obj)
     if (listed == self->number || PyObject_RichCompareBool(listed, self->number, Py_EQ) == 1) {
         return 0;
     }
-    PyObject *pair = PyTuple_Pack(2, entry, obj);
-    if (pair == NULL) {
-        return -1;
-    }
     set_slot(entry, in_entry.listed, self->number);
-    int appended = PyList_Append(self->queue, pair);
-    Py_DECREF(pair);
-    return appended;
+    return put_last(self, entry, obj);
 }
 
 /* -- what is saved by name ------------------------------------------------------------------------------------- */
+
+/* Enlist a new object unless it dozes, as most do by now; gives `written`, or -1 with an exception.
+
+   Whatever interrupts its pickling comes here. */
+static int
+enlisted_if_awake(Saving *self, PyObject *entry, PyObject *obj, int written)
+{
+    PyObject *kind, *error, *trace;
+    if (is_in_state(entry, DOZING)) {
+        return written;
+    }
+    PyErr_Fetch(&kind, &error, &trace);
+    if (enlist(self->enlisted, entry, obj) < 0) {
+        Py_XDECREF(kind);
+        Py_XDECREF(error);
+        Py_XDECREF(trace);
+        return -1;
+    }
+    PyErr_Restore(kind, error, trace);
+    return written;
+}
 
 /* The entry of a new object, which is in the list of those that are new; NULL with an exception. */
 static PyObject *
 enrolled(Saving *self, PyObject *obj, PyObject *facts, PyObject *number)
 {
-    const Into into = {self->view, self->by_id, self->numbered, self->enlisted};
+    const Into into = {self->view, self->by_id, self->numbered, NULL};
     PyObject *entry = enrol_new(&into, obj, facts, number, KEPT);
     if (entry != NULL && PyList_Append(self->added, entry) < 0) {
         Py_CLEAR(entry);
@@ -88,11 +122,9 @@ add(Saving *self, PyObject *obj)
         return none == NULL ? -1 : 0;
     }
     PyObject *entry = enrolled(self, obj, facts, number);
-    int written = entry == NULL ? -1 : write_one(self, entry, obj, facts);
+    int written = entry == NULL ? -1 : enlisted_if_awake(self, entry, obj, write_one(self, entry, obj, facts));
     if (written == 0) {
-        PyObject *pair = PyTuple_Pack(2, entry, obj);
-        written = pair == NULL ? -1 : PyList_Append(self->queue, pair);
-        Py_XDECREF(pair);
+        written = put_last(self, entry, obj);
     }
     Py_DECREF(number);
     Py_XDECREF(entry);
@@ -119,17 +151,16 @@ add_kept(PyObject *saving, PyObject *objects)
 
 /* -- what is on the list --------------------------------------------------------------------------------------- */
 
-/* Whether a pair of the queue is a new object, awake, of its simple class. */
+/* Whether what the queue has is a new object, awake, of its simple class. */
 static int
-is_new(PyObject *pair)
+is_new(PyObject *entry, PyObject *obj)
 {
-    if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 || !is_entry(PyTuple_GET_ITEM(pair, 0))) {
+    if (!is_entry(entry)) {
         return 0;
     }
-    PyObject *entry = PyTuple_GET_ITEM(pair, 0), *facts = slot_of(entry, in_entry.facts);
+    PyObject *facts = slot_of(entry, in_entry.facts);
     return slot_of(entry, in_entry.revision) == small[0] && is_in_state(entry, AWAKE) && are_facts(facts)
-        && slot_of(facts, in_facts.simple) == Py_True
-        && slot_of(facts, in_facts.cls) == (PyObject *)Py_TYPE(PyTuple_GET_ITEM(pair, 1));
+        && slot_of(facts, in_facts.simple) == Py_True && slot_of(facts, in_facts.cls) == (PyObject *)Py_TYPE(obj);
 }
 
 static PyObject *
@@ -140,16 +171,17 @@ write_usual(PyObject *saving, PyObject *position)
     if (place < 0) {
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "a position is not below 0");
     }
-    for (; place < PyList_GET_SIZE(self->queue); place++) {
-        PyObject *pair = Py_NewRef(PyList_GET_ITEM(self->queue, place));
+    for (; place + 1 < PyList_GET_SIZE(self->queue); place += 2) {
+        PyObject *entry = Py_NewRef(PyList_GET_ITEM(self->queue, place));
+        PyObject *obj = Py_NewRef(PyList_GET_ITEM(self->queue, place + 1));
         int written = 0;
-        if (is_new(pair)) {
-            PyObject *entry = PyTuple_GET_ITEM(pair, 0);
-            written = write_one(self, entry, PyTuple_GET_ITEM(pair, 1), slot_of(entry, in_entry.facts));
-        } else if (is_usual_change(pair)) {
-            written = look_at(self, pair);
+        if (is_new(entry, obj)) {
+            written = write_one(self, entry, obj, slot_of(entry, in_entry.facts));
+        } else if (is_usual_change(entry, obj)) {
+            written = look_at(self, entry, obj);
         }
-        Py_DECREF(pair);
+        Py_DECREF(entry);
+        Py_DECREF(obj);
         if (written < 0) {
             return NULL;
         }

@@ -31,11 +31,11 @@ int draft_encoded(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts,
 /* Whether somebody else holds a container that is an attribute: `is_held` of perdure/objects/instances/states.py. */
 int is_held(PyObject *graph);
 
-/* Whether what was touched looks usual: the pair is an entry and an object that is stored, of its simple class. */
-int is_usual_change(PyObject *pair);
+/* Whether what was touched looks usual: it is an entry and an object that is stored, of its simple class. */
+int is_usual_change(PyObject *entry, PyObject *obj);
 
 /* A draft of it, if it differs, or if its record has to tell: 1 if that is done, 0 if it takes the longer way, -1. */
-int look_at(Saving *self, PyObject *pair);
+int look_at(Saving *self, PyObject *entry, PyObject *obj);
 
 /* Whether `bind_drafts` was called. */
 int are_drafts_bound(void);

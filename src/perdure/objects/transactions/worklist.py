@@ -47,7 +47,7 @@ class Worklist:
         self._everything = everything
         self._encoder = Encoder(self._meet, view.protocol)
         self._kernel: Any = None  # what does the usual in C
-        self._queue: list[tuple[Entry, Any]] = []  # the entry belongs to the object, and keeps it in no way
+        self._queue: list[Any] = []  # entries, each before its object: it belongs to that, and keeps it in no way
         self._number = next(_numbers)  # what is on the list bears it
         self._position = 0
         self._doubtful: list[tuple[Entry, Encoded]] = []
@@ -122,7 +122,7 @@ class Worklist:
         entry.listed = self._number
         entry.flags |= KEPT
         if not facts.simple or self.removed or not self._write_new(entry, obj, facts):
-            self._queue.append((entry, obj))
+            self._queue.extend((entry, obj))
 
     def add_copy(self, id_: str, obj: Any, base: int) -> None:
         """Write a copy of `obj`, which keeps its own id, under another."""
@@ -156,8 +156,8 @@ class Worklist:
                 position = saving.write_usual(position)
                 if position == len(queue):
                     break
-            entry, obj = queue[position]
-            position += 1
+            entry, obj = queue[position : position + 2]
+            position += 2
             facts: Any = entry.facts
             if saving is None and is_new(entry, obj, facts) and not removed:
                 if self._write_new(entry, obj, facts):
@@ -316,13 +316,13 @@ class Worklist:
         entry = self._view.enrol(obj, facts, *self._naming.new(obj, facts))
         self._new.append(entry)
         entry.listed = self._number
-        self._queue.append((entry, obj))
+        self._queue.extend((entry, obj))
         return entry
 
     def _enqueue(self, entry: Entry, obj: Any) -> None:
         if entry.listed != self._number:
             entry.listed = self._number
-            self._queue.append((entry, obj))
+            self._queue.extend((entry, obj))
 
     def _follow(self, entry: Entry) -> None:
         """Go through an unchanged object to what it refers to: only as long as something enlisted is not yet found."""
