@@ -392,3 +392,21 @@ def test_what_a_state_method_raises_has_a_name_and_stops_nothing_else(place, mon
     monkeypatch.setattr(Moody, "mood", None)
     store.save(moody)
     assert place.open().load(moody.persistent_id).value == 2
+
+
+@pytest.mark.parametrize("way", ["new", "changed"])
+def test_what_was_touched_is_found_through_what_rests(store, way):
+    child = Thing(name="child")
+    between = Thing(name="between", child=child)
+    first = Thing(name="first", child=between)
+    store.save(first)
+    child.name = "changed"
+    if way == "new":
+        store.save(Thing(name="new", child=first))
+    else:
+        first.name = "changed, too"
+        store.save(first)
+    assert not child.changed
+    store.save(Thing(name="another", child=first))  # nothing is touched: nothing is looked for
+    assert len(store.history(child.persistent_id)) == 2 == len(store.transactions(2))
+    assert len(store.history(between.persistent_id)) == 1

@@ -362,7 +362,7 @@ bind_encoder(PyObject *module, PyObject *args)
         return NULL;
     }
     const Slot slots[] = {
-        {"_enrol", &in_encoder.enrol},     {"giving", &in_encoder.giving},   {"_itself", &in_encoder.itself},
+        {"enrol", &in_encoder.enrol},      {"giving", &in_encoder.giving},   {"_itself", &in_encoder.itself},
         {"_mark", &in_encoder.mark},       {"modules", &in_encoder.modules}, {"names", &in_encoder.names},
         {"_outside", &in_encoder.outside}, {"_parts", &in_encoder.parts},    {"_pickler", &in_encoder.pickler},
         {"_places", &in_encoder.places},   {"_protocol", &in_encoder.protocol},

@@ -3,6 +3,7 @@
    - `Saving(worklist)` reads once what a commit works with. `add_kept(objects)` names, enrols and drafts what is usual;
      for anything else it calls `add_other` of the worklist, in its turn. `write_usual(position)` goes on in the queue
      as long as what it meets is usual, new or touched, and gives the position of what is not.
+   - `meet(obj)` is asked by the encoder about what is referred to: `_meet` of the worklist, for what is usual.
    - Steps that call the user's state methods stand in the order of those in Python: an object is in the list of those
      that are new before it is pickled. It dozes in one go, which nothing can interrupt; what does not is enlisted,
      whatever comes between. */
@@ -12,7 +13,7 @@
 
 #include <structmember.h>
 
-static PyObject *add_other_name;
+static PyObject *add_other_name, *jar_name, *meet_name, *refers_name;
 
 /* Put an object at the end of the list, behind its entry; -1 with an exception. */
 static int
@@ -163,6 +164,31 @@ is_new(PyObject *entry, PyObject *obj)
         && slot_of(facts, in_facts.simple) == Py_True && slot_of(facts, in_facts.cls) == (PyObject *)Py_TYPE(obj);
 }
 
+/* Whether what the queue has needs no look: it is not loaded, or dozes as it was, and leads to nothing that was
+   touched, since nothing was, or all that was is on the list. -1 with an exception. */
+static int
+needs_nothing(Saving *self, PyObject *entry)
+{
+    if (!is_entry(entry)) {
+        return 0;
+    }
+    if (is_in_state(entry, GHOST)) {
+        return 1;
+    }
+    if (!is_in_state(entry, DOZING) || slot_of(entry, in_entry.forced) != Py_False) {
+        return 0;
+    }
+    if (self->everything) {
+        return 1;
+    }
+    if (PyDict_GET_SIZE(self->enlisted)) {
+        return 0;
+    }
+    PyObject *jar = PyObject_GetAttr(self->view, jar_name); /* guests are enlisted there */
+    Py_XDECREF(jar);
+    return jar == NULL ? -1 : jar == Py_None;
+}
+
 static PyObject *
 write_usual(PyObject *saving, PyObject *position)
 {
@@ -179,6 +205,8 @@ write_usual(PyObject *saving, PyObject *position)
             written = write_one(self, entry, obj, slot_of(entry, in_entry.facts));
         } else if (is_usual_change(entry, obj)) {
             written = look_at(self, entry, obj);
+        } else {
+            written = needs_nothing(self, entry);
         }
         Py_DECREF(entry);
         Py_DECREF(obj);
@@ -190,6 +218,34 @@ write_usual(PyObject *saving, PyObject *position)
         }
     }
     return PyLong_FromSsize_t(place);
+}
+
+/* Note that something is referred to that was stored before; -1 with an exception. */
+static int
+note_stored(Saving *self, PyObject *entry)
+{
+    if (self->refers_to_stored || (!is_in_state(entry, GHOST) && slot_of(entry, in_entry.revision) == small[0])) {
+        return 0;
+    }
+    self->refers_to_stored = 1;
+    return PyObject_SetAttr(self->worklist, refers_name, Py_True);
+}
+
+/* The entry of what is referred to, which is on the list if it is to be looked at. */
+static PyObject *
+meet(PyObject *saving, PyObject *obj)
+{
+    Saving *self = (Saving *)saving;
+    PyObject *entry = entry_at(obj);
+    if (!is_entry(entry) || slot_of(entry, in_entry.view) != self->view || !is_of(entry, obj)) {
+        return PyErr_Occurred() ? NULL : PyObject_CallMethodOneArg(self->worklist, meet_name, obj);
+    }
+    Py_INCREF(entry);
+    int looked_at = self->everything || is_in_state(entry, GHOST);
+    if ((!looked_at && enqueue(self, entry, obj) < 0) || note_stored(self, entry) < 0) {
+        Py_CLEAR(entry);
+    }
+    return entry;
 }
 
 /* Put all that is enlisted on the list. */
@@ -258,10 +314,10 @@ static PyObject *
 new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *given[OBJECTS], *number;
-    int has_fields, names_all, fits = 1;
-    if (!PyArg_ParseTuple(args, "OOOO(OOOOO)(OOOOOOO)Opp", &given[0], &given[1], &given[2], &given[3], &given[4],
+    int has_fields, names_all, everything, fits = 1;
+    if (!PyArg_ParseTuple(args, "OOOO(OOOOO)(OOOOOOO)Oppp", &given[0], &given[1], &given[2], &given[3], &given[4],
                           &given[5], &given[6], &given[7], &given[8], &given[9], &given[10], &given[11], &given[12],
-                          &given[13], &given[14], &given[15], &number, &has_fields, &names_all)) {
+                          &given[13], &given[14], &given[15], &number, &has_fields, &names_all, &everything)) {
         return NULL;
     }
     for (int place = 4; place < OBJECTS; place++) {
@@ -278,7 +334,7 @@ new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
             *objects_of(self, place) = Py_NewRef(given[place]);
         }
         self->number = Py_NewRef(number);
-        self->has_fields = has_fields, self->names_all = names_all;
+        self->has_fields = has_fields, self->names_all = names_all, self->everything = everything;
         Py_SETREF(self->of_numbers, numbers_of(given[3]));
         if (self->of_numbers == NULL) {
             Py_CLEAR(self);
@@ -290,6 +346,7 @@ new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static PyMethodDef saving_methods[] = {
     {"add_enlisted", add_enlisted, METH_NOARGS, "Put all that is enlisted on the list."},
     {"add_kept", add_kept, METH_O, "Draft a list of objects that are saved by name."},
+    {"meet", meet, METH_O, "The entry of an object that is referred to, when the encoder meets it for the first time."},
     {"write_usual", write_usual, METH_O, "Draft what is usual in the queue, from a position on; gives that of others."},
     {NULL, NULL, 0, NULL},
 };
@@ -311,5 +368,11 @@ int
 add_saving(PyObject *module)
 {
     add_other_name = PyUnicode_InternFromString("add_other");
-    return add_other_name == NULL ? -1 : PyModule_AddType(module, &SavingType);
+    jar_name = PyUnicode_InternFromString("jar");
+    meet_name = PyUnicode_InternFromString("_meet");
+    refers_name = PyUnicode_InternFromString("refers_to_stored");
+    if (add_other_name == NULL || jar_name == NULL || meet_name == NULL || refers_name == NULL) {
+        return -1;
+    }
+    return PyModule_AddType(module, &SavingType);
 }

@@ -17,6 +17,8 @@ typedef struct {
     PyObject *named, *module, *code;                         /* of the last draft that names modules, or NULL */
     int has_fields;                                          /* extra ones, of the store */
     int names_all;                                           /* ids come from the store's counter */
+    int everything;                                          /* what is enlisted is on the list from the beginning */
+    int refers_to_stored;                                    /* as the worklist has it, where `meet` has seen to it */
 } Saving;
 
 /* The draft of a new object: 1 if it was made, 0 if the object takes the longer way, -1 with an exception. */

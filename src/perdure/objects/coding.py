@@ -24,7 +24,7 @@ from perdure.errors import (
     UntrustedRecord,
 )
 from perdure.ids import parse_id
-from perdure.objects.instances.persistable import Persistable
+from perdure.objects.instances.persistable import Persistable, entry_of
 from perdure.objects.transactions.worklist import Worklist
 from perdure.objects.views.view import View
 from perdure.pickling.classes import name_of
@@ -170,7 +170,8 @@ class CodeRecorder:
 
     def __call__(self, worklist: Worklist, modules: str) -> str:
         code = self._codes.of_modules(modules)
-        return code.persistent_id or worklist.add(code)
+        entry = entry_of(code)
+        return worklist.add(code) if entry is None else entry.id  # `persistent_id` would have Python ask a ghost class
 
 
 class _OfView:

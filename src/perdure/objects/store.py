@@ -320,19 +320,23 @@ class Store(Asking, HistoryFace):
 
     def desk(self) -> Desk:
         """The view of the running thread or task, and what commits from it need: for perdure's own engines."""
-        self._require_open()
-        task = _running_task()
-        if task is not None:
-            desk = self._tasks.get(task)
-            if desk is None:
-                waiting = ref(task)
-                desk = self._tasks[task] = self._new_desk(lambda: _running_task() is waiting())
-            return desk
+        if self._closed:
+            self._require_open()
+        asyncio = _modules.get("asyncio")
+        if asyncio is not None and (task := _running_task()) is not None:
+            return self._desk_of(task)
         desk = self._threads.desk
         if desk is None:
             token = _HERE.token
             desk = self._new_desk(lambda: _HERE.token is token and _running_task() is None)
             self._threads.desk, self._threads.view = desk, desk.view
+        return desk
+
+    def _desk_of(self, task: Any) -> Desk:
+        desk = self._tasks.get(task)
+        if desk is None:
+            waiting = ref(task)
+            desk = self._tasks[task] = self._new_desk(lambda: _running_task() is waiting())
         return desk
 
     def _new_desk(self, owns: Callable[[], bool]) -> Desk:

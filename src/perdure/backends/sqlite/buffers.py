@@ -66,8 +66,6 @@ def put_pieces(
 
     Gives the format of the store. What is there is looked through once, and then is one of `sound`.
     """
-    if not buffers:
-        return format_
     if format_ < INDEXED_FORMAT:
         index.create(connection)  # each format has all that those below it have
     raise_format(connection, PIECES_FORMAT)

@@ -21,7 +21,7 @@ class SqliteColumns:
     """The columns by their names, each with its type in SQL or None, of the table `records`."""
 
     def __init__(self, columns: Mapping[str, Any], records: str = "records"):
-        self._types = dict(columns)
+        self.types = dict(columns)
         self._records = records
         taken = sorted(name for name in columns if name.lower() in _OWN or name.lower() in ("rowid", "oid", "_rowid_"))
         if taken:
@@ -30,12 +30,12 @@ class SqliteColumns:
             )
 
     def __bool__(self) -> bool:
-        return bool(self._types)
+        return bool(self.types)
 
     def add(self, connection: sqlite3.Connection) -> None:
         """Add those that are not there, within the caller's transaction."""
         found = {str(row[1]).lower() for row in connection.execute(f"PRAGMA table_info({self._records})")}
-        for name, kind in self._types.items():
+        for name, kind in self.types.items():
             if name.lower() not in found:
                 connection.execute(f"ALTER TABLE {self._records} ADD COLUMN {_quoted(name)} {kind or ''}")
 
@@ -46,13 +46,11 @@ class SqliteColumns:
 
     def write(self, connection: sqlite3.Connection, drafts: Iterable[Draft], numbers: Sequence[int]) -> None:
         """Put what the drafts tell into the rows, which are there."""
-        if not self._types:
-            return
-        sets = ", ".join(f"{_quoted(name)} = ?" for name in self._types)
+        sets = ", ".join(f"{_quoted(name)} = ?" for name in self.types)
         connection.executemany(
             f"UPDATE {self._records} SET {sets} WHERE number = ?",
             (
-                (*map(draft.fields.get, self._types), number)
+                (*map(draft.fields.get, self.types), number)
                 for draft, number in zip(drafts, numbers, strict=False)
                 if not draft.flags & INTERNAL
             ),

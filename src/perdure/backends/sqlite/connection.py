@@ -20,6 +20,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TypeVar
 
 from perdure.backends.base import NewKey, no_key
@@ -103,28 +104,18 @@ class SqliteConnection:
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         """What `work` gives, run as one transaction; nothing is kept of it if it raises."""
+        return self.read(partial(self._transaction if durable else self._undurable, work))
 
-        def transaction(connection: sqlite3.Connection) -> T:
-            return (self._transaction if durable else self._undurable)(connection, work)
+    def begin_commit(self) -> object:
+        """What the watch gives now that a transaction has begun, for a commit: nobody else can write from here on."""
+        mark = self.watch()
+        self._room.provide(mark)
+        return mark
 
-        return self.read(transaction)
-
-    def write_marked(self, work: Callable[[sqlite3.Connection, object], T]) -> tuple[T, object]:
-        """What `write` gives, and what the watch gives until somebody else commits; None if somebody has already.
-
-        `work` also gets what the watch gives when the transaction has begun.
-        """
-        before: object = None
-
-        def marking(connection: sqlite3.Connection) -> T:
-            nonlocal before
-            before = self.watch()  # nobody else can commit from here on
-            self._room.provide(before)
-            return work(connection, before)
-
-        result = self.read(lambda connection: self._transaction(connection, marking))
+    def mark_after(self, before: object) -> object:
+        """What the watch gives until somebody else commits; None if somebody has already, since it gave `before`."""
         after = self.watch()
-        return result, after if is_next(before, after) else None
+        return after if is_next(before, after) else None
 
     def try_write(self, work: Work[bool]) -> bool:
         """What `work` gives, run as a transaction that need not be durable; False if anything is in the way."""
@@ -135,7 +126,7 @@ class SqliteConnection:
             try:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                return self._undurable(connection, work)
+                return self._undurable(work, connection)
             except sqlite3.Error:
                 return False  # nobody relies on it
 
@@ -220,7 +211,7 @@ class SqliteConnection:
             on_error.pop_all()
         return connection
 
-    def _transaction(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+    def _transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
         if self._outcome_unknown:
             raise outcome_unknown(self.path)
         try:
@@ -238,11 +229,11 @@ class SqliteConnection:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
-    def _undurable(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+    def _undurable(self, work: Work[T], connection: sqlite3.Connection) -> T:
         """The same without an fsync; where it fails or is cut off, the next call makes commits durable again."""
         self._is_lax = True  # first, and until all is as it was
         connection.execute("PRAGMA synchronous = NORMAL")  # unlike OFF, checkpoints stay as safe as ever
-        result = self._transaction(connection, work)
+        result = self._transaction(work, connection)
         self._make_strict(connection)
         return result
 
@@ -275,9 +266,6 @@ class ReadOnlySqliteConnection(SqliteConnection):
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         self.read(is_open)
         raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
-
-    def write_marked(self, work: Callable[[sqlite3.Connection, object], T]) -> tuple[T, object]:
-        return self.write(lambda connection: (work(connection, None), None))
 
     def _once(self, work: Work[T]) -> T:
         while True:

@@ -73,8 +73,6 @@ class SqliteIndex:
         `classes`, by name and INTERNAL.
         """
         if format_ < INDEXED_FORMAT:
-            if not batch.indexed:
-                return
             self.create(connection)
         known = self.places(connection)
         lost = self._present(connection, gone, known) if gone and known else set()

@@ -97,8 +97,8 @@ class Encoder:
     """Encodes objects of one view; `enrol` gives the entry of an object that is referred to."""
 
     __slots__ = (
-        "_declined", "_enrol", "_flat_pickler", "_itself", "_mark", "_outside", "_parts", "_pickler", "_places",
-        "_protocol", "giving", "met_large", "modules", "names",
+        "_declined", "_flat_pickler", "_itself", "_mark", "_outside", "_parts", "_pickler", "_places",
+        "_protocol", "enrol", "giving", "met_large", "modules", "names",
     )  # fmt: skip
 
     def __init__(self, enrol: Callable[[Any], Entry], protocol: int = PROTOCOL):
@@ -106,7 +106,7 @@ class Encoder:
         self.giving: set[int] = set()  # addresses of objects that gave a buffer away while they were pickled
         self._declined: Any = None  # the object for which the short way was of no use
         self._protocol = protocol
-        self._enrol = enrol
+        self.enrol = enrol  # another one may take its place that does the same
         self._places: dict[str, int] = {}
         self._mark = next(_marks)
         self._itself: tuple[Any, str] | None = None
@@ -173,7 +173,7 @@ class Encoder:
                         if shape is None:
                             return None
                         continue
-                    entry = self._enrol(value)
+                    entry = self.enrol(value)
                     entry.mark = self._mark
                 values[place] = places.setdefault(entry.id, len(places))
             rest = self._flat(values) or self._with_memo(obj, pickler, values)
@@ -221,7 +221,7 @@ class Encoder:
     def release(self) -> None:
         """Let go of the pickler, and of whom it asks: else all that was pickled would wait for a garbage collection."""
         self._pickler = self._flat_pickler = self._declined = None
-        self._enrol = _nobody
+        self.enrol = _nobody
         self._parts.clear()
 
     def place_of(self, obj: Any) -> int:
@@ -232,7 +232,7 @@ class Encoder:
         elif entry is not None and entry.mark == self._mark:
             id_ = entry.id  # asked about before
         else:
-            entry = self._enrol(obj)
+            entry = self.enrol(obj)
             entry.mark, id_ = self._mark, entry.id
         places = self._places
         return places.setdefault(id_, len(places))

@@ -28,12 +28,12 @@ from perdure.errors import (
 from perdure.objects.bounds import clock_time
 from perdure.objects.instances.persistable import GHOST, Entry
 from perdure.objects.transactions.blocks import was_left
-from perdure.objects.transactions.checking import needed_by, refuse_dangling, refuse_two_versions, require_idle
+from perdure.objects.transactions.checking import needed_by, refuse_dangling, refuse_two_versions, was_busy
 from perdure.objects.transactions.conflicts import resolve
 from perdure.objects.transactions.naming import Naming
 from perdure.objects.transactions.removing import dismiss, wake
 from perdure.objects.transactions.savepoints import Image
-from perdure.objects.transactions.worklist import CodeOf, Worklist
+from perdure.objects.transactions.worklist import CodeOf, Needs, Worklist
 from perdure.objects.views.memory import CollectionPaused
 from perdure.objects.views.view import View
 from perdure.records.frame import Encoder, encoder, parse_unverified
@@ -126,7 +126,8 @@ class Desk:
 
     def require_idle(self) -> None:
         """Raise if objects are being pickled: whoever calls does so from within their state methods."""
-        require_idle(self.worklist is not None or self.is_looking)
+        if self.worklist is not None or self.is_looking:
+            raise was_busy()
 
     def joining(self, transaction: Open, step: Commit) -> Callable[[object], Any] | None:
         """What gives a new object that `step` shall save its id, or None where Python has to see to it: in C."""
@@ -141,14 +142,15 @@ class Desk:
     def require_writable(self) -> None:
         """Raise before anything is done if this store cannot be written."""
         self.require_idle()
+        view = self.view
         if self.transaction is not None and self.transaction.is_inherited:
             self.transaction.abort()  # that of the process which this one was forked from: only that one commits it
-        if self.end_left():
+        if (view.unfinished or self.transaction is not None) and self.end_left():
             raise was_left()
-        if self.view.revision < 0:
-            self.view.refresh()
+        if view.revision < 0:
+            view.refresh()
         self.naming.numbers.check_process()
-        if self.view.backend.read_only:
+        if view.backend.read_only:
             raise ReadOnly("The store was opened with read_only=True.", hint="Open it without, to write.")
         self.require_key()
 
@@ -233,7 +235,7 @@ class Commit:
 
     def run(self, *, everything: bool) -> int:
         """Write it; gives the revision (the present one if there was nothing to write)."""
-        view = self.desk.view
+        desk, view = self.desk, self.desk.view
         with view.lock, CollectionPaused() as pause:
             view.require_open()
             if view.unfinished:
@@ -242,26 +244,26 @@ class Commit:
                 view.reload_stale()
             if self.removals:
                 wake(view, self.removals)
-            worklist = self._worklist = Worklist(view, self.desk.naming, self.desk.code_of, everything=everything)
+            worklist = self._worklist = Worklist(view, desk.naming, desk.code_of, self.saved, everything=everything)
             try:
-                self.desk.worklist = worklist
+                desk.worklist = worklist
                 batch = self._batch(worklist)
                 if batch is None:
                     worklist.release()  # what it has pickled last is not held by it any more
                     worklist.rest()
                     dismiss(view, self.removals)
                     view.settle()
-                    self.desk.worklist = None
+                    desk.worklist = None
                     return view.revision
                 pause.made = len(batch.drafts)
                 receipt = self.receipt = self._apply(batch)
                 # It holds arrays, and whoever is held by nothing else may doze.
-                self.desk.worklist = batch = self._offered = None
+                desk.worklist = batch = self._offered = None
                 worklist.release()
-                self.desk.names = frozenset(worklist.names)
+                desk.names = frozenset(worklist.names)
                 self._learn()
             except BaseException as error:
-                self.desk.worklist = None
+                desk.worklist = None
                 if isinstance(error, PerdureError):  # then it is not written
                     self._offered = None
                 view.unfinished.append(self._end)
@@ -271,44 +273,48 @@ class Commit:
             return receipt.revision
 
     def _batch(self, worklist: Worklist) -> Batch | None:
+        """What is to be written; None if that is nothing."""
         worklist.removed = self.removals
-        worklist.explain_from(self.saved)
         worklist.add_kept(self.saved)
         worklist.run()
-        for id_, value in self.values:
-            worklist.add_value(id_, value)
-        for id_, obj, base in self.copies:
-            worklist.add_copy(id_, obj, base)
-        worklist.run()
+        if self.values or self.copies:
+            for id_, value in self.values:
+                worklist.add_value(id_, value)
+            for id_, obj, base in self.copies:
+                worklist.add_copy(id_, obj, base)
+            worklist.run()
         removals = {id_: base for id_, base in self.removals.items() if base} if self.removals else {}
         worklist.sign(removals=removals)
-        batch = worklist.batch(removals=removals, time=self.desk.now(), note=self.note)
-        if batch is None:
+        if not worklist.drafts and not removals:
             self._check_only()
             self._check_saved()
             return None
-        if self.copies:
-            refuse_two_versions(batch, [copy[0] for copy in self.copies])
-        if len(removals) < len(self.removals):
-            refuse_dangling(self.desk.view, batch, self.removals.keys() - removals.keys())
-        checks = {**self.desk.view.relied_on, **self.checks}
-        if checks:
-            written = {draft.id for draft in batch.drafts}.union(batch.removals)
-            checks = {id_: base for id_, base in checks.items() if id_ not in written}
-        may_need = worklist.refers_to_stored and (self.values or self.copies or worklist.refers_anew())
-        needed, doubted = needed_by(self.desk.view, batch, self.drafts) if may_need else ((), ())
-        if len(batch.drafts) < len(self.saved):  # some are as they were: they must be there all the same
-            same = self._saved_before({draft.id for draft in batch.drafts})
-            needed, doubted = {*needed, *(each.id for each in same)}, [*doubted, *_ghosts(same)]
-        if needed or checks:
-            batch = batch._replace(needed=needed, doubted=doubted, checks=checks)
+        batch = worklist.batch(self.desk.now(), self.note, self.desk.keep, self._needs(worklist, removals))
         if self.drafts:  # read at other revisions than this view's: each base is compared
             indexed, buffers = {**self.indexed, **batch.indexed}, {**batch.buffers, **self.buffers}
             drafts = batch.drafts + self.drafts
             batch = batch._replace(drafts=drafts, seen=-1, counted=False, indexed=indexed, buffers=buffers)
-        if self.desk.keep is not None:
-            batch = batch._replace(keep=self.desk.keep)
         return batch
+
+    def _needs(self, worklist: Worklist, removals: Mapping[str, int]) -> Needs:
+        """What must hold where it is written: what it removes, what was only read, what must be there."""
+        view, drafts = self.desk.view, worklist.drafts
+        if self.copies:
+            refuse_two_versions(drafts, [copy[0] for copy in self.copies])
+        if len(removals) < len(self.removals):
+            refuse_dangling(view, drafts, self.removals.keys() - removals.keys())
+        checks: Mapping[str, int] = self.checks if view.jar is None else {**view.jar.relied_on, **self.checks}
+        if checks:
+            written = {draft.id for draft in drafts}.union(removals)
+            checks = {id_: base for id_, base in checks.items() if id_ not in written}
+        needed: Collection[str] = ()
+        doubted: Collection[str] = ()
+        if worklist.refers_to_stored and (self.values or self.copies or worklist.refers_anew()):
+            needed, doubted = needed_by(view, drafts, self.drafts)
+        if len(drafts) < len(self.saved):  # some are as they were: they must be there all the same
+            same = self._saved_before({draft.id for draft in drafts})
+            needed, doubted = {*needed, *(each.id for each in same)}, [*doubted, *_ghosts(same)]
+        return removals, checks, needed, doubted
 
     def _check_only(self) -> None:
         """Nothing is to be written, but what was to be checked must be as it was read."""
@@ -385,7 +391,7 @@ class Commit:
             refuse_conflicts(
                 mismatches(bases, {id_: parse_unverified(frame).revision for id_, frame in frames.items()})
             )
-        refuse_dangling(view, batch, batch.removals)
+        refuse_dangling(view, batch.drafts, batch.removals)
         return batch._replace(seen=newest, unreferred=batch.removals.keys())
 
     def _end(self) -> None:

@@ -46,7 +46,8 @@ class Numbers:
 
     def give_back(self, *, all: bool = False) -> tuple[int, int]:
         """What goes back, as (first, end): what is left over, if it is too much to be kept."""
-        self.check_process()
+        if self._process != os.getpid():
+            self.check_process()
         self._block = FIRST_BLOCK
         left = operator.length_hint(self._left)
         if left <= FIRST_BLOCK and not all:
@@ -66,12 +67,8 @@ class Naming:
 
     def __init__(self, backend: Backend, factory: IdFactory | None):
         self._factory = factory
+        self.counts = factory is None  # whether all numbers come from the store's counter
         self.numbers = Numbers(backend)
-
-    @property
-    def counts(self) -> bool:
-        """Whether all numbers come from the store's counter."""
-        return self._factory is None
 
     def new(self, obj: Any, facts: ClassFacts) -> tuple[str, int]:
         """An id, and its number."""

@@ -25,10 +25,10 @@ def signing(desk: Desk, encode: Encoder | None = None) -> Iterator[Apply]:
     if encode is None:
         assert view.key is not None  # require_writable has asked for it
         encode = encoder(view.key, compress=True)
-    worklist = Worklist(view, desk.naming, desk.code_of, everything=False)
+    worklist = Worklist(view, desk.naming, desk.code_of, [], everything=False)
     with view.lock:
         code = worklist.program_code()
-        own = worklist.batch(removals={}, time=0.0, note="")
+        own = worklist.batch(0.0, "") if worklist.drafts else None
 
     def apply(batch: Batch) -> Receipt:
         signed = batch._replace(code=code)

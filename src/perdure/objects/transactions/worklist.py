@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from typing import Any
 
@@ -35,17 +35,22 @@ _numbers = count(1)
 RUN, ATTEMPT = "perdure:Run", "perdure:Attempt"
 
 CodeOf = Callable[["Worklist", str], str]  # names of modules, with a space between -> id of their code record
+Needs = tuple[Mapping[str, int], Mapping[str, int], Collection[str], Collection[str]]
 
 
 class Worklist:
     """What one commit looks at and writes."""
 
-    def __init__(self, view: View, naming: Naming, code_of: CodeOf, *, everything: bool):
+    refers_to_stored = False  # whether what was looked at refers to anything that was stored before
+
+    def __init__(self, view: View, naming: Naming, code_of: CodeOf, origins: list[Any], *, everything: bool):
+        self._origins = origins  # paths in errors begin at the object which the user asked to save, if it is one
         self._view = view
         self._naming = naming
         self._code_of = code_of
         self._everything = everything
         self._encoder = Encoder(self._meet, view.protocol)
+        self.names = self._encoder.names  # of the classes and functions that the payloads hold
         self._kernel: Any = None  # what does the usual in C
         self._queue: list[Any] = []  # entries, each before its object: it belongs to that, and keeps it in no way
         self._number = next(_numbers)  # what is on the list bears it
@@ -53,13 +58,11 @@ class Worklist:
         self._doubtful: list[tuple[Entry, Encoded]] = []
         self._written: list[tuple[Entry, int, tuple[str, ...]]] = []  # with digest and references, as in the entry
         self._created: list[Entry] = []
-        self._drafts: list[Draft] = []
+        self.drafts: list[Draft] = []
         self._commit_code = ""
         self._new: list[Entry] = []
         self._looked_at: list[tuple[Entry, Any]] = []
-        self.refers_to_stored = False  # whether what was looked at refers to anything that was stored before
         self._left: set[int] | None = None  # addresses of enlisted objects that may not be on the list yet
-        self._origins: list[Any] = []
         self._codes: dict[str, str] = {}  # modules, with a space between -> id of their code record
         self._modules: dict[str, set[str]] = {}  # of the doubtful, by their ids
         self._extra = view.extra_fields
@@ -106,9 +109,10 @@ class Worklist:
         if self._kernel is None and kernels.compiled is not None:
             view = self._view
             into = view.by_id, view._entries, view.enlisted, self._codes, self._modules
-            lists = self._queue, self._created, self._drafts, self._new, self._looked_at, self._written, self._doubtful
-            told = self._number, self._extra is not None, self._naming.counts
+            lists = self._queue, self._created, self.drafts, self._new, self._looked_at, self._written, self._doubtful
+            told = self._number, self._extra is not None, self._naming.counts, self._everything
             self._kernel = kernels.compiled.Saving(self, self._encoder, view, self._naming, into, lists, *told)
+            self._encoder.enrol = self._kernel.meet
         return self._kernel
 
     def add_other(self, obj: Any) -> None:
@@ -145,7 +149,7 @@ class Worklist:
         fields = NO_FIELDS
         if self._extra is not None:
             fields, self._indexed[name] = self._extra.of(value, name), indexed_fields((), self._extra)
-        self._drafts.append(Draft(id_, base, flags, name, 0, code, references, fields, payload))
+        self.drafts.append(Draft(id_, base, flags, name, 0, code, references, fields, payload))
 
     def run(self) -> None:
         """Look at everything on the list, and at what turns up meanwhile."""
@@ -193,7 +197,7 @@ class Worklist:
         known = None if self._encoder.modules or flags & INTERNAL else self._codes.get(facts.module)
         code = known or self._code_for(facts.module, flags)
         fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
-        self._drafts.append(
+        self.drafts.append(
             _new_tuple(Draft, (entry.id, 0, flags, facts.name, facts.version, code, references, fields, payload))
         )
         if self._encoder.giving and id(obj) in self._encoder.giving:
@@ -206,10 +210,10 @@ class Worklist:
 
     def sign(self, *, removals: Mapping[str, int]) -> None:
         """Note whose code makes the commit: that of a record in it, else of a run or an attempt, else the program's."""
-        first = self._drafts[0].code if self._drafts else ""
+        first = self.drafts[0].code if self.drafts else ""
         self._commit_code = first or next(filter(None, self._codes.values()), "")
-        if not self._commit_code and not self._codes and (removals or self._drafts):
-            own = next(filter(None, map(self._code_told, self._drafts)), "")
+        if not self._commit_code and not self._codes and (removals or self.drafts):
+            own = next(filter(None, map(self._code_told, self.drafts)), "")
             self._commit_code = own or self.program_code()
             self.run()  # a code record that is new
 
@@ -228,23 +232,25 @@ class Worklist:
         self.run()
         return code
 
-    def batch(self, *, removals: Mapping[str, int], time: float, note: str) -> Batch | None:
-        """The batch, or None if there is nothing to write."""
+    def batch(self, time: float, note: str, keep: float | None = None, needs: Needs = ({}, {}, (), ())) -> Batch:
+        """The batch. `needs` are its removals, its checks, and what is needed and doubted."""
+        removals, checks, needed, doubted = needs
         unused = self._naming.numbers.give_back()
-        if not self._drafts and not removals:
-            return None
-        buffers = contents_of(self._drafts) if self._encoder.met_large else {}
+        buffers = contents_of(self.drafts) if self._encoder.met_large else {}
         counts, seen = self._naming.counts, self._view.seen
-        parts: tuple[Any, ...] = (
-            self._drafts, removals, {}, seen, time, note, self._commit_code, unused, (), None, counts, (),
-            self._indexed, buffers, None,
+        parts = (
+            self.drafts, removals, checks, seen, time, note, self._commit_code, unused, needed, doubted, counts, (),
+            self._indexed, buffers, keep,
         )  # fmt: skip
-        return Batch._make(parts)  # in a third of the time that names take
+        return _new_tuple(Batch, parts)  # in a third of the time that names take
 
     def refers_anew(self) -> bool:
         """Whether anything is written with references that its record does not have, or has just been."""
-        changed = any(entry.references != references for entry, _, references in self._written)
-        return changed or any(entry.references for entry in self._created)
+        for entry in self._created:
+            if entry.references:
+                return True
+        written = self._written  # mostly nothing, or one
+        return bool(written) and any(entry.references != references for entry, _, references in written)
 
     def finish(self, revision: int) -> None:
         """The batch is durable: entries learn what is stored."""
@@ -279,7 +285,7 @@ class Worklist:
         """Nothing more will be encoded; large pieces are let go."""
         self._encoder.release()
         self._kernel = None
-        self._drafts = []
+        self.drafts = []
 
     def forget_new(self) -> None:
         """The commit failed: objects that got their ids in it are new again."""
@@ -377,10 +383,6 @@ class Worklist:
                 raise
             raise found from error
 
-    def explain_from(self, objects: list[Any]) -> None:
-        """Paths in errors begin at the object which the user asked to save, if it is one."""
-        self._origins = objects
-
     @staticmethod
     def _is_stored(obj: object) -> bool:
         entry = entry_of(obj) if isinstance(obj, Persistable) else None
@@ -401,18 +403,18 @@ class Worklist:
             code = self._code_for(facts.module, flags)
             fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
         parts = (entry.id, entry.revision, flags, facts.name, version, code, references, fields, payload)
-        self._drafts.append(_new_tuple(Draft, parts))
+        self.drafts.append(_new_tuple(Draft, parts))
 
     def _draft(self, id_: str, base: int, facts: ClassFacts, flags: int, encoded: Encoded, obj: Any) -> None:
         payload, references, _, payload_flags = encoded
         flags |= payload_flags
         if facts.opaque:
             record: Record = obj.record
-            self._drafts.append(Draft(*record)._replace(id=id_, base=base, flags=flags))
+            self.drafts.append(Draft(*record)._replace(id=id_, base=base, flags=flags))
             return
         fields = NO_FIELDS if facts.fields is None and self._extra is None else self._fields(obj, facts)
         code = self._code_for(facts.module, flags)
-        self._drafts.append(Draft(id_, base, flags, facts.name, facts.version, code, references, fields, payload))
+        self.drafts.append(Draft(id_, base, flags, facts.name, facts.version, code, references, fields, payload))
 
     def _fields(self, obj: Any, facts: ClassFacts) -> Fields:
         fields = header_fields(obj, facts, self._extra)
@@ -423,19 +425,14 @@ class Worklist:
     def _code_for(self, module: str, flags: int = 0) -> str:
         """The code record of a module and of all that is named by the payload which was made last."""
         named = self._encoder.modules
-        if not named:
-            return "" if flags & INTERNAL else self._code(module)
-        return self._code(" ".join(sorted({*named, module})))
+        if not named and flags & INTERNAL:
+            return ""
+        return self._code(" ".join(sorted({*named, module})) if named else module)
 
     def _code(self, modules: str) -> str:
         if modules not in self._codes:
             self._codes[modules] = self._code_of(self, modules)
         return self._codes[modules]
-
-    @property
-    def names(self) -> set[str]:
-        """The names of the classes and functions that the payloads hold."""
-        return self._encoder.names
 
 
 def is_new(entry: Entry, obj: Any, facts: Any) -> bool:

@@ -15,13 +15,12 @@ class CollectionPaused:
     the beginning of a collection that looks at all of them (1.5 µs an object, a sixth of what loading it takes).
     """
 
-    def __init__(self) -> None:
-        self.made = 0
+    made = 0
 
     def __enter__(self) -> CollectionPaused:
         self._was_enabled = gc.isenabled() or bool(_pauses)
         if self._was_enabled:
-            _pauses[:] = [True]
+            _pauses.append(True)
         gc.disable()
         return self
 

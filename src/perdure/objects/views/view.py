@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
@@ -153,7 +153,8 @@ class View(Napping):
 
     def refresh(self) -> None:
         """Outside a transaction: move to the newest revision; clean objects that others changed become ghosts."""
-        self.require_open()
+        if self.closed:
+            self.require_open()
         if self.revision < 0:
             self.revision = self.backend.revision()
         if self.unfinished:
@@ -393,11 +394,6 @@ class View(Napping):
         """The guests that were changed or are new, each with its entry."""
         jar = self.jar
         return [] if jar is None else [(jar.entry_of(obj), obj) for obj in jar.changed.values()]
-
-    @property
-    def relied_on(self) -> Mapping[str, int]:
-        """What changes of guests rely on being as it was read: id -> revision."""
-        return {} if self.jar is None else self.jar.relied_on
 
     def put_back_guest(self, entry: Any, obj: Any, record: Record, objects: Sequence[Any]) -> None:
         """Give a guest an earlier state, as a change; `entry` is None for one that no store knows."""
