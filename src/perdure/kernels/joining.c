@@ -1,7 +1,8 @@
 /* New objects that a transaction is asked to save, one by one: `Store.save` inside of a transaction's block.
 
-   `Joining(desk, transaction, step, naming, view, dicts)` is called with an object, and gives its id; or None, and has
-   done nothing, where anything is not as it mostly is: then Python looks at everything, and says what is wrong. */
+   `Joining(desk, transaction, naming, view, lists, dicts)` is called with an object, and gives its id; or None, and has
+   done nothing, where anything is not as it mostly is: then Python looks at everything, and says what is wrong. The
+   view lets go of it when the transaction ends, or is another process's. */
 
 #include "naming.h"
 #include "views.h"
@@ -11,13 +12,12 @@
 typedef struct {
     PyObject_HEAD
     vectorcallfunc call;
-    PyObject *transaction, *view;
-    PyObject *of_desk, *of_transaction, *of_step, *of_numbers, *of_view; /* their attributes */
-    PyObject *by_id, *numbered, *enlisted;                               /* of the view */
+    PyObject *view, *saved, *unfinished;                       /* lists, of the step and the view */
+    PyObject *of_desk, *of_transaction, *of_numbers, *of_view; /* attributes */
+    PyObject *by_id, *numbered, *enlisted;                     /* of the view */
 } Joining;
 
-static PyObject *block_name, *inherited_name, *looking_name, *saved_name, *transaction_name, *unfinished_name,
-    *worklist_name;
+static PyObject *block_name, *looking_name, *worklist_name;
 
 /* Whether the block is still running, as far as that is known: `Blocked.is_left`. */
 static int
@@ -32,23 +32,19 @@ is_running(Joining *self)
 static int
 is_usual(Joining *self)
 {
-    PyObject *unfinished = attribute_of(self->of_view, unfinished_name);
-    return PyList_Check(unfinished) && PyList_GET_SIZE(unfinished) == 0
-        && attribute_of(self->of_desk, transaction_name) == self->transaction
-        && attribute_of(self->of_desk, worklist_name) == Py_None
+    return PyList_GET_SIZE(self->unfinished) == 0 && attribute_of(self->of_desk, worklist_name) == Py_None
         && attribute_of(self->of_desk, looking_name) == Py_False
-        && attribute_of(self->of_transaction, inherited_name) == Py_False
         && attribute_of(self->of_view, of_view.closed) == Py_False && is_running(self) && !is_in_loop();
 }
 
 /* The id of a new object, which is enrolled and on the list; NULL with an exception. */
 static PyObject *
-joined(Joining *self, PyObject *saved, PyObject *obj, PyObject *facts, PyObject *number)
+joined(Joining *self, PyObject *obj, PyObject *facts, PyObject *number)
 {
     const Into into = {self->view, self->by_id, self->numbered, self->enlisted};
     PyObject *entry = enrol_new(&into, obj, facts, number, 0);
     PyObject *id = entry == NULL ? NULL : as_id(slot_of(entry, in_entry.id));
-    if (id != NULL && PyList_Append(saved, obj) < 0) {
+    if (id != NULL && PyList_Append(self->saved, obj) < 0) {
         Py_CLEAR(id);
     }
     Py_XDECREF(entry);
@@ -64,12 +60,9 @@ join(PyObject *joining, PyObject *const *args, size_t nargsf, PyObject *kwnames)
         return NULL;
     }
     PyObject *facts = is_usual(self) ? facts_if_new(args[0]) : NULL;
-    PyObject *saved = facts == NULL ? Py_None : attribute_of(self->of_step, saved_name), *id = NULL;
-    PyObject *number = PyList_CheckExact(saved) ? next_number(self->of_numbers) : NULL;
+    PyObject *number = facts == NULL ? NULL : next_number(self->of_numbers), *id = NULL;
     if (number != NULL) {
-        Py_INCREF(saved);
-        id = joined(self, saved, args[0], facts, number);
-        Py_DECREF(saved);
+        id = joined(self, args[0], facts, number);
         Py_DECREF(number);
     }
     return id != NULL || PyErr_Occurred() ? id : Py_NewRef(Py_None);
@@ -80,9 +73,10 @@ join(PyObject *joining, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 static PyObject **
 objects_of(Joining *self, int place)
 {
-    PyObject **all[OBJECTS] = {&self->transaction, &self->view,    &self->of_desk, &self->of_transaction,
-                               &self->of_step,     &self->of_numbers, &self->of_view, &self->by_id,
-                               &self->numbered,    &self->enlisted};
+    PyObject **all[OBJECTS] = {
+        &self->view,       &self->saved,   &self->unfinished, &self->of_desk,  &self->of_transaction,
+        &self->of_numbers, &self->of_view, &self->by_id,      &self->numbered, &self->enlisted,
+    };
     return all[place];
 }
 
@@ -115,9 +109,10 @@ free_joining(PyObject *joining)
 static PyObject *
 new_joining(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *desk, *transaction, *step, *naming, *view, *by_id, *numbered, *enlisted;
-    if (!PyArg_ParseTuple(args, "OOOOO(O!O!O!)", &desk, &transaction, &step, &naming, &view, &PyDict_Type, &by_id,
-                          &PyDict_Type, &numbered, &PyDict_Type, &enlisted)) {
+    PyObject *desk, *transaction, *naming, *view, *saved, *unfinished, *by_id, *numbered, *enlisted;
+    if (!PyArg_ParseTuple(args, "OOOO(O!O!)(O!O!O!)", &desk, &transaction, &naming, &view, &PyList_Type, &saved,
+                          &PyList_Type, &unfinished, &PyDict_Type, &by_id, &PyDict_Type, &numbered, &PyDict_Type,
+                          &enlisted)) {
         return NULL;
     }
     if (entry_type == NULL || facts_type == NULL || !are_ids_bound()) {
@@ -129,9 +124,9 @@ new_joining(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     self->call = join;
-    self->transaction = Py_NewRef(transaction), self->view = Py_NewRef(view);
+    self->view = Py_NewRef(view), self->saved = Py_NewRef(saved), self->unfinished = Py_NewRef(unfinished);
     self->by_id = Py_NewRef(by_id), self->numbered = Py_NewRef(numbered), self->enlisted = Py_NewRef(enlisted);
-    self->of_desk = dict_of(desk), self->of_transaction = dict_of(transaction), self->of_step = dict_of(step);
+    self->of_desk = dict_of(desk), self->of_transaction = dict_of(transaction);
     self->of_numbers = numbers_of(naming), self->of_view = dict_of(view);
     for (int place = 0; place < OBJECTS; place++) {
         if (*objects_of(self, place) == NULL) {
@@ -145,7 +140,7 @@ new_joining(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static PyTypeObject JoiningType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "perdure.kernels._compiled.Joining",
-    .tp_doc = "Joining(desk, transaction, step, naming, view, dicts)(obj): the id of a new object, or None.",
+    .tp_doc = "Joining(desk, transaction, naming, view, lists, dicts)(obj): the id of a new object, or None.",
     .tp_basicsize = sizeof(Joining),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_new = new_joining,
@@ -163,10 +158,9 @@ add_joining(PyObject *module)
         PyObject **at;
         const char *name;
     } names[] = {
-        {&block_name, "block"},           {&inherited_name, "is_inherited"},
-        {&looking_name, "is_looking"},    {&saved_name, "saved"},
-        {&transaction_name, "transaction"}, {&worklist_name, "worklist"},
-        {&unfinished_name, "unfinished"},
+        {&block_name, "block"},
+        {&looking_name, "is_looking"},
+        {&worklist_name, "worklist"},
     };
     for (size_t place = 0; place < sizeof(names) / sizeof(names[0]); place++) {
         if ((*names[place].at = PyUnicode_InternFromString(names[place].name)) == NULL) {

@@ -103,11 +103,23 @@ keep(Saving *self, PyObject *entry, PyObject *obj)
     return enqueue(self, entry, obj) < 0 ? -1 : 1;
 }
 
+/* The entry of an object, borrowed; NULL, maybe with an exception. It is in the list at a place, or behind it, where
+   what is saved was enlisted in the same order: there it costs no look-up. */
+static PyObject *
+entry_near(Saving *self, PyObject *obj, Py_ssize_t *place)
+{
+    if (*place + 1 < PyList_GET_SIZE(self->queue) && PyList_GET_ITEM(self->queue, *place + 1) == obj) {
+        *place += 2;
+        return PyList_GET_ITEM(self->queue, *place - 2);
+    }
+    return entry_at(obj);
+}
+
 /* One object that is saved by name; -1 with an exception. */
 static int
-add(Saving *self, PyObject *obj)
+add(Saving *self, PyObject *obj, Py_ssize_t *near)
 {
-    PyObject *known = entry_at(obj);
+    PyObject *known = entry_near(self, obj, near);
     int kept = known != NULL ? keep(self, known, obj) : PyErr_Occurred() ? -1 : 0;
     if (kept) {
         return kept < 0 ? -1 : 0;
@@ -139,9 +151,9 @@ add_kept(PyObject *saving, PyObject *objects)
         PyErr_SetString(PyExc_TypeError, "add_kept takes a list");
         return NULL;
     }
-    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(objects); place++) {
+    for (Py_ssize_t place = 0, near = 0; place < PyList_GET_SIZE(objects); place++) {
         PyObject *obj = Py_NewRef(PyList_GET_ITEM(objects, place));
-        int added = add((Saving *)saving, obj);
+        int added = add((Saving *)saving, obj, &near);
         Py_DECREF(obj);
         if (added < 0) {
             return NULL;

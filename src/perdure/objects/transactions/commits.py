@@ -135,8 +135,8 @@ class Desk:
         if kernels.compiled is None or view.key is None or view.backend.read_only or not self.naming.counts:
             return None
         self.naming.numbers.check_process()
-        into = view.by_id, view._entries, view.enlisted
-        made: Callable[[object], Any] = kernels.compiled.Joining(self, transaction, step, self.naming, view, into)
+        lists, into = (step.saved, view.unfinished), (view.by_id, view._entries, view.enlisted)
+        made: Callable[[object], Any] = kernels.compiled.Joining(self, transaction, self.naming, view, lists, into)
         return made
 
     def require_writable(self) -> None:
@@ -228,7 +228,7 @@ class Commit:
     def go_back(self, to: Pending, as_it_was: Callable[[Any], Any]) -> None:
         """Ask for what was asked for then; plain values as `as_it_was` gives them."""
         self.note = to.note
-        self.saved, self.drafts = [*to.saved], [*to.drafts]
+        self.saved[:], self.drafts = to.saved, [*to.drafts]  # the list stays: see `Desk.joining`
         self.values = [(id_, as_it_was(value)) for id_, value in to.values]
         self.copies = [(id_, as_it_was(obj), base) for id_, obj, base in to.copies]
         self.removals, self.checks = {**to.removals}, {**to.checks}

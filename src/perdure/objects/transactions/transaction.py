@@ -314,6 +314,7 @@ def _inherit() -> None:
     """In a forked child: the open transactions are those of the parent."""
     for transaction in _open:
         transaction.is_inherited = True
+        transaction._desk.view.joining = None
 
 
 if hasattr(os, "register_at_fork"):
