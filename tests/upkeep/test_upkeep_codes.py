@@ -77,3 +77,28 @@ def test_check_tells_of_missing_code_records(store: Store) -> None:
     told = {(problem.id, problem.what) for problem in check(store)}
     assert (job, f"names the code record {code}, which is not there") in told
     assert ("", f"The commit 1 names the code record {code}, which is not there.") in told
+
+
+@pytest.fixture
+def again(tmp_path: Path) -> Any:
+    """The same store twice, one after the other: what the first has written, the second has never loaded."""
+    with make_store(f"sqlite:///{tmp_path}/again.db") as store:
+        store.save(Job(1))
+    with make_store(f"sqlite:///{tmp_path}/again.db") as store:
+        yield store
+
+
+def test_a_code_record_that_is_there_is_named_without_being_loaded(again: Store) -> None:
+    (before,) = [id_ for id_ in again.list(all=True) if id_.startswith("Code.")]
+    assert code_of(again, again.save(Job(2))) == before
+    assert again.transactions(1)[0].code == before
+    assert again.desk().view.entry(before) is None
+    assert check(again) == []
+
+
+def test_a_code_record_that_is_removed_is_written_anew(again: Store) -> None:
+    removed = code_of(again, again.save(Job(2)))
+    remove(again.desk(), removed, code_too=True)
+    made = code_of(again, again.save(Job(3)))
+    assert made != removed
+    assert isinstance(again.load(made), Code)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 Packages = tuple[tuple[str, str], ...]
 
 _SITE = re.compile(r"^(.*[\\/](?:site|dist)-packages)[\\/](.+)$", re.DOTALL)
+_SEPARATORS = re.compile(r"[-_.]+")
 _METADATA = re.compile(r"^([^-]+)-([^-]+?)(?:-py[\d.]+)?(?:-[^-]*)?\.(?:dist|egg)-info$")
 
 _listings: dict[str, tuple[int, dict[str, tuple[str, str]]]] = {}
@@ -103,4 +104,4 @@ def _search_owner(site: str, inside: str, listing: Mapping[str, tuple[str, str]]
 
 
 def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return _SEPARATORS.sub("-", name).lower()

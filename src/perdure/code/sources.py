@@ -13,6 +13,7 @@ import hashlib
 import os
 import sys
 import time
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, SourceFileLoader
 from types import CodeType, FunctionType, ModuleType
@@ -238,7 +239,7 @@ def decode(raw: bytes) -> str | None:
     """Source text as the compiler reads it; None if these bytes are none."""
     try:
         if b"coding" not in raw[:400]:
-            text = raw.decode("utf-8-sig")
+            text = raw.removeprefix(BOM_UTF8).decode()  # "utf-8-sig" would be one more import
             return text if "\r" not in text else text.replace("\r\n", "\n").replace("\r", "\n")
         from importlib.util import decode_source
 

@@ -28,7 +28,8 @@ from perdure.objects.instances.persistable import Persistable, entry_of
 from perdure.objects.transactions.worklist import Worklist
 from perdure.objects.views.view import View
 from perdure.pickling.classes import name_of
-from perdure.records.frame import parse_unverified
+from perdure.records.frame import is_sealed, parse_unverified
+from perdure.records.seal import Key
 from perdure.records.values import Plain
 
 BARE = "bare:"  # before the digest of a state whose texts were not to be kept
@@ -98,9 +99,8 @@ class Codes:
         self._store = store
         self._texts = texts
         self._ids: dict[str, str] = {}  # digest -> id, of code records and sources
-        self._seen_until = -1
+        self._seen_until: dict[str, int] = {}  # class -> the last number of those that were looked at
         self._unsaved: dict[str, Persistable] = {}
-        self._recent: dict[str, tuple[float, Code]] = {}
 
     def of(self, modules: Iterable[str]) -> Code:
         """The code record of these modules and all of the user's own that they use; new if the store has none."""
@@ -108,8 +108,8 @@ class Codes:
 
     def record_of(self, state: CodeState) -> Code:
         """The code record of a state that was captured here or in another process; new if the store has none."""
-        key = state.digest if self._texts else f"{BARE}{state.digest}"
-        found = self._find(key)
+        key = self._key(state)
+        found = self._find(name_of(Code), key)
         if found is None:
             texts = state.texts if self._texts else {}
             sources = {digest: self._source(digest, text) for digest, text in texts.items()}
@@ -117,28 +117,33 @@ class Codes:
         assert isinstance(found, Code)
         return found
 
-    def of_modules(self, modules: str) -> Code:
-        """The code record of modules (names, with a space between); looked at anew at most once in `FRESH` seconds."""
-        now = time.monotonic()
-        found = self._recent.get(modules)
-        if found is None or now - found[0] > FRESH:
-            found = self._recent[modules] = (now, self.of(modules.split()))
-        return found[1]
+    def stored_id(self, state: CodeState, key: Key | None, at: int) -> str | None:
+        """The id of the state's code record, if it was there at that revision, with a good seal; nothing is loaded."""
+        digest = self._key(state)
+        id_ = self._id_of(name_of(Code), digest)
+        if id_ is None or key is None:
+            return None
+        try:
+            frame = self._store.backend.read([id_], at).get(id_)
+        except (CorruptRecord, SnapshotTooOld):
+            return None
+        return id_ if frame is not None and is_sealed(frame, key) else None
+
+    def _key(self, state: CodeState) -> str:
+        return state.digest if self._texts else f"{BARE}{state.digest}"
 
     def _source(self, digest: str, text: str) -> Source:
-        found = self._find(digest)
+        found = self._find(name_of(Source), digest)
         if found is None:
             found = self._unsaved[digest] = Source(digest, text)
         assert isinstance(found, Source)
         return found
 
-    def _find(self, digest: str) -> Persistable | None:
+    def _find(self, class_name: str, digest: str) -> Persistable | None:
         unsaved = self._unsaved.get(digest)
         if unsaved is not None:
             return unsaved
-        if digest not in self._ids:
-            self._read_new()
-        id_ = self._ids.get(digest)
+        id_ = self._id_of(class_name, digest)
         if id_ is None:
             return None
         try:
@@ -148,30 +153,53 @@ class Codes:
             return None  # not in this snapshot, or damaged: what made an object must never keep it from being saved
         return found
 
-    def _read_new(self) -> None:
-        """Learn the code records that came since the last look."""
-        newest = self._seen_until
-        for name in (name_of(Code), name_of(Source)):
-            for frame in self._store.backend.scan(class_name=name, after=self._seen_until):
-                try:
-                    record = parse_unverified(frame)
-                    newest = max(newest, parse_id(record.id).number)
-                except (CorruptRecord, NewerFormat, InvalidId):
-                    continue
-                self._ids[str(record.fields.get("digest"))] = record.id
-        self._seen_until = newest
+    def _id_of(self, class_name: str, digest: str) -> str | None:
+        if digest not in self._ids:
+            self._read_new(class_name)
+        return self._ids.get(digest)
+
+    def _read_new(self, class_name: str) -> None:
+        """Learn the records of a class that came since the last look."""
+        newest = seen = self._seen_until.get(class_name, -1)
+        for frame in self._store.backend.scan(class_name=class_name, after=seen):
+            try:
+                record = parse_unverified(frame)
+                newest = max(newest, parse_id(record.id).number)
+            except (CorruptRecord, NewerFormat, InvalidId):
+                continue
+            self._ids[str(record.fields.get("digest"))] = record.id
+        self._seen_until[class_name] = newest
 
 
 class CodeRecorder:
-    """Says, for the records of one view, which code record their classes belong to; it is written with them."""
+    """Says, for the records of one view, which code record their classes belong to; it is written with them.
+
+    Modules are looked at anew at most once in `FRESH` seconds, and when something was removed: it may be that record.
+    """
 
     def __init__(self, view: View, *, texts: bool = True):
+        self._view = view
         self._codes = Codes(_OfView(view), texts=texts)
+        self._recent: dict[str, tuple[float, Code | str]] = {}  # when, and the id of what was stored by then
+        self._removals = 0  # of the view, when it was asked last
 
     def __call__(self, worklist: Worklist, modules: str) -> str:
-        code = self._codes.of_modules(modules)
+        now = time.monotonic()
+        if self._removals != self._view.removals:
+            self._removals = self._view.removals
+            self._recent.clear()
+        found = self._recent.get(modules)
+        if found is None or now - found[0] > FRESH:
+            found = self._recent[modules] = (now, self._of(modules.split()))
+        code = found[1]
+        if type(code) is str:
+            return code
         entry = entry_of(code)
-        return worklist.add(code) if entry is None else entry.id  # `persistent_id` would have Python ask a ghost class
+        return worklist.add(code) if entry is None else entry.id  # it may have been taken back
+
+    def _of(self, modules: Iterable[str]) -> Code | str:
+        state = capture(modules)
+        return self._codes.stored_id(state, self._view.key, self._view.revision) or self._codes.record_of(state)
 
 
 class _OfView:

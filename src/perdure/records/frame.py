@@ -139,7 +139,7 @@ def decode(frame: bytes, key: Key | None, *, trust_all: bool = False, foreign: U
     Raises `CorruptRecord` for damage, `NewerFormat` for a later format, `UntrustedRecord` for a seal that is not good;
     and for a frame that is encrypted still, since whoever has the key has opened it: then `KeyMissing` if none is here.
     """
-    if key is not None and key.verifies(frame[:-TAG_SIZE], frame[-TAG_SIZE:]):
+    if key is not None and is_sealed(frame, key):
         record = _parse(frame)
         if record.flags & ENCRYPTED:
             raise _hidden(record, frame, key)
@@ -158,6 +158,11 @@ def decode(frame: bytes, key: Key | None, *, trust_all: bool = False, foreign: U
         hint="If you know where it comes from, open it with trust='all'.",
         ids=(record.id,),
     )
+
+
+def is_sealed(frame: bytes, key: Key) -> bool:
+    """Whether the frame carries the seal of that key; then it is as it was written."""
+    return key.verifies(frame[:-TAG_SIZE], frame[-TAG_SIZE:])
 
 
 def decoder(key: Key | None, *, trust_all: bool = False, foreign: Unpacking | None = None) -> Callable[[bytes], Parts]:

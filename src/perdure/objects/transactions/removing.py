@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from perdure.objects.instances.persistable import GHOST
 from perdure.objects.views.view import View
@@ -24,8 +24,9 @@ def wake(view: View, removed: Collection[str]) -> None:
                 found = True
 
 
-def dismiss(view: View, removed: Iterable[str]) -> None:
+def dismiss(view: View, removed: Collection[str]) -> None:
     """Let removed objects, which were woken before, live on in memory as ones that were never saved."""
+    view.removals += bool(removed)  # first, since the rest may be cut off
     for id_ in removed:
         entry = view.entry(id_)
         if entry is not None:

@@ -83,6 +83,7 @@ class View(Napping):
         self.transaction: Open | None = None
         self.joining: Callable[[object], Any] | None = None  # saves most objects in it; see `Desk.joining`
         self.closed = False
+        self.removals = 0  # steps that have removed something
         self.retired = False  # nothing is committed from it any more
         self.stale: dict[int, Entry] = {}  # by number: objects without a ghost class that are to be read anew
         self._behind: set[int] = set()  # numbers of objects with unsaved changes of what others have changed
