@@ -310,3 +310,19 @@ def test_wrong_data_ends_the_benchmark(bench):
     with pytest.raises(bench("work").BrokenMeasurement, match="is 1, not 2"):
         bench("work").require(1, 2)
     assert bench("data").expected_sum(3) != bench("data").expected_sum(4)
+
+
+def test_garbage_is_collected_in_the_time_of_no_figure(bench, monkeypatch):
+    work = importlib.import_module("work")
+    collected = []
+    monkeypatch.setattr(work.gc, "collect", lambda: collected.append(len(work._running)))
+    figures: dict[str, float] = {}
+    for _ in range(2):
+        with work.clock(figures, "longer"), work.clock(figures, "shorter"):
+            pass
+    assert collected == [0, 0]
+    assert sorted(figures) == ["longer", "longer cpu", "shorter", "shorter cpu"]
+    with pytest.raises(ZeroDivisionError), work.clock(figures, "broken"):
+        raise ZeroDivisionError
+    assert "broken" not in figures
+    assert not work._running
