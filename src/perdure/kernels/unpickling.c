@@ -25,6 +25,7 @@ enum { RAISED = -1, UNUSUAL = 0, DONE = 1 }; /* what came of an opcode; only RAI
 
 /* -- texts ------------------------------------------------------------------------------------------------------- */
 
+/* Where a text is looked for: the highest bits of a product, as many as there are places. */
 static size_t
 place_of(const unsigned char *data, Py_ssize_t size)
 {
@@ -32,7 +33,7 @@ place_of(const unsigned char *data, Py_ssize_t size)
     size_t part = size < 8 ? (size_t)size : 8;
     memcpy(&first, data, part);
     memcpy(&last, data + size - part, part);
-    return (size_t)((first * 31 + last + (uint64_t)size) * 0x9E3779B97F4A7C15u >> 32) % KNOWN_TEXTS;
+    return (size_t)((first * 31 + last + (uint64_t)size) * 0x9E3779B97F4A7C15u >> 55) % KNOWN_TEXTS;
 }
 
 static PyObject *
