@@ -101,7 +101,7 @@ def watch_floors(watch: Stopwatch) -> None:
     setattr(SqliteBackend, "apply", watch.timed("SQLite: write and fsync", sealing))  # noqa: B010  # a method is replaced
     for method in ("read", "classes", "revision", "changes", "reserve", "describe"):
         watch.watch(SqliteBackend, method, "SQLite: read")
-    for method in ("add", "run", "batch", "finish", "explain_from"):
+    for method in ("add", "run", "batch", "finish"):
         watch.watch(Worklist, method, "find changes and pickle")
     for method in ("wake", "load_many"):
         watch.watch(View, method, "load and wake")
