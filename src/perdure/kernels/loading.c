@@ -15,6 +15,14 @@
 #define PLAIN 0x0020
 #define NOT_USUAL (0x0003 | 0x0010 | 0x0100 | 0x0200 | 0x0400 | 0x1000) /* kinds, LINKED, OUTSIDE, BUFFERED … FOREIGN */
 
+#define FEW_BYTES 1024
+
+#if PY_VERSION_HEX >= 0x030E0000
+#define hash_of_bytes Py_HashBuffer
+#else
+#define hash_of_bytes _Py_HashBytes
+#endif
+
 enum { NAMES, LINKS, SHAPE_HEAD }; /* of a shape */
 
 static PyObject *loads, *no_arguments;
@@ -117,6 +125,28 @@ values_of(PyObject *held, PyObject *parts, Texts *texts)
     return values;
 }
 
+/* What an entry notes of the payload: the hash of its bytes, names and values. NULL with an exception. */
+static PyObject *
+digest_of(PyObject *parts)
+{
+    PyObject *head = PyTuple_GET_ITEM(PyTuple_GET_ITEM(parts, SHAPE), SHAPE_HEAD);
+    PyObject *payload = PyTuple_GET_ITEM(parts, PAYLOAD), *whole = NULL;
+    size_t first = (size_t)PyBytes_GET_SIZE(head), size = first + (size_t)PyBytes_GET_SIZE(payload);
+    char few[FEW_BYTES], *bytes = few;
+    if (size > FEW_BYTES) {
+        whole = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+        if (whole == NULL) {
+            return NULL;
+        }
+        bytes = PyBytes_AS_STRING(whole);
+    }
+    memcpy(bytes, PyBytes_AS_STRING(head), first);
+    memcpy(bytes + first, PyBytes_AS_STRING(payload), size - first);
+    PyObject *digest = PyLong_FromSsize_t(hash_of_bytes(bytes, (Py_ssize_t)size));
+    Py_XDECREF(whole);
+    return digest;
+}
+
 /* Give the object its attributes, and the entry what is stored; -1 with an exception, and a ghost.
 
    Nothing is done where the object got its state since it was looked at: by a `__del__` that touches it, called by the
@@ -125,17 +155,8 @@ static int
 fill(PyObject *entry, PyObject *obj, PyObject *parts, PyObject *values)
 {
     PyObject *shape = PyTuple_GET_ITEM(parts, SHAPE), *names = PyTuple_GET_ITEM(shape, NAMES);
-    PyObject *head = PyTuple_GET_ITEM(shape, SHAPE_HEAD), *payload = PyTuple_GET_ITEM(parts, PAYLOAD);
-    PyObject *whole = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(payload));
-    PyObject *into = whole == NULL ? NULL : dict_of(obj), *digest = NULL;
-    if (into != NULL) {
-        memcpy(PyBytes_AS_STRING(whole), PyBytes_AS_STRING(head), (size_t)PyBytes_GET_SIZE(head));
-        memcpy(PyBytes_AS_STRING(whole) + PyBytes_GET_SIZE(head), PyBytes_AS_STRING(payload),
-               (size_t)PyBytes_GET_SIZE(payload));
-        digest = PyLong_FromSsize_t(PyObject_Hash(whole));
-    }
+    PyObject *into = dict_of(obj), *digest = into == NULL ? NULL : digest_of(parts);
     if (digest != NULL && !is_in_state(entry, GHOST)) {
-        Py_DECREF(whole);
         Py_DECREF(into);
         Py_DECREF(digest);
         return 0;
@@ -160,7 +181,6 @@ fill(PyObject *entry, PyObject *obj, PyObject *parts, PyObject *values)
             PyDict_Clear(into);
         }
     }
-    Py_XDECREF(whole);
     Py_XDECREF(into);
     Py_XDECREF(digest);
     return filled ? 0 : -1;

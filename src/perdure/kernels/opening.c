@@ -7,6 +7,12 @@
 
 #define MOST_MIDDLES 1000
 #define MIDDLE 6 /* class name, version, code, references, fields, shape */
+#define RECENT 256
+#define LONGEST_KEY 4096
+
+typedef struct {
+    PyObject *key, *told;
+} Recent;
 
 typedef struct {
     PyObject_HEAD
@@ -14,34 +20,76 @@ typedef struct {
     Sealing sealing;
     PyObject *middle, *slow;
     PyObject *middles; /* dict: version, lengths and bytes from code to shape -> what `middle` told of them */
+    Recent recent[RECENT]; /* some of them */
 } FrameDecoder;
 
-/* What the bytes between id and values say, borrowed; NULL with an exception, or without one for the longer way. */
+/* Where a key is looked for first: 8 bytes at a time are multiplied, and the highest bits tell. */
+static size_t
+place_of(const unsigned char *key, size_t size)
+{
+    uint64_t mixed = size, part;
+    for (; size > 8; size -= 8, key += 8) {
+        memcpy(&part, key, 8);
+        mixed = (mixed ^ part) * 0x9E3779B97F4A7C15u;
+        mixed ^= mixed >> 32;
+    }
+    part = 0;
+    memcpy(&part, key, size);
+    return (size_t)((mixed ^ part) * 0x9E3779B97F4A7C15u >> 32) % RECENT;
+}
+
+/* What `middle` has told of a key, or tells of the frame, a new reference; NULL with an exception, or without one for
+   the longer way. */
+static PyObject *
+told_of(FrameDecoder *self, PyObject *frame, PyObject *key)
+{
+    PyObject *told = Py_XNewRef(PyDict_GetItemWithError(self->middles, key));
+    if (told != NULL || PyErr_Occurred()) {
+        return told;
+    }
+    told = PyObject_CallOneArg(self->middle, frame);
+    if (told == NULL || !PyTuple_CheckExact(told) || PyTuple_GET_SIZE(told) != MIDDLE) {
+        Py_XDECREF(told);
+        return NULL;
+    }
+    if (PyDict_GET_SIZE(self->middles) > MOST_MIDDLES) {
+        PyDict_Clear(self->middles);
+    }
+    if (PyDict_SetItem(self->middles, key, told) < 0) {
+        Py_CLEAR(told);
+    }
+    return told;
+}
+
+/* What the bytes between id and values say, a new reference; NULL with an exception, or without one for the longer way.
+
+   Most frames of a bulk have the same there, or the same as one of the last: these are found without an object made. */
 static PyObject *
 middle_of(FrameDecoder *self, PyObject *frame, const unsigned char *data, Py_ssize_t from, Py_ssize_t to)
 {
-    PyObject *key = PyBytes_FromStringAndSize(NULL, 16 + to - from);
-    if (key == NULL) {
+    unsigned char key[LONGEST_KEY];
+    size_t size = 16 + (size_t)(to - from);
+    if (size > LONGEST_KEY) {
         return NULL;
     }
-    char *at = PyBytes_AS_STRING(key);
-    memcpy(at, data + 4, 4);                         /* flags and version */
-    memcpy(at + 4, data + 17, 7);                    /* lengths of code, class, references and fields */
-    memset(at + 11, 0, 5);
-    memcpy(at + 16, data + from, (size_t)(to - from));
-    PyObject *known = PyDict_GetItemWithError(self->middles, key);
-    if (known == NULL && !PyErr_Occurred()) {
-        PyObject *told = PyObject_CallOneArg(self->middle, frame);
-        if (told != NULL && PyTuple_CheckExact(told) && PyTuple_GET_SIZE(told) == MIDDLE) {
-            if (PyDict_GET_SIZE(self->middles) > MOST_MIDDLES) {
-                PyDict_Clear(self->middles);
-            }
-            known = PyDict_SetItem(self->middles, key, told) < 0 ? NULL : told; /* held by the dict */
-        }
-        Py_XDECREF(told);
+    memcpy(key, data + 4, 4);         /* flags and version */
+    memcpy(key + 4, data + 17, 7);    /* lengths of code, class, references and fields */
+    memset(key + 11, 0, 5);
+    memcpy(key + 16, data + from, size - 16);
+    Recent *recent = &self->recent[place_of(key, size)];
+    if (recent->key != NULL && (size_t)PyBytes_GET_SIZE(recent->key) == size
+        && memcmp(PyBytes_AS_STRING(recent->key), key, size) == 0) {
+        return Py_NewRef(recent->told);
     }
-    Py_DECREF(key);
-    return known;
+    PyObject *bytes = PyBytes_FromStringAndSize((char *)key, (Py_ssize_t)size);
+    PyObject *told = bytes == NULL ? NULL : told_of(self, frame, bytes);
+    if (told == NULL) {
+        Py_XDECREF(bytes);
+        return NULL;
+    }
+    Py_XSETREF(recent->key, bytes);
+    Py_XSETREF(recent->told, Py_NewRef(told));
+    return told;
 }
 
 /* The parts of a frame, as `decoder` gives them; NULL with an exception, or without one for the longer way. */
@@ -79,7 +127,6 @@ opened(FrameDecoder *self, PyObject *frame)
     if (middle == NULL) {
         return NULL;
     }
-    Py_INCREF(middle); /* what is called below could empty the dict */
     PyObject *id = PyUnicode_DecodeUTF8((const char *)data + HEAD, code_at - HEAD, NULL);
     PyObject *values = PyBytes_FromStringAndSize((const char *)data + values_at, size - TAIL - values_at);
     PyObject *revision_told = PyLong_FromUnsignedLong(revision), *flags_told = PyLong_FromUnsignedLong(flags);
@@ -118,6 +165,10 @@ clear_decoder(PyObject *decoder)
     Py_CLEAR(self->middle);
     Py_CLEAR(self->slow);
     Py_CLEAR(self->middles);
+    for (int place = 0; place < RECENT; place++) {
+        Py_CLEAR(self->recent[place].key);
+        Py_CLEAR(self->recent[place].told);
+    }
     return 0;
 }
 
