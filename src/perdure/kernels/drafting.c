@@ -97,7 +97,7 @@ draft(Saving *self, PyObject *entry, PyObject *facts, PyObject *flags, PyObject 
 
 /* Let a new object doze before it is stored, unless somebody could change it unseen; -1 with an exception. */
 static int
-let_doze(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyObject *graph)
+let_doze(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyObject *graph, int is_enlisted)
 {
     PyObject *giving = slot_of(self->encoder, in_encoder.giving), *ghost = slot_of(facts, in_facts.ghost);
     PyObject *address = slot_of(entry, in_entry.address);
@@ -117,10 +117,13 @@ let_doze(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyObject
         return -1;
     }
     set_slot(entry, in_entry.state, small[DOZING]);
-    if (PyDict_GetItemWithError(self->enlisted, address) == NULL) { /* one in a bulk is not enlisted yet */
-        return PyErr_Occurred() ? -1 : 0;
+    if (is_enlisted && PyDict_DelItem(self->enlisted, address) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
+            return -1;
+        }
+        PyErr_Clear();
     }
-    return PyDict_DelItem(self->enlisted, address);
+    return 0;
 }
 
 PyObject *
@@ -179,7 +182,7 @@ draft_encoded(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, PyO
 }
 
 int
-write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts)
+write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, int is_enlisted)
 {
     PyObject *encoded = usually_encoded(self, obj, facts);
     if (encoded == NULL || encoded == Py_None) {
@@ -189,7 +192,7 @@ write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts)
     PyObject *graph = PyTuple_GET_ITEM(encoded, 2);
     int drafted = draft_encoded(self, entry, obj, facts, encoded);
     if (drafted == 0 && PyDict_Check(graph)) {
-        drafted = let_doze(self, entry, obj, facts, graph);
+        drafted = let_doze(self, entry, obj, facts, graph, is_enlisted);
     }
     Py_DECREF(encoded);
     return drafted < 0 ? -1 : 1;

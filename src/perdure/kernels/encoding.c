@@ -69,26 +69,55 @@ target_of(PyObject *encoder, PyObject *value)
     return id;
 }
 
-PyObject *
-place_of(PyObject *encoder, PyObject *obj, PyObject *places)
+/* Put what is referred to so far into a dict that the encoder has too; -1 with an exception. */
+static int
+need_dict(Places *places)
 {
-    PyObject *id = target_of(encoder, obj), *place;
+    if (places->all != NULL) {
+        return 0;
+    }
+    if ((places->all = PyDict_New()) == NULL
+        || (places->first != NULL && PyDict_SetItem(places->all, places->first, small[0]) < 0)) {
+        return -1;
+    }
+    set_slot(places->encoder, in_encoder.places, places->all);
+    return 0;
+}
+
+/* The place of an id in the dict, a new number; NULL with an exception. */
+static PyObject *
+place_in_dict(Places *places, PyObject *id)
+{
+    PyObject *place = need_dict(places) < 0 ? NULL : PyDict_GetItemWithError(places->all, id);
+    if (place != NULL) {
+        return Py_NewRef(place);
+    }
+    if (!PyErr_Occurred() && (place = PyLong_FromSsize_t(PyDict_GET_SIZE(places->all))) != NULL
+        && PyDict_SetItem(places->all, id, place) < 0) {
+        Py_CLEAR(place);
+    }
+    return place;
+}
+
+PyObject *
+place_of(Places *places, PyObject *obj)
+{
+    PyObject *id = target_of(places->encoder, obj), *place;
     if (id == NULL) {
         return NULL;
     }
-    if ((place = PyDict_GetItemWithError(places, id)) != NULL) {
-        Py_INCREF(place);
-    } else if (!PyErr_Occurred() && (place = PyLong_FromSsize_t(PyDict_GET_SIZE(places))) != NULL
-               && PyDict_SetItem(places, id, place) < 0) {
-        Py_CLEAR(place);
+    if (places->all == NULL && places->first == NULL) {
+        places->first = id;
+        return Py_NewRef(small[0]);
     }
+    place = places->all == NULL && places->first == id ? Py_NewRef(small[0]) : place_in_dict(places, id);
     Py_DECREF(id);
     return place;
 }
 
 /* Put places among the references where attributes are just references; 0 if that is not usual, -1: exception. */
 static int
-put_places(PyObject *encoder, PyObject *links, Values *values, PyObject *places)
+put_places(Places *places, PyObject *links, Values *values)
 {
     for (Py_ssize_t number = 0; number < PyTuple_GET_SIZE(links); number++) {
         Py_ssize_t at = PyLong_AsSsize_t(PyTuple_GET_ITEM(links, number));
@@ -96,7 +125,7 @@ put_places(PyObject *encoder, PyObject *links, Values *values, PyObject *places)
             PyErr_Clear();
             return 0;
         }
-        PyObject *place = place_of(encoder, values->all[at], places);
+        PyObject *place = place_of(places, values->all[at]);
         if (place == NULL) {
             return PyErr_Occurred() ? -1 : 0;
         }
@@ -251,9 +280,8 @@ flags_for(PyObject *encoder, int asked, PyObject *facts, PyObject *graph)
 
 /* Let the encoder begin with a payload; -1 with an exception. */
 static int
-begin(PyObject *encoder, PyObject *places)
+begin(PyObject *encoder)
 {
-    set_slot(encoder, in_encoder.places, places);
     set_slot(encoder, in_encoder.itself, Py_None);
     PyObject *modules = slot_of(encoder, in_encoder.modules);
     if (!PySet_Check(modules) || PySet_GET_SIZE(modules)) {
@@ -269,20 +297,20 @@ begin(PyObject *encoder, PyObject *places)
 static PyObject *
 encoded_in_shape(PyObject *encoder, PyObject *obj, PyObject *facts, PyObject *graph, PyObject *shape, Values *values)
 {
-    PyObject *places = PyDict_New(), *head = PyTuple_GET_ITEM(shape, SHAPE_HEAD);
-    PyObject *payload = NULL, *flags = NULL, *told = NULL, *result = NULL;
+    PyObject *head = PyTuple_GET_ITEM(shape, SHAPE_HEAD), *payload = NULL, *flags = NULL, *told = NULL, *result = NULL;
+    Places places = {encoder, NULL, NULL};
     int asked = 0, linked = -1;
-    if (places == NULL || begin(encoder, places) < 0) {
+    if (begin(encoder) < 0) {
         goto end;
     }
-    linked = put_places(encoder, PyTuple_GET_ITEM(shape, LINKS), values, places);
+    linked = put_places(&places, PyTuple_GET_ITEM(shape, LINKS), values);
     if (linked == 0) {
         goto end;
     }
     if (linked > 0 && as_long(slot_of(encoder, in_encoder.protocol)) == 5) {
-        payload = payload_of(encoder, places, head, values, &asked);
+        payload = payload_of(&places, head, values, &asked);
     }
-    if (linked > 0 && payload == NULL && !PyErr_Occurred()) {
+    if (linked > 0 && payload == NULL && !PyErr_Occurred() && need_dict(&places) == 0) {
         payload = payload_by_pickler(encoder, obj, head, values, &asked);
     }
     if (payload == NULL) {
@@ -290,10 +318,11 @@ encoded_in_shape(PyObject *encoder, PyObject *obj, PyObject *facts, PyObject *gr
         goto end;
     }
     flags = flags_for(encoder, asked, facts, graph);
-    told = flags == NULL ? NULL : ids_in(places);
+    told = flags == NULL ? NULL : ids_in(&places);
     result = told == NULL ? NULL : PyTuple_Pack(4, payload, told, graph, flags);
 end:
-    Py_XDECREF(places);
+    Py_XDECREF(places.first);
+    Py_XDECREF(places.all);
     Py_XDECREF(payload);
     Py_XDECREF(flags);
     Py_XDECREF(told);

@@ -9,8 +9,15 @@ extern struct InEncoder {
     Py_ssize_t enrol, giving, itself, mark, modules, names, outside, parts, pickler, places, protocol;
 } in_encoder;
 
+/* What a payload refers to. Most refer to one record, or to none, and need no dict. */
+typedef struct {
+    PyObject *encoder; /* borrowed: whom references are told to */
+    PyObject *first;   /* the id that is referred to first, held, or NULL */
+    PyObject *all;     /* places by ids, which the encoder has as well; NULL as long as nobody asks for more than one */
+} Places;
+
 /* The place of a record of its own among the references, a new number; NULL, maybe with an exception. */
-PyObject *place_of(PyObject *encoder, PyObject *obj, PyObject *places);
+PyObject *place_of(Places *places, PyObject *obj);
 
 /* Whether an object is built on Persistable. */
 int is_persistable(PyObject *obj);

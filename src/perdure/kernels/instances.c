@@ -157,7 +157,7 @@ save_class(Pickle *pickle, PyTypeObject *type, PyObject *told)
 static int
 save_record(Pickle *pickle, PyObject *obj)
 {
-    PyObject *place = place_of(pickle->encoder, obj, pickle->places);
+    PyObject *place = place_of(pickle->places, obj);
     if (place == NULL) {
         return PyErr_Occurred() ? RAISED : UNUSUAL;
     }

@@ -411,12 +411,12 @@ save_values(Pickle *pickle, const Values *values)
 }
 
 PyObject *
-payload_of(PyObject *encoder, PyObject *places, PyObject *head, const Values *values, int *asked)
+payload_of(Places *places, PyObject *head, const Values *values, int *asked)
 {
     Pickle pickle;
     memset(&pickle, 0, offsetof(Pickle, few_bytes));
     memset(pickle.few_slots, 0, sizeof(pickle.few_slots));
-    pickle.encoder = encoder, pickle.places = places;
+    pickle.encoder = places->encoder, pickle.places = places;
     pickle.bytes = pickle.few_bytes, pickle.room = FEW_BYTES;
     pickle.objects = pickle.few_objects, pickle.most = FEW_OBJECTS;
     pickle.slots = pickle.few_slots, pickle.mask = FEW_SLOTS - 1;

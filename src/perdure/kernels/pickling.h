@@ -3,13 +3,14 @@
 #ifndef PERDURE_PICKLING_H
 #define PERDURE_PICKLING_H
 
-#include "kernels.h"
+#include "encoding.h"
 
 enum { RAISED = -1, UNUSUAL = 0, SAVED = 1 }; /* what came of saving a value; only RAISED leaves an exception */
 enum { FEW_BYTES = 1024, FEW_OBJECTS = 128, FEW_SLOTS = 256, MOST_FLAT = 100 };
 
 typedef struct {
-    PyObject *encoder, *places; /* borrowed: whom references are told to, and their places */
+    PyObject *encoder; /* borrowed */
+    Places *places;
     int asked;                  /* whether anything was saved that is no plain value */
     int needs_memo;             /* whether these opcodes are there: it is not flat, see perdure/pickling/flat.py */
     int depth;
@@ -77,6 +78,6 @@ int memoize(Pickle *pickle, PyObject *obj);
 
 /* The payload: a head, and the pickle of values as `Encoder.encode_simple_in_python` makes it of a list of them, new
    bytes. NULL without an exception: not usual. */
-PyObject *payload_of(PyObject *encoder, PyObject *places, PyObject *head, const Values *values, int *asked);
+PyObject *payload_of(Places *places, PyObject *head, const Values *values, int *asked);
 
 #endif

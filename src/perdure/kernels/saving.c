@@ -135,7 +135,7 @@ add(Saving *self, PyObject *obj, Py_ssize_t *near)
         return none == NULL ? -1 : 0;
     }
     PyObject *entry = enrolled(self, obj, facts, number);
-    int written = entry == NULL ? -1 : enlisted_if_awake(self, entry, obj, write_one(self, entry, obj, facts));
+    int written = entry == NULL ? -1 : enlisted_if_awake(self, entry, obj, write_one(self, entry, obj, facts, 0));
     if (written == 0) {
         written = put_last(self, entry, obj);
     }
@@ -214,7 +214,7 @@ write_usual(PyObject *saving, PyObject *position)
         PyObject *obj = Py_NewRef(PyList_GET_ITEM(self->queue, place + 1));
         int written = 0;
         if (is_new(entry, obj)) {
-            written = write_one(self, entry, obj, slot_of(entry, in_entry.facts));
+            written = write_one(self, entry, obj, slot_of(entry, in_entry.facts), 1);
         } else if (is_usual_change(entry, obj)) {
             written = look_at(self, entry, obj);
         } else {

@@ -21,8 +21,9 @@ typedef struct {
     int refers_to_stored;                                    /* as the worklist has it, where `meet` has seen to it */
 } Saving;
 
-/* The draft of a new object: 1 if it was made, 0 if the object takes the longer way, -1 with an exception. */
-int write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts);
+/* The draft of a new object: 1 if it was made, 0 if the object takes the longer way, -1 with an exception. Unless
+   `is_enlisted`, the caller enlists it if it stays awake. */
+int write_one(Saving *self, PyObject *entry, PyObject *obj, PyObject *facts, int is_enlisted);
 
 /* What the encoder gives for an object of a simple class, a new reference; None if it takes the longer way. */
 PyObject *usually_encoded(Saving *self, PyObject *obj, PyObject *facts);

@@ -62,25 +62,32 @@ shape_for(PyObject *graph, PyObject *facts, Values *values)
     return is_shape(shape) ? shape : NULL;
 }
 
-PyObject *
-ids_in(PyObject *places)
+/* A tuple of one id. */
+static PyObject *
+only(PyObject *id)
 {
     static PyObject *last[SHARED]; /* of one text each */
-    PyObject *ids, *id, **shared = NULL;
-    Py_ssize_t position = 0, place = 0;
-    if (PyDict_GET_SIZE(places) == 1 && PyDict_Next(places, &position, &id, NULL) && PyUnicode_CheckExact(id)) {
-        shared = &last[((uintptr_t)id >> 6) % SHARED];
-        if (*shared != NULL && PyTuple_GET_ITEM(*shared, 0) == id) {
-            return Py_NewRef(*shared);
-        }
+    PyObject **shared = PyUnicode_CheckExact(id) ? &last[((uintptr_t)id >> 6) % SHARED] : NULL, *ids;
+    if (shared != NULL && *shared != NULL && PyTuple_GET_ITEM(*shared, 0) == id) {
+        return Py_NewRef(*shared);
     }
-    position = 0;
-    if ((ids = PyTuple_New(PyDict_GET_SIZE(places))) != NULL) {
-        while (place < PyTuple_GET_SIZE(ids) && PyDict_Next(places, &position, &id, NULL)) {
+    if ((ids = PyTuple_Pack(1, id)) != NULL && shared != NULL) {
+        Py_XSETREF(*shared, Py_NewRef(ids));
+    }
+    return ids;
+}
+
+PyObject *
+ids_in(const Places *places)
+{
+    PyObject *ids, *id;
+    Py_ssize_t position = 0, place = 0;
+    if (places->all == NULL) {
+        return places->first == NULL ? PyTuple_New(0) : only(places->first);
+    }
+    if ((ids = PyTuple_New(PyDict_GET_SIZE(places->all))) != NULL) {
+        while (place < PyTuple_GET_SIZE(ids) && PyDict_Next(places->all, &position, &id, NULL)) {
             PyTuple_SET_ITEM(ids, place++, Py_NewRef(id));
-        }
-        if (shared != NULL) {
-            Py_XSETREF(*shared, Py_NewRef(ids));
         }
     }
     return ids;

@@ -14,6 +14,6 @@ PyObject *shape_for(PyObject *graph, PyObject *facts, Values *values);
 
 /* The ids that a payload refers to, in their order, a tuple; NULL with an exception. Where it is one only, as mostly,
    objects that refer to the same share the tuple. */
-PyObject *ids_in(PyObject *places);
+PyObject *ids_in(const Places *places);
 
 #endif
