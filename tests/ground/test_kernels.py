@@ -100,6 +100,14 @@ def test_frames_are_the_same(draft, revision):
         assert compiled == plain
 
 
+@needs_kernels
+def test_frames_of_every_length_have_the_same_checksum():
+    for size in (*range(400), 16_383, 16_384, 60_001):
+        draft = Draft("Item.17", 0, 0x28, "shop:Item", 2, "Code.1", (), {}, bytes(place % 251 for place in range(size)))
+        compiled, plain = both(make_encoder, draft, 3)
+        assert compiled == plain, size
+
+
 def usual_frame(flags: int, payload: bytes) -> bytes:
     return make_encoder()(Draft("Item.17", 0, flags, "shop:Item", 2, "Code.1", ("A.1", "B.2"), {"x": 1}, payload), 3)
 

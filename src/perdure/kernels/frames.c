@@ -4,7 +4,7 @@
    - Usual are narrow heads, payloads that are not compressed, good seals. Whatever else comes is given to the function
      in Python, which does the whole work again, and raises the errors.
    - Nothing in a frame is believed before its seal was found good, and no length in it before it was compared.
-   - Checksums and seals are in sealing.c. */
+   - Checksums are in crc32.c, seals in sealing.c. */
 
 #include "frames.h"
 

@@ -4,6 +4,7 @@
 #define PERDURE_FRAMES_H
 
 #include "blake2b.h"
+#include "crc32.h"
 
 #define HEAD 28   /* bytes of a narrow head */
 #define REVISION_AT 12
@@ -17,9 +18,6 @@
 #define ENCRYPTED 0x0800u
 #define FOREIGN 0x1000u
 #define WIDE 0x8000u
-
-/* CRC-32 as zlib has it. */
-uint32_t crc32_of(const unsigned char *data, Py_ssize_t size);
 
 /* What seals with a key: in C, or as another kind of key does it. */
 typedef struct {

@@ -1,48 +1,10 @@
-/* Checksums and seals of frames, for all that makes or opens them.
+/* Seals of frames, for all that makes or opens them.
 
    A `Key` of ours seals by blake2b.c; one of another kind by its own `fork`. */
 
 #include "frames.h"
 
 static PyObject *update_name, *digest_name;
-static uint32_t crc_tables[8][256];
-
-/* -- checksum and seal --------------------------------------------------------------------------------------- */
-
-static void
-make_crc_tables(void)
-{
-    for (uint32_t byte = 0; byte < 256; byte++) {
-        uint32_t crc = byte;
-        for (int bit = 0; bit < 8; bit++) {
-            crc = crc & 1 ? crc >> 1 ^ 0xEDB88320u : crc >> 1;
-        }
-        crc_tables[0][byte] = crc;
-    }
-    for (int table = 1; table < 8; table++) {
-        for (int byte = 0; byte < 256; byte++) {
-            uint32_t before = crc_tables[table - 1][byte];
-            crc_tables[table][byte] = before >> 8 ^ crc_tables[0][before & 0xFF];
-        }
-    }
-}
-
-/* CRC-32 as zlib has it, eight bytes at a time ("slicing by 8", Kounavis and Berry 2005). */
-uint32_t
-crc32_of(const unsigned char *data, Py_ssize_t size)
-{
-    uint32_t crc = 0xFFFFFFFFu;
-    for (; size >= 8; data += 8, size -= 8) {
-        uint32_t first = crc ^ (data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24);
-        crc = crc_tables[7][first & 0xFF] ^ crc_tables[6][first >> 8 & 0xFF] ^ crc_tables[5][first >> 16 & 0xFF]
-            ^ crc_tables[4][first >> 24] ^ crc_tables[3][data[4]] ^ crc_tables[2][data[5]] ^ crc_tables[1][data[6]]
-            ^ crc_tables[0][data[7]];
-    }
-    for (; size > 0; data++, size--) {
-        crc = crc >> 8 ^ crc_tables[0][(crc ^ *data) & 0xFF];
-    }
-    return crc ^ 0xFFFFFFFFu;
-}
 
 int
 begin_sealing(Sealing *sealing, PyObject *secret, PyObject *fork)
