@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from ways import needs_kernels, ways
 
 import perdure
 from perdure import Persistable, StoreClosed, make_store
@@ -253,3 +254,18 @@ def test_a_commit_alone_asks_for_the_counters_once(url, tmp_path):
             backend.apply(Batch(drafts, counted=True), encode)
         assert sum("FROM meta" in sql for sql in asked) == 1
         assert sum(sql == "COMMIT" for sql in asked) == 5
+
+
+@needs_kernels
+def test_a_file_is_told_from_others_in_both_ways(tmp_path):
+    first, other = tmp_path / "first.db", tmp_path / "ö.db"
+    for path in (first, other):
+        path.write_bytes(b"")
+    told = [ways(lambda path=path: sqlite_watch.identity_of(str(path))) for path in (first, other)]
+    assert [len(set(each)) for each in told] == [1, 1]
+    assert told[0] != told[1]
+    status = first.stat()
+    assert told[0][0] == (status.st_dev, status.st_ino)
+    first.unlink()
+    errors = ways(lambda: sqlite_watch.identity_of(str(first)), FileNotFoundError)
+    assert errors == [(FileNotFoundError, f"[Errno 2] No such file or directory: {str(first)!r}")] * 2

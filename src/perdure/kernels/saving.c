@@ -325,15 +325,10 @@ free_saving(PyObject *saving)
 static PyObject *
 new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *given[OBJECTS], *number;
-    int has_fields, names_all, everything, fits = 1;
-    if (!PyArg_ParseTuple(args, "OOOO(OOOOO)(OOOOOOO)Oppp", &given[0], &given[1], &given[2], &given[3], &given[4],
-                          &given[5], &given[6], &given[7], &given[8], &given[9], &given[10], &given[11], &given[12],
-                          &given[13], &given[14], &given[15], &number, &has_fields, &names_all, &everything)) {
-        return NULL;
-    }
-    for (int place = 4; place < OBJECTS; place++) {
-        fits = fits && (place < 9 ? PyDict_CheckExact(given[place]) : PyList_CheckExact(given[place]));
+    int fits = kwargs == NULL && PyTuple_GET_SIZE(args) == OBJECTS + 4;
+    PyObject **given = &PyTuple_GET_ITEM(args, 0); /* a format for so many of them takes as long as all of the rest */
+    for (int place = 4; fits && place < OBJECTS; place++) {
+        fits = place < 9 ? PyDict_CheckExact(given[place]) : PyList_CheckExact(given[place]);
     }
     if (!fits || encoder_type == NULL || !PyObject_TypeCheck(given[1], encoder_type) || !are_drafts_bound()
         || !are_ids_bound()) {
@@ -345,8 +340,9 @@ new_saving(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         for (int place = 0; place < OBJECTS; place++) {
             *objects_of(self, place) = Py_NewRef(given[place]);
         }
-        self->number = Py_NewRef(number);
-        self->has_fields = has_fields, self->names_all = names_all, self->everything = everything;
+        self->number = Py_NewRef(given[OBJECTS]);
+        self->has_fields = given[OBJECTS + 1] == Py_True, self->names_all = given[OBJECTS + 2] == Py_True;
+        self->everything = given[OBJECTS + 3] == Py_True;
         Py_SETREF(self->of_numbers, numbers_of(given[3]));
         if (self->of_numbers == NULL) {
             Py_CLEAR(self);

@@ -1,4 +1,5 @@
-/* Git's index, and the files that it tracks: the loops of perdure/code/index.py, which says what they mean. */
+/* Git's index, and the files that it tracks: the loops of perdure/code/index.py, which says what they mean; and which
+   file a path leads to, for perdure/backends/sqlite/watch.py. */
 
 #include "kernels.h"
 
@@ -103,6 +104,33 @@ tracked_files(PyObject *module, PyObject *args)
     Py_XDECREF(files);
     return result;
 }
+
+/* -- one file -------------------------------------------------------------------------------------------------- */
+
+#ifdef __linux__
+/* identity_of(path): the device of a file and its number there. `os.stat` tells three times as much in three forms. */
+static PyObject *
+identity_of(PyObject *module, PyObject *path)
+{
+    PyObject *encoded;
+    struct stat status;
+    int failed;
+    if (!PyUnicode_FSConverter(path, &encoded)) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    failed = stat(PyBytes_AS_STRING(encoded), &status);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(encoded);
+    if (failed) {
+        return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+    }
+    return Py_BuildValue("(KK)", (unsigned long long)status.st_dev, (unsigned long long)status.st_ino);
+}
+#define IDENTITY_OF {"identity_of", identity_of, METH_O, "identity_of(path): its device, and its number there"},
+#else
+#define IDENTITY_OF
+#endif
 
 /* -- the work tree --------------------------------------------------------------------------------------------- */
 
@@ -229,6 +257,7 @@ doubtful_files(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
     DOUBTFUL_FILES
+    IDENTITY_OF
     {"tracked_files", tracked_files, METH_VARARGS, "tracked_files(data, place, count, id_size, Tracked)"},
     {NULL, NULL, 0, NULL},
 };

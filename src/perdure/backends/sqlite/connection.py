@@ -38,7 +38,7 @@ from perdure.backends.sqlite.errors import (
 from perdure.backends.sqlite.room import LogRoom
 from perdure.backends.sqlite.schema import is_empty, prepare
 from perdure.backends.sqlite.tables import connection_class
-from perdure.backends.sqlite.watch import is_next, new_watch
+from perdure.backends.sqlite.watch import identity_of, is_next, new_watch
 from perdure.backends.sqlite.watch import let_go as unmap_unused
 from perdure.backends.sqlite.watch import start as start_watch
 from perdure.backends.sqlite.watch import stop as stop_watch
@@ -178,10 +178,9 @@ class SqliteConnection:
             connection = self._connection = self._open()
             start_watch(self.watch, self.path)
         try:
-            status = os.stat(self.path)
+            file = identity_of(self.path)
         except FileNotFoundError as error:
             raise moved(self.path) from error
-        file = status.st_dev, status.st_ino
         if file != self._file:
             if self._file is not None:
                 raise moved(self.path)

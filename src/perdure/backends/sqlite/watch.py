@@ -21,6 +21,8 @@ from functools import partial
 from operator import getitem
 from struct import Struct
 
+from perdure import kernels
+
 _HEADER = slice(0, 48)
 _counter = Struct("=8xI36x").unpack
 _VERSION = 3007000  # of the header's layout; it has not changed since there is a log
@@ -31,6 +33,15 @@ Identity = tuple[int, int]
 
 _MAPPED: dict[Identity, tuple[int, mmap.mmap]] = {}
 _LOCK = threading.Lock()
+
+
+def identity_of(path: str) -> Identity:
+    """Which file a path leads to; raises `OSError`."""
+    if hasattr(kernels.compiled, "identity_of"):
+        identity: Identity = kernels.compiled.identity_of(path)
+        return identity
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def new_watch() -> partial[object]:

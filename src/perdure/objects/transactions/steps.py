@@ -11,8 +11,8 @@ from perdure.ids import Id
 from perdure.objects.instances.classes import facts_of
 from perdure.objects.instances.guests import is_record
 from perdure.objects.instances.persistable import GHOST, Persistable
-from perdure.objects.transactions.commits import Commit, Desk
-from perdure.objects.transactions.transaction import let_go
+from perdure.objects.transactions.commits import Commit, Desk, Open
+from perdure.objects.transactions.transaction import Transaction, let_go
 from perdure.objects.views.view import View
 from perdure.records.frame import decode, flags_of, parse_unverified
 from perdure.records.values import CODE, INTERNAL
@@ -25,7 +25,7 @@ def save_many(desk: Desk, objects: list[Any]) -> list[Id[Any]]:
     """
     desk.require_writable()
     if desk.transaction is not None:
-        return [_join(desk, desk.transaction.step, obj) for obj in objects]
+        return _join_all(desk, desk.transaction, objects)
     step = Commit(desk)
     are_records = all(map(isinstance, objects, repeat(Persistable)))
     step.saved = objects if are_records else [obj for obj in objects if is_record(obj)]
@@ -55,6 +55,14 @@ def _id_of(view: View, obj: Any) -> Id[Any]:
     entry = view.own_entry(obj)
     assert entry is not None
     return Id(entry.id)
+
+
+def _join_all(desk: Desk, transaction: Open, objects: list[Any]) -> list[Id[Any]]:
+    step = transaction.step
+    ids = [_join(desk, step, obj) for obj in objects]
+    if desk.view.joining is None and isinstance(transaction, Transaction):
+        desk.view.joining = desk.joining(transaction, step)  # for what is saved next, maybe thousands
+    return ids
 
 
 def _join(desk: Desk, step: Commit, obj: Any) -> Id[Any]:

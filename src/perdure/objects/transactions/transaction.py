@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
-from weakref import WeakSet
 
 from perdure.errors import ConflictError, PerdureError, StorageError, StoreBusy, TransactionError, WrongView
 from perdure.objects.bounds import note_text
@@ -25,7 +24,7 @@ from perdure.objects.transactions.commits import Commit, Desk
 from perdure.objects.transactions.savepoints import Image, Savepoint
 from perdure.objects.transactions.threads import in_thread
 from perdure.objects.views.unfinished import ATTEMPTS
-from perdure.objects.views.view import LENT, View
+from perdure.objects.views.view import LENT, View, all_views
 
 
 class Transaction(Blocked):
@@ -78,8 +77,6 @@ class Transaction(Blocked):
         try:
             self._commit, self.is_begun = Commit(desk, self.note), True
             desk.transaction, view.transaction, view.in_transaction = self, self, True
-            _open.add(self)
-            view.joining = desk.joining(self, self._commit)
         except BaseException:  # interrupted: no block begins that would end it
             self._end()
             raise
@@ -304,17 +301,13 @@ class Transaction(Blocked):
         self._savepoints.clear()
         for part in self._parts:
             part.revision = self.revision
-        _open.discard(self)
-
-
-_open: WeakSet[Transaction] = WeakSet()
 
 
 def _inherit() -> None:
     """In a forked child: the open transactions are those of the parent."""
-    for transaction in _open:
-        transaction.is_inherited = True
-        transaction._desk.view.joining = None
+    for view in all_views():
+        if isinstance(view.transaction, Transaction):
+            view.transaction.is_inherited, view.joining = True, None
 
 
 if hasattr(os, "register_at_fork"):

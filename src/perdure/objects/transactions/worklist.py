@@ -107,12 +107,13 @@ class Worklist:
     def _saving(self) -> Any:
         """What does the usual in C; None where that was not built. It and the worklist hold each other to the end."""
         if self._kernel is None and kernels.compiled is not None:
-            view = self._view
-            into = view.by_id, view._entries, view.enlisted, self._codes, self._modules
-            lists = self._queue, self._created, self.drafts, self._new, self._looked_at, self._written, self._doubtful
-            told = self._number, self._extra is not None, self._naming.counts, self._everything
-            self._kernel = kernels.compiled.Saving(self, self._encoder, view, self._naming, into, lists, *told)
-            self._encoder.enrol = self._kernel.meet
+            view, encoder = self._view, self._encoder
+            self._kernel = kernels.compiled.Saving(
+                self, encoder, view, self._naming, view.by_id, view._entries, view.enlisted, self._codes, self._modules,
+                self._queue, self._created, self.drafts, self._new, self._looked_at, self._written, self._doubtful,
+                self._number, self._extra is not None, self._naming.counts, self._everything,
+            )  # fmt: skip
+            encoder.enrol = self._kernel.meet
         return self._kernel
 
     def add_other(self, obj: Any) -> None:
@@ -154,7 +155,7 @@ class Worklist:
     def run(self) -> None:
         """Look at everything on the list, and at what turns up meanwhile."""
         queue, removed, position = self._queue, self.removed, self._position
-        saving = None if removed or position == len(queue) else self._saving()
+        saving = None if removed or position == len(queue) else self._kernel or self._saving()
         while position < len(queue):  # it grows meanwhile
             if saving is not None:
                 position = saving.write_usual(position)
@@ -270,6 +271,8 @@ class Worklist:
         if self._view.jar is not None:
             self._view.jar.settle(entry for entry, _ in self._looked_at)
             self._view.end_guests_step()
+        if not self._looked_at:
+            return
         in_c = kernels.compiled is not None and not giving
         for entry, obj in kernels.compiled.rest(self._looked_at, enlisted) if in_c else self._looked_at:
             if entry.state == AWAKE and entry.revision:

@@ -433,9 +433,14 @@ class View(Napping):
 _views: WeakSet[View] = WeakSet()
 
 
+def all_views() -> list[View]:
+    """Those of all stores of this process."""
+    return list(_views)
+
+
 def _free() -> None:
     """In a forked child: a thread of the parent's that was looking at an object gives no lock back here."""
-    for view in list(_views):
+    for view in all_views():
         view.lock = threading.RLock()
 
 
