@@ -78,8 +78,21 @@ def test_a_sparse_index_is_left_to_git():
 def tree(tmp_path):
     """A work tree, with an index that has it as it is."""
     files = {}
-    for name in ("same", "later", "longer", "other", "gone", "young", "whole", "link", "meant", "beyond", "module"):
-        path = tmp_path / f"{name} ü"
+    for name in (
+        "same",
+        "later",
+        "longer",
+        "other",
+        "gone",
+        "young",
+        "whole",
+        "link",
+        "meant",
+        "beyond",
+        "module",
+        "plain",
+    ):
+        path = tmp_path / (name if name == "plain" else f"{name} ü")
         if name == "link":
             path.symlink_to("target")
         else:

@@ -20,6 +20,7 @@ from perdure.code.sources import (
     Source,
     file_of,
     find_loaded,
+    global_of,
     importable_name,
     is_of_record,
     namespace,
@@ -180,12 +181,11 @@ class _Search:
         if is_of_record(module):
             self.sources[name] = read_source(name)
             return True
-        globals_ = namespace(module)
-        directories = globals_.get("__path__")
+        directories = global_of(module, "__path__")
         if directories is not None:  # a namespace that distributions share is looked through, to find its parts
             places = [os.path.join(str(directory), "") for directory in directories]
             return all(_INSTALLED.search(place) or not is_outside(name, place) for place in places)
-        if globals_.get("__spec__") is not None or name in sys.builtin_module_names:
+        if global_of(module, "__spec__") is not None or name in sys.builtin_module_names:
             return False
         self.sources[name] = read_source(name)
         return True
@@ -203,7 +203,7 @@ class _Search:
             directories = [os.path.dirname(source.file)] if source.is_package else []
         else:
             package = find_loaded(parent)
-            directories = [] if package is None else [str(d) for d in namespace(package).get("__path__") or ()]
+            directories = [] if package is None else [str(d) for d in global_of(package, "__path__") or ()]
         for directory in dict.fromkeys(directories):
             for file in (os.path.join(directory, last, "__init__.py"), os.path.join(directory, f"{last}.py")):
                 if os.path.isfile(file):
@@ -275,7 +275,7 @@ def _used_by(source: Source) -> Iterator[str]:
         if issubclass(kind, ModuleType):
             if alias.startswith("__"):
                 continue
-            name = object.__getattribute__(value, "__dict__").get("__name__")
+            name = global_of(value, "__name__")
             if isinstance(name, str) and name != f"{source.name}.{alias}":
                 yield name
                 yield from _submodules_spelled(source.text, alias, value)
@@ -285,12 +285,11 @@ def _used_by(source: Source) -> Iterator[str]:
 
 def _submodules_spelled(text: str, alias: str, package: ModuleType) -> Iterator[str]:
     """`import shop` and then `shop.orders`, which another module has imported."""
-    globals_ = namespace(package)
-    if "__path__" not in globals_ or is_outside(package.__name__, file_of(package)):
+    if global_of(package, "__path__") is None or is_outside(package.__name__, file_of(package)):
         return
-    for attribute, value in globals_.items():
+    for attribute, value in namespace(package).items():
         if issubclass(type(value), ModuleType) and f"{alias}.{attribute}" in text:
-            yield importable_name(str(namespace(value).get("__name__")))
+            yield importable_name(str(global_of(value, "__name__")))
 
 
 def _defined_in(value: object, kind: type) -> Iterator[str]:

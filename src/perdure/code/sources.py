@@ -73,6 +73,11 @@ def namespace(module: ModuleType) -> dict[str, Any]:
     return dict(object.__getattribute__(module, "__dict__"))
 
 
+def global_of(module: ModuleType, name: str) -> Any:
+    """One of the globals of a module, None where there is none: `namespace` would copy them all for it."""
+    return object.__getattribute__(module, "__dict__").get(name)
+
+
 def find_loaded(name: str) -> ModuleType | None:
     """The loaded module of that importable name; the running script is found under the name that it would have."""
     found = sys.modules.get(name)
@@ -125,13 +130,13 @@ def read_source(name: str, file: str = "") -> Source:
 
 def file_of(module: ModuleType) -> str:
     """The absolute path that a module was loaded from, or ""."""
-    file = namespace(module).get("__file__")
+    file = global_of(module, "__file__")
     return os.path.abspath(file) if isinstance(file, str) else ""
 
 
 def loader_of(module: object) -> Any:
     """What loaded a module, as it says itself; None where it does not, or is none."""
-    return namespace(module).get("__loader__") if isinstance(module, ModuleType) else None
+    return global_of(module, "__loader__") if isinstance(module, ModuleType) else None
 
 
 def is_of_record(module: object) -> bool:
@@ -205,7 +210,7 @@ def own_attribute(value: object, name: str) -> Any:
 def _token(module: ModuleType | None) -> _Token | None:
     if module is None:
         return None
-    return _Token(module, object.__getattribute__(module, "__dict__").get("__spec__"))
+    return _Token(module, global_of(module, "__spec__"))
 
 
 def _is_same(token: _Token | None, other: _Token | None) -> bool:
@@ -250,7 +255,7 @@ def decode(raw: bytes) -> str | None:
 
 def _read_from_loader(name: str, module: ModuleType | None, file: str) -> Source:
     """For what is imported from an archive, or whose file has gone."""
-    loader = None if module is None else namespace(module).get("__loader__")
+    loader = None if module is None else global_of(module, "__loader__")
     text = None
     if loader is not None and not isinstance(loader, SourceFileLoader) and hasattr(loader, "get_source"):
         try:
@@ -285,7 +290,7 @@ def _is_what_runs(text: str, module: ModuleType, file: str, signature: Signature
     """Whether the text is that of the loaded module, as far as its functions tell."""
     if signature is None or max(signature[0], signature[3]) / 1e9 < _STARTED - _MARGIN:
         return True
-    if type(namespace(module).get("__loader__")) is not SourceFileLoader:
+    if type(global_of(module, "__loader__")) is not SourceFileLoader:
         return True  # a loader that changes the code (pytest's) leaves nothing to compare
     import warnings
 

@@ -45,6 +45,7 @@ fill(PyObject *tracked, const unsigned char *entry, Py_ssize_t id_size, uint32_t
         PyTuple_SET_ITEM(tracked, part, parts[part]);
         filled = parts[part] == NULL ? -1 : filled;
     }
+    PyObject_GC_UnTrack(tracked); /* it leads to nothing: the collector of garbage need not look at thousands of them */
     return filled;
 }
 
@@ -136,27 +137,33 @@ identity_of(PyObject *module, PyObject *path)
 
 #if defined(HAVE_LSTAT) && (defined(__linux__) || defined(__APPLE__))
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #ifdef __APPLE__
 #define CHANGED_AT st_mtimespec
+#define O_PATH O_RDONLY
 #else
 #define CHANGED_AT st_mtim
 #endif
 
 /* A file whose place is looked at. */
 typedef struct {
-    PyObject *path, *place; /* as the index has it; the whole, encoded, or NULL where none is looked at */
+    PyObject *path, *encoded; /* as the index has it; in bytes, or NULL */
+    const char *place;        /* in one of the two; NULL where none is looked at */
     long long mode, size, seconds, nanoseconds;
     int is_like;
 } Looked;
 
 /* Compare what the file system tells with what the index does, without the lock of the interpreter. */
 static void
-look(Looked *all, Py_ssize_t count, long long written, long long rest)
+look(const char *root, Looked *all, Py_ssize_t count, long long written, long long rest)
 {
     Py_BEGIN_ALLOW_THREADS
+    int directory = *root == 0 ? AT_FDCWD : open(root, O_PATH | O_DIRECTORY | O_CLOEXEC); /* -1: nothing is there */
     for (Looked *each = all; each < all + count; each++) {
         struct stat status;
-        if (each->place == NULL || lstat(PyBytes_AS_STRING(each->place), &status) != 0) {
+        if (each->place == NULL || fstatat(directory, each->place, &status, AT_SYMLINK_NOFOLLOW) != 0) {
             continue;
         }
         long long seconds = status.CHANGED_AT.tv_sec, nanoseconds = status.CHANGED_AT.tv_nsec;
@@ -165,12 +172,15 @@ look(Looked *all, Py_ssize_t count, long long written, long long rest)
         each->is_like = as_told && is_older && status.st_size == each->size
                      && !(((long long)status.st_mode ^ each->mode) & S_IFMT);
     }
+    if (directory >= 0) {
+        close(directory);
+    }
     Py_END_ALLOW_THREADS
 }
 
 /* Take down what is to be looked at; 0 if the file is not, -1 with an exception. */
 static int
-prepare(Looked *looked, PyObject *root, PyObject *path, PyObject *tracked)
+prepare(Looked *looked, PyObject *path, PyObject *tracked)
 {
     if (!PyUnicode_CheckExact(path) || !PyTuple_Check(tracked) || PyTuple_GET_SIZE(tracked) != TRACKED) {
         PyErr_SetString(PyExc_TypeError, "doubtful_files takes tracked files by path");
@@ -189,13 +199,12 @@ prepare(Looked *looked, PyObject *root, PyObject *path, PyObject *tracked)
         if (PyTuple_GET_ITEM(tracked, TOLD) != Py_True || looked->mode == SUBMODULE) {
             return 0;
         }
-        PyObject *encoded = PyUnicode_EncodeFSDefault(path);
-        if (encoded != NULL) {
-            looked->place = PyBytes_FromFormat("%s%s", PyBytes_AS_STRING(root), PyBytes_AS_STRING(encoded));
-        }
-        Py_XDECREF(encoded);
-        if (looked->place == NULL) {
+        if (PyUnicode_IS_COMPACT_ASCII(path)) {
+            looked->place = PyUnicode_DATA(path);
+        } else if ((looked->encoded = PyUnicode_EncodeFSDefault(path)) == NULL) {
             return -1;
+        } else {
+            looked->place = PyBytes_AS_STRING(looked->encoded);
         }
     }
     looked->path = Py_NewRef(path);
@@ -233,16 +242,16 @@ doubtful_files(PyObject *module, PyObject *args)
         return PyErr_NoMemory();
     }
     while (prepared >= 0 && PyDict_Next(files, &position, &path, &tracked)) {
-        prepared = prepare(&all[count], root, path, tracked);
+        prepared = prepare(&all[count], path, tracked);
         count += prepared > 0;
     }
     if (prepared >= 0) {
-        look(all, count, written, rest);
+        look(PyBytes_AS_STRING(root), all, count, written, rest);
         paths = unlike(all, count);
     }
     for (Looked *each = all; each < all + count; each++) {
         Py_DECREF(each->path);
-        Py_XDECREF(each->place);
+        Py_XDECREF(each->encoded);
     }
     PyMem_Free(all);
     Py_DECREF(root);

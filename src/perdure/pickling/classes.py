@@ -14,7 +14,6 @@ import importlib.util
 import os
 import sys
 from contextlib import suppress
-from pathlib import PurePath
 from typing import Any
 
 from perdure.errors import CannotPickle, ClassNotFound, PerdureError
@@ -41,7 +40,9 @@ def main_module_name() -> str:
         _last_seen[:] = [main, file]
     elif _last_seen and _last_seen[0] is main:
         file = _last_seen[1]  # Python takes it away at the end of the script, when threads may still run
-    stem = PurePath(file).stem if file else ""
+    name = os.path.basename(file) if file else ""  # `pathlib` would take most of the time
+    stem, _, suffix = name.rpartition(".")
+    stem = stem if stem and suffix else name
     return stem if stem.isidentifier() else MAIN
 
 
