@@ -21,6 +21,9 @@
 #define hash_of_bytes Py_HashBuffer
 #else
 #define hash_of_bytes _Py_HashBytes
+#if PY_VERSION_HEX >= 0x030D0000
+PyAPI_FUNC(Py_hash_t) _Py_HashBytes(const void *, Py_ssize_t); /* it is there, but not in the headers for others */
+#endif
 #endif
 
 enum { NAMES, LINKS, SHAPE_HEAD }; /* of a shape */
