@@ -17,9 +17,12 @@ import pytest
 from perdure.backends.sqlite import room
 from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.backends.sqlite.room import SMALL, STEP, LogRoom
+from perdure.backends.sqlite.schema import PAGE_SIZE
 from perdure.testing.backend_drafts import commit, draft
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere nothing is watched")
+
+FRAME = 24 + PAGE_SIZE  # bytes of one in the log
 
 COMMITS = """
 import sys
@@ -75,21 +78,20 @@ def test_the_room_is_made_again_and_again_and_never_much_of_it(path):
         for number in range(1, 100):
             put(backend, range(number, number + 1))
             content = log_of(path).read_bytes()
-            assert len(content) <= len(content.rstrip(b"\0")) + SMALL + STEP + 8192
+            assert len(content) <= len(content.rstrip(b"\0")) + SMALL + STEP + PAGE_SIZE
     assert numbers_in(path) == list(range(1, 100))
 
 
 def test_a_program_that_commits_once_makes_no_room(path):
     with closing(SqliteBackend(path)) as backend:
         put(backend, range(1, 2))
-        size, page = log_of(path).stat().st_size, 8192
-        assert (size - 32) % (page + 24) == 0
+        assert (log_of(path).stat().st_size - 32) % FRAME == 0
 
 
 def test_large_commits_make_no_room(path):
     with closing(SqliteBackend(path)) as backend:
         put(backend, range(1, 20), os.urandom(2 * SMALL))
-        assert (log_of(path).stat().st_size - 32) % (8192 + 24) == 0
+        assert (log_of(path).stat().st_size - 32) % FRAME == 0
 
 
 @pytest.mark.parametrize("tail", ["zeros", "cut", "garbage", "old frames"])
@@ -101,12 +103,12 @@ def test_whoever_recovers_the_log_finds_each_commit(path, tmp_path, tail):
             copy = tmp_path / f"{number}.db"
             shutil.copy(path, copy)
             content = log_of(path).read_bytes()
-            used = (len(content.rstrip(b"\0")) - 32 + 8215) // 8216 * 8216 + 32
+            used = (len(content.rstrip(b"\0")) - 32 + FRAME - 1) // FRAME * FRAME + 32
             rest = {
                 "zeros": content[used:],
                 "cut": content[used : used + 12345],
                 "garbage": os.urandom(len(content) - used),
-                "old frames": content[32 : 32 + 8216],
+                "old frames": content[32 : 32 + FRAME],
             }
             log_of(copy).write_bytes(content[:used] + rest[tail])
             assert numbers_in(copy) == list(range(1, number + 1))
@@ -148,7 +150,7 @@ def test_a_full_disk_takes_no_room_and_the_commit_goes_on(path, monkeypatch, err
     with closing(SqliteBackend(path)) as backend:
         put(backend, range(1, 10))
         assert len(asked) == 1  # it is not tried at each commit
-        assert (log_of(path).stat().st_size - 32) % 8216 == 0
+        assert (log_of(path).stat().st_size - 32) % FRAME == 0
     assert numbers_in(path) == list(range(1, 10))
 
 
@@ -157,7 +159,7 @@ def test_room_that_is_cut_off_by_a_full_disk_is_given_back(path, monkeypatch):
     monkeypatch.setattr(os, "pwritev", lambda descriptor, parts, end: write(descriptor, parts[:3], end))
     with closing(SqliteBackend(path)) as backend:
         put(backend, range(1, 10))
-        assert (log_of(path).stat().st_size - 32) % 8216 == 0
+        assert (log_of(path).stat().st_size - 32) % FRAME == 0
     assert numbers_in(path) == list(range(1, 10))
 
 

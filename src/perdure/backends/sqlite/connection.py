@@ -342,7 +342,7 @@ def connect(path: str, mode: str, table: str | None = None) -> sqlite3.Connectio
         )
         on_error.callback(connection.close)
         connection.execute("PRAGMA cache_size = -16000")  # KiB
-        connection.execute("PRAGMA wal_autocheckpoint = 2000")  # pages: a bulk commit need not copy its log at once
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: a bulk commit need not copy its log at once
         on_error.pop_all()
     return connection
 
