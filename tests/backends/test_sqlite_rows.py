@@ -52,6 +52,17 @@ def test_rows_are_the_same(drafts, start):
 
 
 @needs_kernels
+@given(st.lists(st.integers(0, 700) | st.just(70_000), max_size=14))
+def test_rows_of_all_lengths_have_the_same_seals(sizes):
+    """They are sealed several at a time, next to what takes the longer way."""
+    drafts = [Draft(f"Item.{size}", 0, 0x28, "shop:Item", 0, "", (), {}, b"x" * size) for size in sizes]
+    numbers, encode = [*range(len(drafts))], encoder(KEY)
+    compiled, plain = ways(lambda: row_values(encode, drafts, numbers, KNOWN, 7, 0, len(drafts)))
+    assert compiled == plain
+    assert [*compiled[3::4]] == [encode(draft, 7) for draft in drafts]
+
+
+@needs_kernels
 def test_rows_of_drafts_hold_what_is_bound_without_an_adapter():
     drafts = [Draft(f"Item.{number}", 0, 0x28, "shop:Item", 0, "", (), {}, b"payload") for number in range(3)]
     encode = encoder(KEY)

@@ -4,7 +4,7 @@
    - Usual are narrow heads, payloads that are not compressed, good seals. Whatever else comes is given to the function
      in Python, which does the whole work again, and raises the errors.
    - Nothing in a frame is believed before its seal was found good, and no length in it before it was compared.
-   - Checksums are in crc32.c, seals in sealing.c. */
+   - Checksums are in crc32.c, seals in sealing.c; those of rows are made several at a time. */
 
 #include "frames.h"
 
@@ -133,10 +133,10 @@ fields_told(FrameEncoder *self, PyObject *fields)
     return PyObject_CallOneArg(self->as_json, fields);
 }
 
-/* The frame of a draft with these parts, bytes or a bytearray; NULL with an exception, or without one if it takes the
-   longer way. */
+/* The frame of a draft with these parts; NULL with an exception, or without one if it takes the longer way. Bytes; or,
+   with `later`, a bytearray, which has its seal if nothing is put there that the caller is to seal. */
 static PyObject *
-framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields, int is_array)
+framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields, Piece *later)
 {
     PyObject *references = PyTuple_GET_ITEM(draft, REFERENCES), *payload = PyTuple_GET_ITEM(draft, PAYLOAD);
     Py_ssize_t id_size, fields_size = 0, refs_size = size_of_references(references);
@@ -157,12 +157,12 @@ framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields
     }
     Py_ssize_t names_size = PyBytes_GET_SIZE(kind->names);
     Py_ssize_t size = HEAD + id_size + names_size + refs_size + fields_size + PyBytes_GET_SIZE(payload) + CRC;
-    PyObject *frame = is_array ? PyByteArray_FromStringAndSize(NULL, size + TAG)
-                               : PyBytes_FromStringAndSize(NULL, size + TAG);
+    PyObject *frame = later != NULL ? PyByteArray_FromStringAndSize(NULL, size + TAG)
+                                    : PyBytes_FromStringAndSize(NULL, size + TAG);
     if (frame == NULL) {
         return NULL;
     }
-    unsigned char *start = (unsigned char *)(is_array ? PyByteArray_AS_STRING(frame) : PyBytes_AS_STRING(frame));
+    unsigned char *start = (unsigned char *)(later != NULL ? PyByteArray_AS_STRING(frame) : PyBytes_AS_STRING(frame));
     unsigned char *at = start;
     at = put(at, PyBytes_AS_STRING(kind->head), HEAD - LENGTHS);
     put_little(start + REVISION_AT, (uint64_t)number, 4);
@@ -175,7 +175,9 @@ framed(FrameEncoder *self, PyObject *draft, PyObject *revision, PyObject *fields
     at = put(at, told, fields_size);
     at = put(at, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload));
     put_little(at, crc32_of(start, at - start), CRC);
-    if (sealed(&self->sealing, start, size, start + size) < 0) {
+    if (later != NULL && self->sealing.is_ours) {
+        *later = (Piece){start, (size_t)size, start + size};
+    } else if (sealed(&self->sealing, start, size, start + size) < 0) {
         Py_CLEAR(frame);
     }
     return frame;
@@ -191,23 +193,23 @@ is_usual(FrameEncoder *self, PyObject *draft)
         && PyBytes_GET_SIZE(PyTuple_GET_ITEM(draft, PAYLOAD)) < self->limit;
 }
 
-/* The frame of a draft, whatever way it takes; NULL with an exception. */
+/* The frame of a draft, whatever way it takes, as `framed` gives it; NULL with an exception. */
 static PyObject *
-frame_of(FrameEncoder *self, PyObject *draft, PyObject *revision, int is_array)
+frame_of(FrameEncoder *self, PyObject *draft, PyObject *revision, Piece *later)
 {
     if (is_usual(self, draft)) {
         PyObject *fields = fields_told(self, PyTuple_GET_ITEM(draft, FIELDS));
         if (fields == NULL) {
             return NULL;
         }
-        PyObject *frame = framed(self, draft, revision, fields, is_array);
+        PyObject *frame = framed(self, draft, revision, fields, later);
         Py_DECREF(fields);
         if (frame != NULL || PyErr_Occurred()) {
             return frame;
         }
     }
     PyObject *frame = PyObject_CallFunctionObjArgs(self->slow, draft, revision, NULL);
-    if (frame != NULL && is_array) {
+    if (frame != NULL && later != NULL) {
         Py_SETREF(frame, PyByteArray_FromObject(frame));
     }
     return frame;
@@ -218,7 +220,7 @@ encode(PyObject *encoder, PyObject *const *args, size_t nargsf, PyObject *kwname
 {
     FrameEncoder *self = (FrameEncoder *)encoder;
     if (PyVectorcall_NARGS(nargsf) == 2 && kwnames == NULL && PyLong_Check(args[1])) {
-        return frame_of(self, args[0], args[1], 0);
+        return frame_of(self, args[0], args[1], NULL);
     }
     return PyObject_Vectorcall(self->slow, args, nargsf, kwnames);
 }
@@ -318,12 +320,12 @@ class_number(PyObject *known, PyObject *draft, PyObject *before, PyObject *numbe
     return number;
 }
 
-/* The frame of a draft by whatever function seals, a bytearray; NULL with an exception. */
+/* The frame of a draft by whatever function seals, a bytearray, maybe to be sealed; NULL with an exception. */
 static PyObject *
-array_of(PyObject *encoder, PyObject *draft, PyObject *revision)
+array_of(PyObject *encoder, PyObject *draft, PyObject *revision, Piece *later)
 {
     if (Py_TYPE(encoder) == &FrameEncoderType) {
-        return frame_of((FrameEncoder *)encoder, draft, revision, 1);
+        return frame_of((FrameEncoder *)encoder, draft, revision, later);
     }
     PyObject *arguments[] = {draft, revision}, *frame = PyObject_Vectorcall(encoder, arguments, 2, NULL);
     if (frame != NULL) {
@@ -332,25 +334,16 @@ array_of(PyObject *encoder, PyObject *draft, PyObject *revision)
     return frame;
 }
 
-/* row_values(encode, drafts, numbers, known, revision, start, stop): number, revision, class and frame, a bytearray, of
-   the drafts from `start` on, one after the other in a tuple. */
+/* The values of rows, as `row_values` gives them; frames are put into `later` that are still to be sealed. */
 static PyObject *
-row_values(PyObject *module, PyObject *args)
+values_of(PyObject *const given[], Py_ssize_t start, Py_ssize_t stop, Piece *later)
 {
-    PyObject *encoder, *drafts, *numbers, *known, *revision, *class = NULL, *before = NULL;
-    Py_ssize_t start, stop;
-    if (!PyArg_ParseTuple(args, "OO!O!O!O!nn", &encoder, &PyList_Type, &drafts, &PyList_Type, &numbers, &PyDict_Type,
-                          &known, &PyLong_Type, &revision, &start, &stop)) {
-        return NULL;
-    }
-    if (start < 0 || stop < start || stop > PyList_GET_SIZE(drafts) || stop > PyList_GET_SIZE(numbers)) {
-        return PyErr_Format(PyExc_IndexError, "there are no drafts from %zd to %zd", start, stop);
-    }
-    PyObject *values = PyTuple_New(COLUMNS * (stop - start));
+    PyObject *encoder = given[0], *drafts = given[1], *numbers = given[2], *known = given[3], *revision = given[4];
+    PyObject *values = PyTuple_New(COLUMNS * (stop - start)), *class = NULL, *before = NULL;
     for (Py_ssize_t row = start, at = 0; values != NULL && row < stop; row++) {
         PyObject *draft = row < PyList_GET_SIZE(drafts) ? PyList_GET_ITEM(drafts, row) : Py_None, *frame = NULL;
         class = class_number(known, draft, before, class);
-        if (class == NULL || (frame = array_of(encoder, draft, revision)) == NULL) {
+        if (class == NULL || (frame = array_of(encoder, draft, revision, &later[row - start])) == NULL) {
             Py_CLEAR(values);
             break;
         }
@@ -360,6 +353,37 @@ row_values(PyObject *module, PyObject *args)
         PyTuple_SET_ITEM(values, at++, Py_NewRef(class));
         PyTuple_SET_ITEM(values, at++, frame);
     }
+    return values;
+}
+
+/* row_values(encode, drafts, numbers, known, revision, start, stop): number, revision, class and frame, a bytearray, of
+   the drafts from `start` on, one after the other in a tuple. */
+static PyObject *
+row_values(PyObject *module, PyObject *args)
+{
+    PyObject *given[5];
+    Py_ssize_t start, stop, sealed_later = 0;
+    if (!PyArg_ParseTuple(args, "OO!O!O!O!nn", &given[0], &PyList_Type, &given[1], &PyList_Type, &given[2],
+                          &PyDict_Type, &given[3], &PyLong_Type, &given[4], &start, &stop)) {
+        return NULL;
+    }
+    if (start < 0 || stop < start || stop > PyList_GET_SIZE(given[1]) || stop > PyList_GET_SIZE(given[2])) {
+        return PyErr_Format(PyExc_IndexError, "there are no drafts from %zd to %zd", start, stop);
+    }
+    Piece *later = PyMem_Calloc((size_t)(stop - start) + 1, sizeof(Piece));
+    if (later == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *values = values_of(given, start, stop, later);
+    for (Py_ssize_t row = 0; values != NULL && row < stop - start; row++) {
+        if (later[row].data != NULL) {
+            later[sealed_later++] = later[row];
+        }
+    }
+    if (sealed_later) {
+        seal_many(&((FrameEncoder *)given[0])->sealing.seal, later, (size_t)sealed_later);
+    }
+    PyMem_Free(later);
     return values;
 }
 
