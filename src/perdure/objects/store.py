@@ -328,7 +328,9 @@ class Store(Asking, HistoryFace):
         desk = self._threads.desk
         if desk is None:
             token = _HERE.token
-            desk = self._new_desk(lambda: _HERE.token is token and _running_task() is None)
+            desk = self._new_desk(
+                lambda: _HERE.token is token and ("asyncio" not in _modules or _running_task() is None)
+            )
             self._threads.desk, self._threads.view = desk, desk.view
         return desk
 

@@ -61,10 +61,9 @@ def start(watch: partial[object], path: str) -> None:
 
 def is_next(before: object, after: object) -> bool:
     """Whether just one commit lies between what a watch gave before and after: its counter has gone on by one."""
-    if not isinstance(before, bytes) or not isinstance(after, bytes):
+    if type(before) is not bytes or type(after) is not bytes:
         return False
-    (earlier,), (later,) = _counter(before), _counter(after)
-    return bool(later == (earlier + 1) & 0xFFFFFFFF)
+    return bool(_counter(after)[0] - _counter(before)[0] & 0xFFFFFFFF == 1)
 
 
 def stop(watch: partial[object]) -> None:
