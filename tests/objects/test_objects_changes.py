@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from places import Holder, Place
 
 from perdure import CannotPickle, Persistable
+from perdure.code.values import CodeState
+from perdure.objects import coding
 from perdure.objects.instances.persistable import AWAKE, DOZING, entry_of
 from perdure.pickling import compare
 
@@ -410,3 +412,14 @@ def test_what_was_touched_is_found_through_what_rests(store, way):
     store.save(Thing(name="another", child=first))  # nothing is touched: nothing is looked for
     assert len(store.history(child.persistent_id)) == 2 == len(store.transactions(2))
     assert len(store.history(between.persistent_id)) == 1
+
+
+def test_the_code_record_of_what_was_compared_with_its_record_is_written_with_it(place, monkeypatch):
+    id_ = place.open().save(Holder(["a"]))
+    monkeypatch.setattr(coding, "capture", lambda modules: CodeState(packages=[("another", "2.0")]))
+    store = place.open()
+    holder = store.load(id_)
+    holder.target.append("b")
+    store.save(holder)
+    assert store.check() == []
+    assert [[version.code != "" for version in store.history(id_)], store.load(id_).target] == [[True] * 2, ["a", "b"]]

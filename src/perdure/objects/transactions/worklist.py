@@ -182,6 +182,8 @@ class Worklist:
                 self._encoder.modules = self._modules.get(entry.id, set())
                 self._write(entry, obj, facts_of(type(obj)), encoded)
             self._doubtful.clear()
+            if position < len(queue):  # a code record that is new
+                self.run()
 
     def _write_new(self, entry: Entry, obj: Any, facts: ClassFacts) -> bool:
         """The way of most objects in a bulk, taken while the object is at hand: it dozes before it is stored.
