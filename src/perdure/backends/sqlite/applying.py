@@ -88,7 +88,8 @@ class SqliteApplying(SqlitePieces):
         removed = {number_of(id_): str(id_) for id_ in batch.removals} if batch.removals else {}
         if len(numbers) > 1 and any_twice(numbers):
             refuse_twice(batch.drafts)
-        self._refuse(connection, batch, numbers, is_alone=0 < batch.seen == revision - 1)
+        is_alone = 0 < batch.seen == revision - 1
+        self._refuse(connection, batch, numbers, is_alone=is_alone, replaces=bool(replaced))
         name_classes(connection, kinds, known)
         format_: int = meta["format"]
         if batch.buffers:
@@ -107,13 +108,15 @@ class SqliteApplying(SqlitePieces):
         return {**meta, "revision": revision, "next_number": next_number}
 
     @staticmethod
-    def _refuse(connection: sqlite3.Connection, batch: Batch, numbers: list[int], *, is_alone: bool) -> None:
+    def _refuse(
+        connection: sqlite3.Connection, batch: Batch, numbers: list[int], *, is_alone: bool, replaces: bool
+    ) -> None:
         """Raise if the batch cannot be written; where the store is still as it was seen, hardly anything is asked."""
         if not batch.counted:
             drafts = zip(batch.drafts, numbers, strict=True)
             refuse_taken(connection, {number: draft.id for draft, number in drafts if not draft.base})
         if not is_alone:
-            refuse_conflicts_in(connection, batch)
+            refuse_conflicts_in(connection, batch, replaces=replaces)
         if batch.needed and (batch.doubted is None or batch.doubted or not is_alone):
             refuse_absent_in(connection, batch)
         if batch.unreferred and not is_alone:

@@ -95,9 +95,9 @@ def refuse_twice(drafts: list[Draft]) -> None:
             )
 
 
-def refuse_conflicts_in(connection: sqlite3.Connection, batch: Batch) -> None:
-    """Raise `ConflictError` if what the batch was read at is not what is stored."""
-    expected = {draft.id: draft.base for draft in batch.drafts if draft.base}
+def refuse_conflicts_in(connection: sqlite3.Connection, batch: Batch, *, replaces: bool) -> None:
+    """Raise `ConflictError` if what the batch was read at is not what is stored. `replaces`: not all drafts are new."""
+    expected = {draft.id: draft.base for draft in batch.drafts if draft.base} if replaces else {}
     expected.update(batch.removals)
     expected.update(batch.checks)
     sql = f"SELECT number, revision, substr(frame, 1, {HEAD}) FROM {LISTED} records ON number = value"
