@@ -141,3 +141,21 @@ def test_texts_that_records_have_in_common_are_there_once():
     assert len({id(value["state"]) for value in found}) == 1
     assert all(value["state"] is not value["also"] for value in found)  # or saving it would write another pickle
     assert len({id(key) for value in found for key in value}) == 3
+
+
+def test_where_memory_runs_out_it_says_so():
+    testcapi = pytest.importorskip("_testcapi")
+    pickles = [pickle_of([1, "text", {"text": (2.5, {3}), "b": [b"d", frozenset("e")]}], memo=memo) for memo in (0, 1)]
+    values = [*map(pickle.loads, pickles)]
+    failed = 0
+    for allocations in range(200):
+        testcapi.set_nomemory(allocations, allocations + 1)
+        try:
+            found = COMPILED.unpickled_together(pickles)
+        except MemoryError:
+            failed += 1
+        else:
+            assert found == values
+        finally:
+            testcapi.remove_mem_hooks()
+    assert failed > 10

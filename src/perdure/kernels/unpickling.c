@@ -402,17 +402,21 @@ unpickled_together(PyObject *module, PyObject *pickles)
         Py_RETURN_NOTIMPLEMENTED;
     }
     Texts *texts = PyMem_Calloc(1, sizeof(Texts));
-    PyObject *values = texts == NULL ? PyErr_NoMemory() : PyList_New(0);
+    if (texts == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *values = PyList_New(0);
     for (Py_ssize_t place = 0; values != NULL && place < PyList_GET_SIZE(pickles); place++) {
         PyObject *data = PyList_GET_ITEM(pickles, place), *value = NULL;
         if (PyBytes_CheckExact(data)) {
             value = unpickled((const unsigned char *)PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), texts);
         }
-        if (value == NULL || PyList_Append(values, value) < 0) {
+        int added = value != NULL && PyList_Append(values, value) == 0;
+        Py_XDECREF(value);
+        if (!added) {
             Py_SETREF(values, PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented));
             break;
         }
-        Py_DECREF(value);
     }
     forget_texts(texts);
     PyMem_Free(texts);
