@@ -191,6 +191,19 @@ def test_a_log_that_cannot_be_opened_is_left(path, monkeypatch):
         there.provide(header)
 
 
+def test_a_file_that_is_not_the_log_is_left_as_it_is(path):
+    with closing(SqliteBackend(path)) as backend:
+        put(backend, range(1, 3))
+        other = log_of(path.with_name("other.db"))
+        content = log_of(path).read_bytes().rstrip(b"\0")
+        for salts in (content[16:24], bytes(8)):
+            other.write_bytes(content[:16] + salts + content[24:])
+            there = LogRoom(str(path.with_name("other.db")))
+            for _ in range(2):
+                there.provide(backend.watch())
+            assert (other.stat().st_size > len(content)) == any(salts)
+
+
 def test_without_a_watch_nothing_is_done(path):
     with closing(SqliteBackend(path)) as backend:
         put(backend, range(1, 2))

@@ -53,20 +53,18 @@ class LogRoom:
     def _lengthen(self) -> int:
         """Where the log then ends, if there is room by then."""
         try:
-            descriptor = os.open(self._log, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return _NONE
-        try:
-            end = os.fstat(descriptor).st_size
-            if end >= self._used + SMALL:
-                return end
-            if _append(descriptor, end):
-                return end + STEP
-            os.ftruncate(descriptor, end)  # the database may need what is left
+            with open(self._log, "r+b", buffering=0) as log:
+                descriptor = log.fileno()
+                if os.pread(descriptor, 8, 16) != self._salts:  # somebody has put another file in its place
+                    return _NONE
+                end = os.fstat(descriptor).st_size
+                if end >= self._used + SMALL:
+                    return end
+                if _append(descriptor, end):
+                    return end + STEP
+                os.ftruncate(descriptor, end)  # the database may need what is left
         except OSError:
             pass
-        finally:
-            os.close(descriptor)
         return _NONE
 
 
