@@ -479,36 +479,6 @@ def test_what_is_no_ghost_class_is_not_quickened():
             COMPILED.quicken(wrong)
 
 
-@needs_kernels
-def test_what_is_not_at_hand_is_left_to_python(url):
-    ids = saved(url, 3)
-    with make_store(url, code="off") as store:
-        views = store._threads
-        assert COMPILED.at_hand(views, ids[0]) is None  # this thread has no view yet
-        loaded = store.load(ids[0])
-        for wrong in ((views, "Item.99"), (views, None), (views, b"Item.1"), (views,), (), (views, ids[1])):
-            assert COMPILED.at_hand(*wrong) is None
-        with pytest.raises(AttributeError):
-            COMPILED.at_hand(None, ids[0])
-        assert COMPILED.at_hand(views, ids[0]) is loaded
-        seen: list[Any] = []
-
-        async def look() -> None:
-            seen.append(COMPILED.at_hand(views, ids[0]))
-
-        asyncio.run(look())
-        thread = threading.Thread(target=lambda: seen.append(COMPILED.at_hand(views, ids[0])))
-        thread.start()
-        thread.join()
-        store.remove(ids[2])
-        assert store.desk().view.mark is not None
-        with make_store(url, code="off") as other:
-            other.remove(ids[1])
-        seen.append(COMPILED.at_hand(views, ids[0]))  # somebody has committed
-        assert seen == [None] * 3
-        assert store.load(ids[0]) is loaded
-
-
 def test_what_was_loaded_is_found_again_by_each_way(url, way):
     ids = saved(url, 3)
     with make_store(url, code="off") as store:

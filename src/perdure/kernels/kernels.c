@@ -32,7 +32,7 @@ PyInit__compiled(void)
 {
     int (*const parts[])(PyObject *) = {add_changing, add_drafting, add_encoding, add_entries, add_frames,
                                         add_instances, add_joining, add_loading, add_naming, add_opening,
-                                        add_rows, add_saving, add_sealing, add_seals, add_splicing,
+                                        add_quick, add_rows, add_saving, add_sealing, add_seals, add_splicing,
                                         add_tracking, add_unpickling, add_views, add_waiting, add_waking};
     PyObject *module = PyModule_Create(&definition);
     for (size_t part = 0; module != NULL && part < sizeof(parts) / sizeof(parts[0]); part++) {

@@ -16,6 +16,7 @@ int add_joining(PyObject *module);
 int add_loading(PyObject *module);
 int add_naming(PyObject *module);
 int add_opening(PyObject *module);
+int add_quick(PyObject *module);
 int add_rows(PyObject *module);
 int add_saving(PyObject *module);
 int add_sealing(PyObject *module);

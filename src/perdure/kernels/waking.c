@@ -11,7 +11,7 @@
 #include "views.h"
 #include "waiting.h"
 
-static PyObject *asyncio_name, *compiled_name, *owner_name, *running_name, *view_name;
+static PyObject *asyncio_name, *compiled_name, *owner_name, *running_name;
 static PyObject *settings, *get_in_python, *set_in_python, *unwoken; /* dict of the package, functions, frozenset */
 
 /* Note an attribute as the record has it, if it is plain (`_sample_of` in Python); -1 with an exception. */
@@ -226,20 +226,6 @@ quicken(PyObject *module, PyObject *type)
     Py_RETURN_NONE;
 }
 
-/* The object of that id, a new reference, if its state is in memory and it is no opaque one; NULL, maybe with an
-   exception. */
-static PyObject *
-loaded_under(PyObject *by_id, PyObject *id)
-{
-    PyObject *entry = PyDict_Check(by_id) ? PyDict_GetItemWithError(by_id, id) : NULL;
-    if (!is_entry(entry) || !(is_in_state(entry, DOZING) || is_in_state(entry, AWAKE))
-        || !are_facts(slot_of(entry, in_entry.facts))
-        || slot_of(slot_of(entry, in_entry.facts), in_facts.opaque) != Py_False) {
-        return NULL;
-    }
-    return alive(entry);
-}
-
 int
 is_in_loop(void)
 {
@@ -252,54 +238,7 @@ is_in_loop(void)
     return loop == NULL ? -1 : loop != Py_None;
 }
 
-/* Whether nobody has committed since a view was last seen to be at the newest revision; -1 with an exception. */
-static int
-is_newest(PyObject *attributes)
-{
-    PyObject *told = PyObject_CallNoArgs(attribute_of(attributes, of_view.watch));
-    int same = told == NULL ? -1 : PyObject_RichCompareBool(told, attribute_of(attributes, of_view.mark), Py_EQ);
-    Py_XDECREF(told);
-    return same;
-}
-
-/* The object of that id, a new reference, if it is in memory, or its record was read ahead and is usual; NULL, maybe
-   with an exception. */
-static PyObject *
-found_in(PyObject *view, PyObject *attributes, PyObject *id)
-{
-    PyObject *obj = loaded_under(attribute_of(attributes, of_view.by_id), id), *lock;
-    if (obj != NULL || PyErr_Occurred() || hold_view(attributes, &lock) != 1) {
-        return obj;
-    }
-    if (take_waiting(view, attributes, id, &obj) == 1 && make_room(view, attributes, NULL) < 0) {
-        Py_CLEAR(obj);
-    }
-    if (let_go_of_view(lock) < 0) {
-        Py_CLEAR(obj);
-    }
-    return obj;
-}
-
-/* at_hand(views by thread, id): `Store._at_hand`, and beyond it what was read ahead; None where there is neither. */
-static PyObject *
-at_hand(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    PyObject *obj = NULL;
-    if (count != 2 || !PyUnicode_Check(args[1]) || is_in_loop()) {
-        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-    }
-    PyObject *view = PyObject_GetAttr(args[0], view_name);
-    PyObject *attributes = view == NULL || view == Py_None ? NULL : dict_of(view);
-    if (attributes != NULL && is_newest(attributes) == 1) {
-        obj = found_in(view, attributes, args[1]);
-    }
-    Py_XDECREF(attributes);
-    Py_XDECREF(view);
-    return obj != NULL || PyErr_Occurred() ? obj : Py_NewRef(Py_None);
-}
-
 static PyMethodDef methods[] = {
-    {"at_hand", (PyCFunction)(void (*)(void))at_hand, METH_FASTCALL, "at_hand(views, id): the object, or None"},
     {"awaken", (PyCFunction)(void (*)(void))awaken, METH_FASTCALL,
      "awaken(obj, name, writing): whether it was made an ordinary object"},
     {"bind_ghosts", bind_ghosts, METH_VARARGS, "bind_ghosts(settings, get, set, unwoken): methods of ghost classes"},
@@ -314,9 +253,7 @@ add_waking(PyObject *module)
     compiled_name = PyUnicode_InternFromString("compiled");
     owner_name = PyUnicode_InternFromString("_owner");
     running_name = PyUnicode_InternFromString("_get_running_loop");
-    view_name = PyUnicode_InternFromString("view");
-    if (asyncio_name == NULL || compiled_name == NULL || owner_name == NULL || running_name == NULL
-        || view_name == NULL) {
+    if (asyncio_name == NULL || compiled_name == NULL || owner_name == NULL || running_name == NULL) {
         return -1;
     }
     return PyModule_AddFunctions(module, methods);

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import update_wrapper
 from typing import Any, Literal, TypeVar, get_args, overload
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
@@ -36,6 +37,7 @@ from perdure.pickling.own.limits import Limits
 from perdure.records.seal import Key
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 Trust = Literal["all"]
 Missing = Literal["opaque"]
 CodeChoice = Literal["recorded", "archived", "commits", "off"]
@@ -53,6 +55,15 @@ class _Here(threading.local):
 
 
 _HERE = _Here()
+
+
+def _at_hand_first(load: F) -> F:
+    """`Store.load`, called only for what is not at hand where the compiled part is used: what is, is found in C."""
+    if kernels.built is None:
+        return load
+    quick: F = kernels.built.Quick(load, vars(kernels))
+    update_wrapper(quick, load)
+    return quick
 
 
 class Store(Asking, HistoryFace):
@@ -122,6 +133,7 @@ class Store(Asking, HistoryFace):
     def load(
         self, id_: str, *, trust: Trust | None = None, prefetch: Paths = (), missing: Missing | None = None
     ) -> Any: ...
+    @_at_hand_first
     def load(
         self, id_: str, *, trust: Trust | None = None, prefetch: Paths = (), missing: Missing | None = None
     ) -> Any:
@@ -133,9 +145,8 @@ class Store(Asking, HistoryFace):
         Raises `NotFound`, `InvalidId`, `UntrustedRecord` (unless `trust="all"` is given here or at opening),
         `CorruptRecord`, `ClassNotFound`, `CannotLoad`.
         """
-        if trust is None and missing is None and not prefetch:
-            compiled = kernels.compiled
-            obj = self._at_hand(id_) if compiled is None else compiled.at_hand(self._threads, id_)
+        if kernels.compiled is None and trust is None and missing is None and not prefetch:
+            obj = self._at_hand(id_)
             if obj is not None:
                 return obj
         if prefetch:
