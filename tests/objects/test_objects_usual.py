@@ -9,6 +9,7 @@ import enum
 import gc
 import sys
 from collections import OrderedDict, namedtuple
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -155,6 +156,15 @@ def same(obj: Any, **given: Any) -> bool:
     by_c, alone = pickled(obj, compiled=True, **given)
     assert by_c == by_python
     return alone
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_aside() -> Iterator[None]:
+    """As long as anything is, no instance is usual; tests of other modules may leave objects that somebody holds."""
+    before = dict(ASIDE)
+    ASIDE.clear()
+    yield
+    ASIDE.update(before)
 
 
 @pytest.fixture(scope="module")
