@@ -48,7 +48,7 @@ format: .venv/dev.stamp  ## put the code into the house's format
 	@$(BIN)/ruff check --select I --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-bench: .venv-bench/bench.stamp  ## measure beside rivals, print the table; BENCH_ARGUMENTS="--only save"
+bench: .venv-bench/bench.stamp .venv/kernels.stamp  ## measure beside rivals, print the table; BENCH_ARGUMENTS="--only save"
 	@.venv-bench/bin/python bench/run.py $(BENCH_ARGUMENTS)
 
 docs: .venv/dev.stamp  ## build the pages into docs/_build/html
